@@ -1,0 +1,1 @@
+"""Kafka's requests and responses: a module an API, all its versions in one class each."""

@@ -1,0 +1,25 @@
+"""DeleteGroups, API key 42, versions 0-3."""
+
+from __future__ import annotations
+
+from ottla.wire.schema import Message, array, int16, int32, string
+
+
+class DeleteGroupsRequest(Message, key=42, versions=(0, 3), flexible_from=2):
+    """Kafka's ``DeleteGroupsRequest``."""
+
+    groups_names: list[str] = array(string)
+
+
+class DeletableGroupResult(Message):
+    """Deletable group result."""
+
+    group_id: str = string()
+    error_code: int = int16()
+
+
+class DeleteGroupsResponse(Message, key=42, versions=(0, 3), flexible_from=2):
+    """Kafka's ``DeleteGroupsResponse``."""
+
+    throttle_time_ms: int = int32()
+    results: list[DeletableGroupResult] = array(DeletableGroupResult)

@@ -1,0 +1,199 @@
+"""Every API that Ottla speaks: its key, its messages, its versions; and the headers before a message.
+
+Rules: a module of messages is imported when its API is first used. The ApiVersions response has header 0 in
+every version, so that a client that does not know ours can read the answer (KIP-511). A request header
+keeps its client id in the old string format even where it is flexible. Source: ``ApiKeys.java``,
+``RequestHeader.json``, ``ResponseHeader.json``.
+"""
+
+from __future__ import annotations
+
+import struct
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from ottla.wire.compiler import decode, encode
+from ottla.wire.primitives import BytesLike, DecodeError, read_uvarint
+from ottla.wire.schema import Message, V
+
+API_VERSIONS = 18
+
+API_NAMES: dict[int, str] = {
+    0: "Produce",
+    1: "Fetch",
+    2: "ListOffsets",
+    3: "Metadata",
+    4: "LeaderAndIsr",
+    5: "StopReplica",
+    6: "UpdateMetadata",
+    8: "OffsetCommit",
+    9: "OffsetFetch",
+    10: "FindCoordinator",
+    11: "JoinGroup",
+    12: "Heartbeat",
+    13: "LeaveGroup",
+    14: "SyncGroup",
+    15: "DescribeGroups",
+    16: "ListGroups",
+    18: "ApiVersions",
+    19: "CreateTopics",
+    20: "DeleteTopics",
+    22: "InitProducerId",
+    23: "OffsetForLeaderEpoch",
+    32: "DescribeConfigs",
+    37: "CreatePartitions",
+    42: "DeleteGroups",
+    44: "IncrementalAlterConfigs",
+    60: "DescribeCluster",
+}
+
+
+class Api(NamedTuple):
+    """One API."""
+
+    key: int
+    name: str
+    request: type[Message]
+    response: type[Message]
+    versions: V
+    flexible_from: int
+
+
+class RequestHeader(NamedTuple):
+    """What stands before every request."""
+
+    api_key: int
+    api_version: int
+    correlation_id: int
+    client_id: str | None
+
+
+_apis: dict[int, Api] = {}
+_key_of: dict[str, int] = {name: key for key, name in API_NAMES.items()}
+
+
+def module_name(name: str) -> str:
+    """``ListOffsets`` as ``list_offsets``: the name of its modules of messages and of its handler."""
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name)[1:]
+
+
+def api(key: int) -> Api:
+    """The API with this key; raises ``KeyError`` for one that Ottla does not speak."""
+    found = _apis.get(key)
+    if found is None:
+        name = API_NAMES[key]
+        module = import_module(f"ottla.messages.{module_name(name)}")
+        request: type[Message] = getattr(module, f"{name}Request")
+        response: type[Message] = getattr(module, f"{name}Response")
+        found = Api(key, name, request, response, request.__versions__, request.__flexible_from__)
+        _apis[key] = found
+    return found
+
+
+def key_of(name: str) -> int:
+    """The key of the API with Kafka's name, e.g. ``Produce``."""
+    return _key_of[name]
+
+
+_HEADER = struct.Struct(">hhih")
+
+
+def decode_request_header(buf: BytesLike) -> tuple[RequestHeader, int]:
+    """The header of a request and the position of its body; raises ``DecodeError``.
+
+    An unknown key is read as far as the client id, with tags where the version says nothing: the caller
+    closes the connection anyway.
+    """
+    if len(buf) < 10:
+        raise DecodeError("request shorter than its header")
+    key, version, correlation_id, length = _HEADER.unpack_from(buf)
+    position = 10
+    if length < -1 or length > len(buf) - position:
+        raise DecodeError(f"client id of length {length}")
+    client_id = None
+    if length >= 0:
+        try:
+            client_id = str(memoryview(buf)[position : position + length], "utf-8")
+        except UnicodeDecodeError as error:
+            raise DecodeError(f"client id: {error}") from error
+        position += length
+    if key in API_NAMES and version >= api(key).flexible_from:
+        position = _skip_tags(buf, position)
+    return RequestHeader(key, version, correlation_id, client_id), position
+
+
+def encode_request(
+    message: Message, version: int, correlation_id: int, client_id: str | None
+) -> list[Any]:
+    """A whole request without its length prefix, as chunks."""
+    name = b"" if client_id is None else client_id.encode()
+    length = -1 if client_id is None else len(name)
+    cls = type(message)
+    header = _HEADER.pack(cls.__api_key__, version, correlation_id, length) + name
+    if version >= cls.__flexible_from__:
+        header += b"\0"
+    chunks = encode(message, version)
+    chunks[0] = header + chunks[0]
+    return chunks
+
+
+def encode_response(key: int, version: int, correlation_id: int, message: Message) -> list[Any]:
+    """A whole response without its length prefix, as chunks."""
+    header = correlation_id.to_bytes(4, "big", signed=True)
+    if version >= api(key).flexible_from and key != API_VERSIONS:
+        header += b"\0"
+    chunks = encode(message, version)
+    chunks[0] = header + chunks[0]
+    return chunks
+
+
+def read_correlation_id(buf: BytesLike) -> int:
+    """The correlation id of a response; raises ``DecodeError``."""
+    if len(buf) < 4:
+        raise DecodeError("response shorter than its header")
+    return int.from_bytes(buf[:4], "big", signed=True)
+
+
+def decode_response(key: int, version: int, buf: BytesLike) -> Message:
+    """The body of a response, past its header; raises ``DecodeError``, also for bytes left over."""
+    found = api(key)
+    position = 4
+    if version >= found.flexible_from and key != API_VERSIONS:
+        position = _skip_tags(buf, position)
+    message, position = decode(found.response, version, buf, position)
+    if position != len(buf):
+        raise DecodeError(f"{found.name} v{version}: {len(buf) - position} bytes left over")
+    return message
+
+
+def _skip_tags(buf: BytesLike, position: int) -> int:
+    count, position = read_uvarint(buf, position)
+    for _ in range(count):
+        _, position = read_uvarint(buf, position)
+        size, position = read_uvarint(buf, position)
+        if size > len(buf) - position:
+            raise DecodeError(f"tagged field of {size} bytes")
+        position += size
+    return position
+
+
+def encode_size(chunks: list[Any]) -> bytes:
+    """The length prefix of a request or response that is made of ``chunks``."""
+    return sum(map(len, chunks)).to_bytes(4, "big", signed=True)
+
+
+__all__ = [
+    "API_NAMES",
+    "API_VERSIONS",
+    "Api",
+    "RequestHeader",
+    "api",
+    "decode_request_header",
+    "decode_response",
+    "encode_request",
+    "encode_response",
+    "encode_size",
+    "key_of",
+    "module_name",
+    "read_correlation_id",
+]

@@ -1,0 +1,1 @@
+"""The wire: primitive types, the message schema and its compiler. Knows no API."""
