@@ -1,4 +1,8 @@
-"""ApiVersions, API key 18, versions 0-5."""
+"""ApiVersions, API key 18, versions 0-5.
+
+Version 5 names the cluster and the broker that the client means to talk to (KIP-1242): a broker that is
+another one answers REBOOTSTRAP_REQUIRED.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ class ApiVersionsRequest(Message, key=18, versions=(0, 5), flexible_from=3):
 
     client_software_name: str = string(versions=since(3))
     client_software_version: str = string(versions=since(3))
+    cluster_id: str | None = string(default=None, versions=since(5), nullable=since(5))
+    node_id: int = int32(default=-1, versions=since(5))
 
 
 class ApiVersion(Message):

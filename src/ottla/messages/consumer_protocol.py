@@ -10,7 +10,7 @@ from ottla.wire.schema import Message, array, bytes_, int32, since, string
 
 
 class TopicPartition(Message):
-    """Topic partition."""
+    """Partitions of a topic."""
 
     topic: str = string()
     partitions: list[int] = array(int32)

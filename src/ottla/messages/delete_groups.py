@@ -1,8 +1,8 @@
-"""DeleteGroups, API key 42, versions 0-3."""
+"""DeleteGroups, API key 42, versions 0-3. Version 3 says why in words (KIP-1331)."""
 
 from __future__ import annotations
 
-from ottla.wire.schema import Message, array, int16, int32, string
+from ottla.wire.schema import Message, array, int16, int32, since, string
 
 
 class DeleteGroupsRequest(Message, key=42, versions=(0, 3), flexible_from=2):
@@ -16,6 +16,7 @@ class DeletableGroupResult(Message):
 
     group_id: str = string()
     error_code: int = int16()
+    error_message: str | None = string(default=None, versions=since(3), nullable=since(3))
 
 
 class DeleteGroupsResponse(Message, key=42, versions=(0, 3), flexible_from=2):
