@@ -1,0 +1,1 @@
+"""The one elected controller: topics, partitions, leaders and settings of the cluster."""
