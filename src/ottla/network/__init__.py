@@ -1,0 +1,1 @@
+"""Connections: frames, requests and answers, on the broker's side and on the client's."""

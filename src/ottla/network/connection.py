@@ -1,0 +1,524 @@
+"""The broker's end of one connection: bytes in, requests dispatched in order, answers out in order.
+
+Rules:
+- Answers go out in the order of the requests. A handler's answer is a message (written at once when nothing
+  is ahead of it), a future of one, or ``None`` (acks=0). No task is made but for a coroutine.
+- As in Kafka a request is handled when the ones before it on its connection have been answered, so that a
+  Heartbeat behind a JoinGroup sees what the join has brought. The exception is ``PIPELINED``: Produce
+  requests are appended in order while earlier ones wait for their sync; at most
+  ``requests_in_flight_max`` of them.
+- A peer that does not read gets nothing handled; one that sends what it must not is cut off with one line in
+  the log. No traceback goes over the wire.
+- When the connection dies its futures are cancelled; a coroutine (a change of cluster state, say) runs on,
+  and its answer is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from ottla.errors import ErrorCode, KafkaError
+from ottla.logs import logger
+from ottla.messages.registry import (
+    API_VERSIONS,
+    api,
+    decode_request_header,
+    encode_response,
+)
+from ottla.network.framing import FrameError, Framer
+from ottla.network.outbox import Outbox, close_regions
+from ottla.network.request import Request
+from ottla.wire.compiler import decode
+from ottla.wire.primitives import DecodeError, EncodeError
+from ottla.wire.schema import Message
+
+if TYPE_CHECKING:
+    from ottla.network.budget import Waiter
+    from ottla.network.server import Server
+
+log = logger(__name__)
+
+Answer: TypeAlias = "Message | Awaitable[Message | None] | None"
+Dispatch: TypeAlias = Callable[[Request], Answer]
+ErrorResponse: TypeAlias = Callable[[Request, KafkaError], Message | None]
+SupportedVersions: TypeAlias = Mapping[int, tuple[int, int]]
+
+PIPELINED = frozenset({0})
+"""Keys of the APIs of which a request is handled while earlier ones of the same kind are parked: Produce."""
+
+REQUESTS_PER_TURN = 64
+"""How many requests of one connection are handled before the others have their turn."""
+
+
+class _Parked:
+    """A request whose answer is not out yet."""
+
+    __slots__ = ("answer", "request")
+
+    def __init__(self, request: Request, answer: Message | asyncio.Future[Message | None]) -> None:
+        self.request = request
+        self.answer = answer
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One accepted connection. Made by ``Server``; its attributes are what a handler may know of the peer."""
+
+    __slots__ = (
+        "_answers",
+        "_closing",
+        "_framer",
+        "_held",
+        "_large_frames",
+        "_loop",
+        "_lost",
+        "_outbox",
+        "_paused",
+        "_server",
+        "_transport",
+        "_waiter",
+        "active",
+        "active_at",
+        "client_software_name",
+        "client_software_version",
+        "connection_id",
+        "listener_name",
+        "peer_host",
+        "peer_port",
+        "principal",
+        "progressed_at",
+        "serial",
+        "waiting_since",
+    )
+
+    def __init__(self, server: Server, listener_name: str, serial: int) -> None:
+        self._server = server
+        self._loop = server.loop
+        self._framer = Framer(
+            server.limits.socket_request_max_bytes, server.scratch, server.budget.reserve
+        )
+        self._answers: deque[_Parked] = deque()
+        self._held: memoryview | None = None
+        self._waiter: Waiter | None = None
+        self._large_frames = 0
+        self._paused = False
+        self._closing = False
+        self._lost = False
+        self.serial = serial
+        self.listener_name = listener_name
+        self.peer_host = ""
+        self.peer_port = 0
+        self.connection_id = ""
+        self.principal = "User:ANONYMOUS"
+        self.client_software_name = "unknown"
+        self.client_software_version = "unknown"
+        self.active = True
+        self.active_at = self.progressed_at = self.waiting_since = self._loop.time()
+
+    # -- what the transport calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is there."""
+        self._transport = cast("asyncio.Transport", transport)
+        limits = self._server.limits
+        self._transport.set_write_buffer_limits(high=limits.write_buffer_bytes)
+        self._outbox = Outbox(self._transport, self._loop, self._outbox_ready)
+        peer = transport.get_extra_info("peername") or ("", 0)
+        here = transport.get_extra_info("sockname") or ("", 0)
+        if isinstance(peer, tuple):
+            self.peer_host, self.peer_port = str(peer[0]), int(peer[1])
+        local = f"{here[0]}:{here[1]}" if isinstance(here, tuple) else str(here)
+        self.connection_id = f"{local}-{self.peer_host}:{self.peer_port}-{self.serial}"
+        self._server.connection_made(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the transport reads to."""
+        return self._framer.buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes have come."""
+        self.active = True
+        self._framer.received(nbytes)
+        self._advance()
+
+    def eof_received(self) -> None:
+        """The peer sends no more. What it sent has been handled; an answer that is parked dies."""
+
+    def pause_writing(self) -> None:
+        """The peer does not read as fast as we answer."""
+        self._outbox.pause()
+
+    def resume_writing(self) -> None:
+        """The peer has read."""
+        self.active = True
+        self._outbox.resume()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone: forget what was owed."""
+        self._closing = self._lost = True
+        self._outbox.lost()
+        self._forget()
+        self._server.connection_lost(self)
+
+    # -- what the server calls
+
+    @property
+    def owes(self) -> bool:
+        """Whether an answer is owed, or waits for the peer to read it."""
+        return bool(self._answers) or self._held is not None or self._outbox.owes
+
+    def finish(self) -> None:
+        """Handle no further request, and close when what is owed has been answered."""
+        self._closing = True
+        self._read_or_pause()
+        if not self._answers and not self._outbox.sending:
+            self._transport.close()
+
+    def close(self, reason: str, **fields: Any) -> None:
+        """Close after what has been written is out; parked answers die. One line in the log says why."""
+        if not self._closing:
+            log.warning("connection closed", reason=reason, peer=self.connection_id, **fields)
+        self._closing = True
+        self._forget()
+        if not self._outbox.sending:
+            self._outbox.flush()
+            self._transport.close()
+
+    def abort(self, reason: str) -> None:
+        """Cut off at once."""
+        if not self._lost:
+            log.warning("connection cut off", reason=reason, peer=self.connection_id)
+            self._closing = True
+            self._forget()
+            self._outbox.abort()
+
+    def sweep(self, now: float) -> None:
+        """Called every few seconds: cut off a peer that is idle, or stalls, or hoards memory."""
+        limits = self._server.limits
+        if self.active:
+            self.active = False
+            self.active_at = now
+        if self._outbox.progressed():
+            self.progressed_at = now
+        elif (now - self.progressed_at) * 1000 > limits.write_stall_ms:
+            self.abort("the peer does not read its answers")
+            return
+        if not self._framer.reserved or self._framer.large_frames != self._large_frames:
+            self._large_frames = self._framer.large_frames
+            self.waiting_since = now
+        elif self._server.budget.contended and self._late(now):
+            self.abort("a request comes too slowly while others wait for memory")
+            return
+        idle_ms = limits.connections_max_idle_ms
+        if idle_ms >= 0 and (now - self.active_at) * 1000 > idle_ms and not self.owes:
+            log.info("idle connection closed", peer=self.connection_id)
+            self.finish()
+
+    def _late(self, now: float) -> bool:
+        allowed_s = self._server.limits.write_stall_ms / 1000 + self._framer.reserved / 2**20
+        return now - self.waiting_since > allowed_s
+
+    # -- requests in
+
+    def _advance(self) -> None:
+        """Do whatever can be done now; called after every event."""
+        if self._closing and not self._answers:
+            self._end()
+            return
+        self._answer_settled()
+        if not self._closing:
+            self._dispatch_frames()
+        if not self._lost and not self._outbox.sending:
+            self._outbox.flush()
+        self._framer.keep()
+        self._read_or_pause()
+        if self._closing and not self._answers:
+            self._end()
+
+    def _end(self) -> None:
+        if not self._lost and not self._outbox.sending:
+            self._outbox.flush()
+            self._transport.close()
+
+    def _dispatch_frames(self) -> None:
+        framer = self._framer
+        now_ms = self._server.clock.now_ms()
+        turns = REQUESTS_PER_TURN
+        while True:
+            frame = self._held
+            if frame is None:
+                try:
+                    frame = framer.next_frame()
+                except FrameError as error:
+                    self.close(str(error))
+                    return
+                if frame is None:
+                    if framer.starved:
+                        self._wait_for_memory()
+                    return
+            if not turns or not self._may_dispatch(frame):
+                self._held = frame
+                if not turns:
+                    self._loop.call_soon(self._take_turn)
+                return
+            self._held = None
+            turns -= 1
+            self._handle(frame, now_ms)
+            if self._closing:
+                return
+
+    def _take_turn(self) -> None:
+        if not self._lost:
+            self._advance()
+
+    def _may_dispatch(self, frame: memoryview) -> bool:
+        if not self._outbox.ready:
+            return False
+        answers = self._answers
+        if not answers:
+            return True
+        # Only pipelined requests are dispatched behind others, so that the last one speaks for all.
+        return (
+            len(answers) < self._server.limits.requests_in_flight_max
+            and answers[-1].request.api_key in PIPELINED
+            and len(frame) > 1
+            and (frame[0] << 8 | frame[1]) in PIPELINED
+        )
+
+    def _wait_for_memory(self) -> None:
+        if self._waiter is None:
+            self._waiter = self._server.budget.wait(self._framer.starved, self._memory_granted)
+
+    def _memory_granted(self) -> None:
+        self._waiter = None
+        self._framer.grant()
+        self._loop.call_soon(self._take_turn)
+
+    def _read_or_pause(self) -> None:
+        """Read as long as a whole request could be handled, or none has come."""
+        pause = (
+            self._held is not None
+            or self._framer.starved > 0
+            or self._outbox.sending
+            or self._closing
+        )
+        if pause != self._paused:
+            self._paused = pause
+            if pause:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    def _handle(self, frame: memoryview, now_ms: int) -> None:
+        server = self._server
+        frame_bytes = len(frame)
+        try:
+            header, position = decode_request_header(frame)
+            key, version, correlation_id, client_id = header
+            supported = server.apis.get(key)
+            if supported is None or not supported[0] <= version <= supported[1]:
+                server.budget.release(frame_bytes)
+                self._refuse(key, version, correlation_id, supported)
+                return
+            body, _ = decode(api(key).request, version, frame, position)
+        except DecodeError as error:
+            server.budget.release(frame_bytes)
+            self.close("malformed request", error=str(error))
+            return
+        request = Request(
+            key, version, correlation_id, client_id, body, self, now_ms, server.budget, frame_bytes
+        )
+        try:
+            answer = server.dispatch(request)
+        except Exception as error:
+            answer = self._failed(request, error)
+            if answer is None:
+                return
+        if self._closing and self._transport.is_closing():  # the handler hung up
+            self._drop(request, answer)
+        elif answer is None:
+            request.release()
+        elif isinstance(answer, Message):
+            if self._answers or not self._outbox.ready:
+                self._answers.append(_Parked(request, answer))
+            else:
+                self._put(request, answer)
+        elif asyncio.isfuture(answer):
+            self._park(request, answer)
+        else:
+            self._park(request, server.run(answer))
+
+    def _refuse(
+        self, key: int, version: int, correlation_id: int, supported: tuple[int, int] | None
+    ) -> None:
+        """As Kafka: a version of ApiVersions is answered in version 0 (KIP-511), all else is closed."""
+        if key != API_VERSIONS or supported is None:
+            self.close("unsupported API", api_key=key, api_version=version)
+            return
+        from ottla.messages.api_versions import ApiVersion, ApiVersionsResponse
+
+        message = ApiVersionsResponse(
+            error_code=ErrorCode.UNSUPPORTED_VERSION,
+            api_keys=[ApiVersion(api_key=key, min_version=supported[0], max_version=supported[1])],
+            throttle_time_ms=0,
+            supported_features=[],
+            finalized_features=[],
+        )
+        request = Request(key, 0, correlation_id, None, None, self)
+        if self._answers or not self._outbox.ready:
+            self._answers.append(_Parked(request, message))
+        else:
+            self._put(request, message)
+
+    # -- answers out
+
+    def _park(self, request: Request, future: asyncio.Future[Message | None]) -> None:
+        self._answers.append(_Parked(request, future))
+        future.add_done_callback(self._settled)
+
+    def _settled(self, _: asyncio.Future[Message | None]) -> None:
+        if not self._lost:
+            self._advance()
+
+    def _answer_settled(self) -> None:
+        """Write the answers that are there, as far as none is missing before them."""
+        answers = self._answers
+        while answers and self._outbox.ready:
+            parked = answers[0]
+            answer = parked.answer
+            if isinstance(answer, Message):
+                answers.popleft()
+                self._put(parked.request, answer)
+            elif answer.done():
+                answers.popleft()
+                message = self._outcome(parked.request, answer)
+                if message is not None:
+                    self._put(parked.request, message)
+            else:
+                return
+
+    def _outcome(self, request: Request, future: asyncio.Future[Message | None]) -> Message | None:
+        try:
+            message = future.result()
+        except asyncio.CancelledError:
+            request.release()
+            self.close("a request was given up", api_key=request.api_key)
+            return None
+        except Exception as error:
+            return self._failed(request, error)
+        if message is None:
+            request.release()
+        return message
+
+    def _failed(self, request: Request, error: Exception) -> Message | None:
+        """The answer to a request whose handler raised; ``None`` if there is none, and we hang up."""
+        if not isinstance(error, KafkaError):
+            log.error(
+                "a request failed",
+                error=error,
+                api_key=request.api_key,
+                api_version=request.api_version,
+                peer=self.connection_id,
+            )
+            error = KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR)
+        message = None
+        if self._server.error_response is not None:
+            try:
+                message = self._server.error_response(request, error)
+            except Exception as second:
+                log.error("no answer could be made of an error", error=second)
+        if message is None:
+            request.release()
+            self.close("a request failed", api_key=request.api_key, code=error.code.name)
+        return message
+
+    def _put(self, request: Request, message: Message) -> None:
+        request.release()
+        self.active = True
+        try:
+            chunks = encode_response(
+                request.api_key, request.api_version, request.correlation_id, message
+            )
+        except EncodeError as error:
+            log.error("an answer cannot be encoded", error=error, api_key=request.api_key)
+            self.close("an answer cannot be encoded", api_key=request.api_key)
+            return
+        try:
+            self._outbox.put(chunks)
+        except (OSError, EOFError) as error:
+            close_regions(chunks)
+            log.error("records cannot be read", error=error, peer=self.connection_id)
+            self.abort("records cannot be read")
+
+    def _outbox_ready(self, error: BaseException | None) -> None:
+        if error is not None:
+            if not isinstance(error, ConnectionError):
+                log.error("records cannot be sent", error=error, peer=self.connection_id)
+            self.abort("an answer could not be sent")
+        elif not self._lost:
+            self._advance()
+
+    # -- the end
+
+    def _forget(self) -> None:
+        """Drop what is owed: cancel futures, close file regions, give memory back."""
+        if self._waiter is not None:
+            self._server.budget.withdraw(self._waiter)
+            self._waiter = None
+        self._server.budget.release(self._framer.abandon())
+        if self._held is not None:
+            self._server.budget.release(len(self._held))
+            self._held = None
+        answers, self._answers = self._answers, deque()
+        for parked in answers:
+            self._drop(parked.request, parked.answer)
+
+    def _drop(self, request: Request, answer: Answer) -> None:
+        """Let go of an answer that is not going to be written."""
+        request.release()
+        if answer is None:
+            return
+        if isinstance(answer, Message):
+            self._dispose(request, answer)
+            return
+        future = answer if asyncio.isfuture(answer) else self._server.run(answer)
+        future.remove_done_callback(self._settled)
+        future.add_done_callback(lambda done: self._dispose_future(request, done))
+        if not isinstance(future, asyncio.Task):
+            future.cancel()
+
+    def _dispose_future(self, request: Request, future: asyncio.Future[Message | None]) -> None:
+        if future.cancelled():
+            return
+        error = future.exception()
+        if error is not None:
+            if not isinstance(error, KafkaError):
+                log.error("a request failed", error=error, api_key=request.api_key)
+            return
+        message = future.result()
+        if message is not None:
+            self._dispose(request, message)
+
+    @staticmethod
+    def _dispose(request: Request, message: Message) -> None:
+        """Close the file regions of an answer that nobody will read."""
+        try:
+            chunks = encode_response(
+                request.api_key, request.api_version, request.correlation_id, message
+            )
+        except EncodeError as error:
+            log.error("an answer cannot be encoded", error=error, api_key=request.api_key)
+            return
+        close_regions(chunks)
+
+
+def tune(sock: socket.socket, send_bytes: int, receive_bytes: int) -> None:
+    """Set what Kafka sets on a broker's sockets; -1 leaves a buffer to the kernel."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if send_bytes > 0:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_bytes)
+    if receive_bytes > 0:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)

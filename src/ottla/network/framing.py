@@ -1,0 +1,170 @@
+"""From a stream of bytes to frames: four bytes of length, then so many bytes.
+
+Rules:
+- Sans-IO: bytes are read into the memory that ``buffer`` gives out, and frames are taken with ``next_frame``.
+- Every frame owns its memory, and it is writable: a handler may stamp records in place and may keep the
+  frame after it has returned; nothing is ever read over it. A frame up to ``LARGE_FRAME_BYTES`` is copied
+  out of the scratch buffer once (0.2 us); a larger one is read straight into its place, but for the first
+  bytes of it that came together with the frame before.
+- A length is checked before anything is allocated, and allocated only once ``reserve`` has agreed.
+- The scratch buffer may be shared by all framers of an event loop: between a read and the next one, what a
+  framer has not taken is moved out of it (``keep``), so that an idle connection costs no buffer.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+SCRATCH_BYTES = 128 * 1024
+"""How much is read at once when no large frame is under way."""
+
+LARGE_FRAME_BYTES = 16 * 1024
+"""A frame above this that is not wholly there yet is read into memory of its own."""
+
+_LENGTH = struct.Struct(">i")
+
+
+class FrameError(ValueError):
+    """A length that no peer of good will sends: negative, or above the limit."""
+
+
+def new_scratch() -> bytearray:
+    """A buffer for the framers of one event loop."""
+    return bytearray(SCRATCH_BYTES)
+
+
+def _unlimited(_size: int) -> bool:
+    return True
+
+
+class Framer:
+    """Cuts one connection's bytes into frames.
+
+    ``reserve(size)`` is asked before memory is taken for a frame; where it refuses, ``next_frame`` returns
+    ``None`` and ``starved`` is the size that was asked for, until ``grant`` is called. ``large_frames`` counts
+    the frames that were given memory of their own.
+    """
+
+    __slots__ = (
+        "_end",
+        "_filled",
+        "_frame",
+        "_frame_bytes_max",
+        "_granted",
+        "_position",
+        "_reserve",
+        "_scratch",
+        "_source",
+        "large_frames",
+        "starved",
+    )
+
+    def __init__(
+        self,
+        frame_bytes_max: int,
+        scratch: bytearray | None = None,
+        reserve: Callable[[int], bool] = _unlimited,
+    ) -> None:
+        self._scratch = memoryview(new_scratch() if scratch is None else scratch)
+        self._frame_bytes_max = frame_bytes_max
+        self._reserve = reserve
+        self._source = self._scratch
+        self._position = 0
+        self._end = 0
+        self._frame: bytearray | None = None
+        self._filled = 0
+        self._granted = False
+        self.starved = 0
+        self.large_frames = 0
+
+    @property
+    def reserved(self) -> int:
+        """Bytes that ``reserve`` or ``grant`` gave for a frame that has not been taken yet."""
+        if self._frame is not None:
+            return len(self._frame)
+        return self.starved if self._granted else 0
+
+    def buffer(self) -> memoryview:
+        """Where the next bytes go. Not empty unless a whole scratch buffer of frames waits to be taken.
+
+        Nothing has changed until ``received`` is called: a read may turn out to bring nothing.
+        """
+        if self._frame is not None:
+            return memoryview(self._frame)[self._filled :]
+        kept = self._end - self._position
+        if not kept:
+            return self._scratch
+        self._scratch[:kept] = self._source[self._position : self._end]
+        return self._scratch[kept:]
+
+    def received(self, count: int) -> None:
+        """``count`` bytes have been written to what ``buffer`` gave out last."""
+        if self._frame is not None:
+            self._filled += count
+            return
+        self._source = self._scratch
+        self._end += count - self._position
+        self._position = 0
+
+    def next_frame(self) -> memoryview | None:
+        """The next whole frame, or ``None`` if there is none yet. Raises ``FrameError``."""
+        if self._frame is not None:
+            return self._finished()
+        start = self._position + 4
+        if start > self._end:
+            return None
+        (size,) = _LENGTH.unpack_from(self._source, self._position)
+        if not 0 <= size <= self._frame_bytes_max:
+            raise FrameError(
+                f"frame of {size} bytes where 0 to {self._frame_bytes_max} are allowed"
+            )
+        stop = start + size
+        if stop > self._end and size <= LARGE_FRAME_BYTES:
+            return None
+        if self._granted:
+            self._granted = False
+            self.starved = 0
+        elif not self._reserve(size):
+            self.starved = size
+            return None
+        if stop <= self._end:
+            self._position = stop
+            return memoryview(bytearray(self._source[start:stop]))
+        self.large_frames += 1
+        self._frame = frame = bytearray(size)
+        self._filled = filled = self._end - start
+        frame[:filled] = self._source[start : self._end]
+        self._position = self._end
+        return None
+
+    def abandon(self) -> int:
+        """Forget everything, and return how many reserved bytes are to be given back."""
+        reserved = self.reserved
+        self._frame = None
+        self._granted = False
+        self.starved = 0
+        self._position = self._end = 0
+        return reserved
+
+    def grant(self) -> None:
+        """What ``starved`` asked for has been reserved after all: ``next_frame`` may go on."""
+        self._granted = True
+
+    def keep(self) -> None:
+        """Move what has not been taken out of the scratch buffer, which others are going to use."""
+        if self._position == self._end:
+            self._position = self._end = 0
+            self._source = self._scratch
+        elif self._source is self._scratch:
+            kept = bytes(self._source[self._position : self._end])
+            self._source = memoryview(kept)
+            self._position = 0
+            self._end = len(kept)
+
+    def _finished(self) -> memoryview | None:
+        frame = self._frame
+        if frame is None or self._filled < len(frame):
+            return None
+        self._frame = None
+        return memoryview(frame)

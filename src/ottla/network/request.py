@@ -1,0 +1,80 @@
+"""A request as the handlers see it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from ottla.network.budget import RequestBudget
+
+
+class Peer(Protocol):
+    """Who sent a request: what a handler may know of the connection."""
+
+    peer_host: str
+    peer_port: int
+    listener_name: str
+    connection_id: str
+    principal: str
+    client_software_name: str
+    client_software_version: str
+
+
+class Request:
+    """One request, decoded.
+
+    The body's memory (records above all) belongs to this request alone: it may be written to and kept.
+    ``received_ms`` is the wall time at which it was read.
+    """
+
+    __slots__ = (
+        "_budget",
+        "_frame_bytes",
+        "api_key",
+        "api_version",
+        "body",
+        "client_id",
+        "connection",
+        "correlation_id",
+        "received_ms",
+    )
+
+    def __init__(
+        self,
+        api_key: int,
+        api_version: int,
+        correlation_id: int,
+        client_id: str | None,
+        body: Any,
+        connection: Peer,
+        received_ms: int = 0,
+        budget: RequestBudget | None = None,
+        frame_bytes: int = 0,
+    ) -> None:
+        self.api_key = api_key
+        self.api_version = api_version
+        self.correlation_id = correlation_id
+        self.client_id = client_id
+        self.body = body
+        self.connection = connection
+        self.received_ms = received_ms
+        self._budget = budget
+        self._frame_bytes = frame_bytes
+
+    def release(self) -> None:
+        """Give the request's bytes back to the broker's budget; a second call does nothing.
+
+        The connection calls it when the request has been answered. A handler that parks its answer and
+        holds no reference to the records any more calls it early (and drops ``body.…records``), so that
+        a thousand Produce requests that wait for a sync do not hold up the ones after them.
+        """
+        budget = self._budget
+        if budget is not None:
+            self._budget = None
+            budget.release(self._frame_bytes)
+
+    def __repr__(self) -> str:
+        return (
+            f"Request(api_key={self.api_key}, api_version={self.api_version}, "
+            f"correlation_id={self.correlation_id}, client_id={self.client_id!r})"
+        )

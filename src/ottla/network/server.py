@@ -1,0 +1,304 @@
+"""Listeners: accept connections, bound them, sweep them, stop them.
+
+Rules:
+- At ``max_connections`` nobody is accepted until one leaves: further peers wait in the listen queue, as in
+  Kafka. Above ``max_connections_per_ip`` a peer is accepted and closed.
+- Out of descriptors, accepting pauses and goes on when there are some; one line says so, another that it is over.
+- One sweep over the connections every few seconds finds the idle and the stalled; there is no timer a connection.
+- Everything here runs on one event loop; nothing but reading cold files uses a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections import Counter
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, NamedTuple
+
+from ottla.clock import Clock, SystemClock
+from ottla.logs import logger
+from ottla.messages.registry import API_NAMES, api
+from ottla.network.budget import RequestBudget
+from ottla.network.connection import (
+    Connection,
+    Dispatch,
+    ErrorResponse,
+    SupportedVersions,
+    tune,
+)
+from ottla.network.framing import new_scratch
+from ottla.network.limits import NetworkLimits
+from ottla.wire.schema import Message
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+log = logger(__name__)
+
+SWEEP_S_MAX = 10.0
+"""The longest time between two sweeps."""
+
+ACCEPT_RETRY_S = 0.2
+"""How long accepting pauses when descriptors or memory have run out."""
+
+
+class Listener(NamedTuple):
+    """One listener, with the port that it really has."""
+
+    name: str
+    host: str
+    port: int
+    sockets: tuple[socket.socket, ...]
+
+
+class Server:
+    """The network side of a broker.
+
+    ``dispatch`` gets every request and returns its answer: a message, an awaitable of one (a future that
+    belongs to this request alone: it is cancelled when the connection dies; or a coroutine, which runs on),
+    or ``None`` where none is due. ``error_response`` makes the answer to a request whose handler raised
+    (``None``: hang up). ``apis`` gives the versions that are accepted, by API key.
+    """
+
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        *,
+        limits: NetworkLimits | None = None,
+        apis: SupportedVersions | None = None,
+        error_response: ErrorResponse | None = None,
+        clock: Clock | None = None,
+        budget: RequestBudget | None = None,
+    ) -> None:
+        self.dispatch = dispatch
+        self.error_response = error_response
+        self.limits = limits if limits is not None else NetworkLimits()
+        self.apis = apis if apis is not None else _all_apis()
+        self.clock = clock if clock is not None else SystemClock()
+        self.budget = (
+            budget if budget is not None else RequestBudget(self.limits.queued_max_request_bytes)
+        )
+        self.loop = asyncio.get_running_loop()
+        self.scratch = new_scratch()
+        self.connections: dict[int, Connection] = {}
+        self.listeners: list[Listener] = []
+        self._admitted: dict[int, str] = {}
+        self._per_host: Counter[str] = Counter()
+        self._tasks: set[asyncio.Task[Message | None]] = set()
+        self._accepting: set[asyncio.Task[None]] = set()
+        self._serial = 0
+        self._room: asyncio.Event = asyncio.Event()
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    # -- listening
+
+    async def listen(
+        self,
+        host: str | None,
+        port: int,
+        *,
+        name: str = "PLAINTEXT",
+        ssl: SSLContext | None = None,
+    ) -> Listener:
+        """Accept connections on every address of ``host`` (``None``: on all), on a free port if it is 0.
+
+        Raises ``OSError`` if none of the addresses can be bound.
+        """
+        sockets = await self._bind(host, port)
+        listener = Listener(name, host or "", sockets[0].getsockname()[1], tuple(sockets))
+        self.listeners.append(listener)
+        for sock in sockets:
+            sock.listen(self.limits.socket_listen_backlog_size)
+            task = self.loop.create_task(self._accept(sock, name, ssl))
+            self._accepting.add(task)
+            task.add_done_callback(self._accepting.discard)
+        if self._sweeper is None:
+            self._sweep()
+        return listener
+
+    def protocol(self, listener_name: str) -> Connection:
+        """A protocol for a connection that somebody else has accepted (a simulation, a test)."""
+        self._serial += 1
+        return Connection(self, listener_name, self._serial)
+
+    async def _bind(self, host: str | None, port: int) -> list[socket.socket]:
+        found = await _addresses(host, port)
+        sockets: list[socket.socket] = []
+        refused: OSError | None = None
+        for family, address in found:
+            try:
+                sock = socket.socket(family, socket.SOCK_STREAM)
+            except OSError as error:  # a machine without IPv6
+                refused = error
+                continue
+            try:
+                sock.setblocking(False)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                # The window scale is settled with the first packet: set here, not on the accepted socket.
+                tune(
+                    sock,
+                    self.limits.socket_send_buffer_bytes,
+                    self.limits.socket_receive_buffer_bytes,
+                )
+                sock.bind((address[0], port, *address[2:]))
+                port = sock.getsockname()[1]
+                sockets.append(sock)
+            except OSError as error:
+                sock.close()
+                refused = OSError(
+                    error.errno, f"cannot listen on {address[0]}:{port}: {error.strerror}"
+                )
+                if error.errno == errno.EADDRINUSE:
+                    break
+        if refused is not None and (not sockets or refused.errno == errno.EADDRINUSE):
+            for sock in sockets:
+                sock.close()
+            raise refused
+        return sockets
+
+    async def _accept(self, sock: socket.socket, name: str, ssl: SSLContext | None) -> None:
+        loop = self.loop
+        exhausted = False
+        try:
+            while True:
+                while len(self._admitted) >= self.limits.max_connections:
+                    self._room.clear()
+                    await self._room.wait()
+                try:
+                    accepted, address = await loop.sock_accept(sock)
+                except ConnectionAbortedError:
+                    await asyncio.sleep(0)
+                    continue
+                except OSError as error:
+                    if not exhausted:
+                        exhausted = True
+                        log.error("cannot accept connections", reason=str(error), listener=name)
+                    await asyncio.sleep(ACCEPT_RETRY_S)
+                    continue
+                if exhausted:
+                    exhausted = False
+                    log.info("accepting connections again", listener=name)
+                self._admit(accepted, address[0], name, ssl)
+                await asyncio.sleep(0)  # a flood of peers must not hold up those that are here
+        finally:
+            sock.close()
+
+    def _admit(self, sock: socket.socket, host: str, name: str, ssl: SSLContext | None) -> None:
+        if self._per_host[host] >= self.limits.max_connections_per_ip:
+            log.info("connection refused: too many from its address", peer=host, listener=name)
+            sock.close()
+            return
+        connection = self.protocol(name)
+        self._admitted[connection.serial] = host
+        self._per_host[host] += 1
+        task = self.loop.create_task(self._welcome(connection, sock, host, ssl))
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
+
+    async def _welcome(
+        self, connection: Connection, sock: socket.socket, host: str, ssl: SSLContext | None
+    ) -> None:
+        try:
+            await self.loop.connect_accepted_socket(lambda: connection, sock, ssl=ssl)
+        except OSError as error:
+            self._left(connection.serial)
+            log.info("connection failed at its start", peer=host, reason=str(error))
+        except asyncio.CancelledError:
+            self._left(connection.serial)
+            raise
+
+    # -- what connections call
+
+    def connection_made(self, connection: Connection) -> None:
+        """A connection is there."""
+        self.connections[connection.serial] = connection
+
+    def connection_lost(self, connection: Connection) -> None:
+        """A connection is gone."""
+        self.connections.pop(connection.serial, None)
+        self._left(connection.serial)
+
+    def run(self, answer: Awaitable[Message | None]) -> asyncio.Task[Message | None]:
+        """Run a handler's coroutine; it outlives its connection, but not the server."""
+
+        async def run() -> Message | None:
+            return await answer
+
+        task = self.loop.create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _left(self, serial: int) -> None:
+        host = self._admitted.pop(serial, None)
+        if host is not None:
+            self._per_host[host] -= 1
+            if not self._per_host[host]:
+                del self._per_host[host]
+        self._room.set()
+
+    # -- time and the end
+
+    def _sweep(self) -> None:
+        now = self.loop.time()
+        for connection in list(self.connections.values()):
+            connection.sweep(now)
+        limits = self.limits
+        shortest_ms = min(
+            limits.write_stall_ms,
+            limits.connections_max_idle_ms if limits.connections_max_idle_ms >= 0 else 1_000_000,
+        )
+        interval_s = max(0.01, min(SWEEP_S_MAX, shortest_ms / 4000))
+        self._sweeper = self.loop.call_later(interval_s, self._sweep)
+
+    async def stop(self, grace_s: float = 5.0) -> None:
+        """Stop accepting, let the answers that are owed go out for up to ``grace_s``, close everything."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for task in list(self._accepting):
+            task.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        for listener in self.listeners:
+            for sock in listener.sockets:
+                sock.close()
+        for connection in list(self.connections.values()):
+            connection.finish()
+        deadline = self.loop.time() + grace_s
+        while self.connections and self.loop.time() < deadline:
+            self._room.clear()
+            try:
+                await asyncio.wait_for(self._room.wait(), max(0.0, deadline - self.loop.time()))
+            except TimeoutError:
+                break
+        for connection in list(self.connections.values()):
+            connection.abort("the broker stops")
+        while self.connections:
+            self._room.clear()
+            await self._room.wait()
+        for answer in list(self._tasks):
+            answer.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _all_apis() -> dict[int, tuple[int, int]]:
+    versions = {key: api(key).versions for key in API_NAMES}
+    return {key: (lo, hi) for key, (lo, hi) in versions.items()}
+
+
+async def _addresses(
+    host: str | None, port: int
+) -> list[tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]]:
+    """Where to listen. A number is not looked up: that would start a thread."""
+    flags = socket.AI_PASSIVE
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=flags | socket.AI_NUMERICHOST
+        )
+    except socket.gaierror:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    return list(dict.fromkeys((family, address) for family, _, _, _, address in found))  # type: ignore[misc]
