@@ -122,14 +122,19 @@ def _encode_any(
     """One record of any shape."""
     body = [stamp, offset]
     for part in (key, value):
-        body += (_NULL,) if part is None else (encode_varint(len(part)), part)
-    body.append(encode_varint(len(headers)))
+        body += (_NULL,) if part is None else (_length(part), part)
+    body.append(_length(headers))
     for name, part in headers:
         encoded = name.encode()
-        body += (encode_varint(len(encoded)), encoded)
-        body += (_NULL,) if part is None else (encode_varint(len(part)), part)
+        body += (_length(encoded), encoded)
+        body += (_NULL,) if part is None else (_length(part), part)
     chunks.append(encode_varint(sum(map(len, body))))
     chunks += body
+
+
+def _length(part: bytes | Sequence[Header]) -> bytes:
+    length = len(part)
+    return _small[length] if length < _SMALL_VARINTS else encode_varint(length)
 
 
 def decode_batch(
@@ -276,14 +281,22 @@ def _walk(data: bytes, header: BatchHeader) -> Iterator[tuple[int, int, int, int
     base_offset, size, p = header.base_offset, len(data), 0
     try:
         for _ in range(header.record_count):
-            n, p = _varint(data, p)
+            n, p = data[p], p + 1
+            if n > 127:
+                n, p = _long_varint(data, p)
             end = p + (n >> 1)
             if n & 1 or end > size:
                 raise InvalidRecord(f"a record of {_signed(n)} bytes in {size - p}")
-            timestamp_delta, p = _varint(data, p + 1)
-            n, p = _varint(data, p)
+            timestamp_delta, p = data[p + 1], p + 2  # past the attributes
+            if timestamp_delta > 127:
+                timestamp_delta, p = _long_varint(data, p)
+            n, p = data[p], p + 1
+            if n > 127:
+                n, p = _long_varint(data, p)
             offset = base_offset + _offset_delta(n)
-            n, p = _varint(data, p)
+            n, p = data[p], p + 1
+            if n > 127:
+                n, p = _long_varint(data, p)
             key_end = p if n & 1 else p + (n >> 1)
             if key_end >= end:
                 raise InvalidRecord(f"a key ends {key_end - end} bytes behind its record")
@@ -355,8 +368,13 @@ def _varint(data: bytes, p: int) -> tuple[int, int]:
 
 def _long_varint(data: bytes, p: int) -> tuple[int, int]:
     """As ``_varint``, from the second byte of a number on: ``data[p - 1]`` has the first."""
-    n = data[p - 1] & 127
-    for shift in range(7, 70, 7):
+    byte = data[p]
+    n = data[p - 1] - 128 + (byte << 7)
+    if byte < 128:
+        return n, p + 1
+    n -= 16384
+    p += 1
+    for shift in range(14, 70, 7):
         byte = data[p]
         p += 1
         n |= (byte & 127) << shift
