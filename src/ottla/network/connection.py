@@ -16,7 +16,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -513,12 +512,3 @@ class Connection(asyncio.BufferedProtocol):
             log.error("an answer cannot be encoded", error=error, api_key=request.api_key)
             return
         close_regions(chunks)
-
-
-def tune(sock: socket.socket, send_bytes: int, receive_bytes: int) -> None:
-    """Set what Kafka sets on a broker's sockets; -1 leaves a buffer to the kernel."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if send_bytes > 0:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_bytes)
-    if receive_bytes > 0:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)

@@ -26,7 +26,6 @@ from ottla.network.connection import (
     Dispatch,
     ErrorResponse,
     SupportedVersions,
-    tune,
 )
 from ottla.network.framing import new_scratch
 from ottla.network.limits import NetworkLimits
@@ -129,7 +128,7 @@ class Server:
         refused: OSError | None = None
         for family, address in found:
             try:
-                sock = socket.socket(family, socket.SOCK_STREAM)
+                sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
             except OSError as error:  # a machine without IPv6
                 refused = error
                 continue
@@ -138,12 +137,7 @@ class Server:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 if family == socket.AF_INET6:
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                # The window scale is settled with the first packet: set here, not on the accepted socket.
-                tune(
-                    sock,
-                    self.limits.socket_send_buffer_bytes,
-                    self.limits.socket_receive_buffer_bytes,
-                )
+                _tune(sock, self.limits)
                 sock.bind((address[0], port, *address[2:]))
                 port = sock.getsockname()[1]
                 sockets.append(sock)
@@ -282,6 +276,20 @@ class Server:
         for answer in list(self._tasks):
             answer.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _tune(sock: socket.socket, limits: NetworkLimits) -> None:
+    """Set on a listening socket what its connections inherit.
+
+    Buffers must be set here, for the window scale is settled with the first packet; and ``TCP_NODELAY``,
+    for the event loop sets it only where the socket's protocol is spelled out (an answer waited 40 ms).
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if limits.socket_send_buffer_bytes > 0:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.socket_send_buffer_bytes)
+    if limits.socket_receive_buffer_bytes > 0:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, limits.socket_receive_buffer_bytes)
 
 
 def _all_apis() -> dict[int, tuple[int, int]]:
