@@ -1,0 +1,331 @@
+"""The partitions of ``__consumer_offsets`` that are ours: loaded, written, expired and given up.
+
+The way of a write: its records are appended (which may fail at once), the state takes them in at once, and
+the answer is parked until they are committed. So writes see what is not yet committed, and reads are answered
+with the state as they found it, once that is committed. A failed append changes nothing. With the leadership
+of a partition go its state and every answer that is parked. Source: ``CoordinatorRuntime.java``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Protocol, cast
+
+from ottla.clock import Clock
+from ottla.errors import ErrorCode, KafkaError
+from ottla.groups.group import Group
+from ottla.groups.group_records import Record, group_record, group_tombstone, offset_tombstone
+from ottla.groups.membership import NEVER
+from ottla.groups.offsets import expired
+from ottla.groups.outcome import Answer, Moment, Outcome, Response, with_error
+from ottla.groups.parking import Parking, Timers
+from ottla.groups.partitioner import partition_for
+from ottla.groups.replies import Reply
+from ottla.groups.settings import GroupSettings
+from ottla.groups.shard import Shard
+from ottla.logs import logger
+from ottla.wire.primitives import BytesLike, EncodeError
+
+log = logger(__name__)
+
+LoadedRecord = tuple[BytesLike | None, BytesLike | None, int, int]
+"""Key, value, offset and timestamp (milliseconds) of a record of ``__consumer_offsets``."""
+
+SLICE_S = 0.002
+"""How long loading and sweeping keep the loop before others get their turn."""
+
+TOMBSTONES_MAX = 1_000
+"""How many tombstones go into one append."""
+
+STRING_BYTES_MAX = 32_767
+"""What a string in a record can hold."""
+
+
+class GroupLog(Protocol):
+    """The partitions of ``__consumer_offsets`` that this broker leads."""
+
+    def append(self, partition: int, records: Sequence[Record], now_ms: int) -> int:
+        """Append one batch now, and return its exclusive end offset; raises ``KafkaError``."""
+        ...
+
+    def when_committed(self, partition: int, end_offset: int) -> asyncio.Future[None]:
+        """A future of everything below ``end_offset`` being committed; it fails with ``KafkaError``.
+
+        Done already if it is. The coordinator may cancel it.
+        """
+        ...
+
+
+_UNAVAILABLE = frozenset(
+    {
+        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+        ErrorCode.NOT_ENOUGH_REPLICAS,
+        ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+        ErrorCode.REQUEST_TIMED_OUT,
+    }
+)
+_MOVED = frozenset(
+    {
+        ErrorCode.NOT_LEADER_OR_FOLLOWER,
+        ErrorCode.FENCED_LEADER_EPOCH,
+        ErrorCode.KAFKA_STORAGE_ERROR,
+    }
+)
+_TOO_LARGE = frozenset(
+    {
+        ErrorCode.MESSAGE_TOO_LARGE,
+        ErrorCode.RECORD_LIST_TOO_LARGE,
+        ErrorCode.INVALID_FETCH_SIZE,
+    }
+)
+
+
+def answer_for(code: ErrorCode, too_large: ErrorCode = ErrorCode.UNKNOWN_SERVER_ERROR) -> ErrorCode:
+    """What a group's client is told when its record met ``code``: words that it knows how to act on."""
+    if code in _UNAVAILABLE:
+        return ErrorCode.COORDINATOR_NOT_AVAILABLE
+    if code in _MOVED:
+        return ErrorCode.NOT_COORDINATOR
+    return too_large if code in _TOO_LARGE else code
+
+
+class Ledger:
+    """What the coordinator stands on: no request is known here.
+
+    ``timers`` is the event loop, or what takes its place in a test.
+    """
+
+    def __init__(
+        self, log: GroupLog, clock: Clock, timers: Timers, settings: GroupSettings
+    ) -> None:
+        self._log = log
+        self._clock = clock
+        self._timers = timers
+        self._settings = settings
+        self._shards: dict[int, Shard] = {}
+        self._is_closed = False
+
+    def partition_for(self, group_id: str) -> int:
+        """The partition of ``__consumer_offsets`` whose leader is the group's coordinator."""
+        return partition_for(group_id, self._settings.offsets_topic_num_partitions)
+
+    def owns(self, partition: int) -> bool:
+        """Whether a partition is loaded, so that its groups are answered for."""
+        shard = self._shards.get(partition)
+        return shard is not None and not shard.is_loading
+
+    # --- coming and going of partitions ---
+
+    async def load(self, partition: int, records: AsyncIterator[Sequence[LoadedRecord]]) -> None:
+        """Take over a partition: replay its log, then answer for its groups.
+
+        ``records`` are chunks of everything from its log start offset to its end at the time of the
+        election. Unloading it meanwhile, or loading it again, ends this call early. An error in reading
+        leaves the partition not ours, and is raised.
+        """
+        self.unload(partition)
+        shard = self._shards[partition] = self._new_shard(partition)
+        try:
+            slice_end = self._clock.monotonic() + SLICE_S
+            async for chunk in records:
+                for key, value, offset, _ in chunk:
+                    shard.replay(key, value, offset)
+                    if self._clock.monotonic() >= slice_end:
+                        await asyncio.sleep(0)
+                        slice_end = self._clock.monotonic() + SLICE_S
+                    if self._shards.get(partition) is not shard:
+                        return
+            for group in list(shard.groups.values()):
+                self._perform(shard, group, group.activate(self._now()))
+                if self._clock.monotonic() >= slice_end:
+                    await asyncio.sleep(0)
+                    slice_end = self._clock.monotonic() + SLICE_S
+                if self._shards.get(partition) is not shard:
+                    return
+        except BaseException:
+            if self._shards.get(partition) is shard:
+                self.unload(partition)
+            raise
+        shard.is_loading = False
+        self._sweep_later(shard)
+        log.info("groups are loaded", partition=partition, groups=len(shard.groups))
+
+    def unload(self, partition: int) -> None:
+        """Give a partition up: whoever waits is told NOT_COORDINATOR, and its state is dropped."""
+        shard = self._shards.pop(partition, None)
+        if shard is None:
+            return
+        if shard.sweep is not None:
+            shard.sweep.cancel()
+        for _, timer in shard.alarms.values():
+            timer.cancel()
+        shard.alarms.clear()
+        shard.parking.fail(ErrorCode.NOT_COORDINATOR)
+        for group in shard.groups.values():
+            for answer in group.close().answers:
+                _give(answer.waiter, answer.response)
+
+    def close(self) -> None:
+        """Give everything up, for good."""
+        self._is_closed = True
+        for partition in list(self._shards):
+            self.unload(partition)
+
+    def _new_shard(self, partition: int) -> Shard:
+        parking = Parking(
+            partial(self._log.when_committed, partition),
+            self._clock,
+            self._timers,
+            self._settings.offsets_commit_timeout_ms,
+        )
+        return Shard(partition, parking, self._settings)
+
+    def _shard(self, group_id: str) -> Shard:
+        """The group's partition; raises what its clients are told when it is not ours to answer for."""
+        if self._is_closed:
+            raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+        if len(group_id) * 4 > STRING_BYTES_MAX and len(group_id.encode()) > STRING_BYTES_MAX:
+            raise KafkaError(ErrorCode.INVALID_GROUP_ID)
+        shard = self._shards.get(self.partition_for(group_id))
+        if shard is None:
+            raise KafkaError(ErrorCode.NOT_COORDINATOR)
+        if shard.is_loading:
+            raise KafkaError(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
+        return shard
+
+    # --- writing ---
+
+    def _now(self) -> Moment:
+        return Moment(self._clock.now_ms(), int(self._clock.monotonic() * 1000))
+
+    def _append(self, shard: Shard, group_id: str, records: Sequence[Record]) -> int:
+        end_offset = self._log.append(shard.partition, records, self._clock.now_ms())
+        shard.note_append(group_id, end_offset)
+        return end_offset
+
+    def _perform(self, shard: Shard, group: Group, outcome: Outcome) -> None:
+        """Do what an operation on a group asks for."""
+        for answer in outcome.answers:
+            _give(answer.waiter, answer.response)
+        store = outcome.store
+        if store is not None:
+            try:
+                self._append(shard, group.group_id, [group_record(group.group_id, store.value)])
+            except KafkaError as error:
+                self._perform(shard, group, store.refused(answer_for(error.code), self._now()))
+            except EncodeError as error:
+                log.error("a group cannot be written", group=group.group_id, error=error)
+                code = ErrorCode.UNKNOWN_SERVER_ERROR
+                self._perform(shard, group, store.refused(code, self._now()))
+            else:
+                group.persisted = True
+                self._perform(shard, group, store.accepted(self._now()))
+        if outcome.guarded:
+            end_offset = shard.readable_at(group.group_id)
+            shard.parking.after(end_offset, partial(_give_guarded, outcome.guarded))
+        self._set_alarm(shard, group)
+
+    def _set_alarm(self, shard: Shard, group: Group) -> None:
+        alarm = shard.alarms.get(group.group_id)
+        wake_ms = group.wake_ms
+        if wake_ms >= (alarm[0] if alarm is not None else NEVER):
+            return
+        if alarm is not None:
+            alarm[1].cancel()
+        delay_s = max(wake_ms / 1000 - self._clock.monotonic(), 0.0)
+        timer = self._timers.call_later(delay_s, partial(self._ring, shard, group))
+        shard.alarms[group.group_id] = wake_ms, timer
+
+    def _ring(self, shard: Shard, group: Group) -> None:
+        group_id = group.group_id
+        if shard.groups.get(group_id) is not group:
+            return
+        shard.alarms.pop(group_id, None)
+        self._perform(shard, group, group.expire(self._now()))
+        shard.forget_if_vacant(group_id)
+
+    # --- forgetting ---
+
+    def _bury(self, shard: Shard, group_id: str, offsets: Iterable[tuple[str, int]]) -> None:
+        """Write the tombstones of a group's offsets, and forget them; raises ``KafkaError``."""
+        ending = list(offsets)
+        for start in range(0, len(ending), TOMBSTONES_MAX):
+            part = ending[start : start + TOMBSTONES_MAX]
+            records = [offset_tombstone(group_id, topic, number) for topic, number in part]
+            self._append(shard, group_id, records)
+            for topic, number in part:
+                shard.offsets.remove(group_id, topic, number)
+
+    def _bury_group(self, shard: Shard, group: Group) -> None:
+        """Write the tombstone of an empty group that has no offsets, and forget it."""
+        if group.persisted:
+            self._append(shard, group.group_id, [group_tombstone(group.group_id)])
+        shard.forget(group.group_id)
+
+    def topics_deleted(self, names: Iterable[str]) -> None:
+        """Forget the offsets of topics that are gone, in all groups."""
+        gone = frozenset(names)
+        for shard in [shard for shard in self._shards.values() if not shard.is_loading]:
+            ending: dict[str, list[tuple[str, int]]] = {}
+            for group_id, topic, partition in shard.offsets.of_topics(gone):
+                ending.setdefault(group_id, []).append((topic, partition))
+            for group_id, offsets in ending.items():
+                try:
+                    self._bury(shard, group_id, offsets)
+                except KafkaError as error:
+                    log.warning(
+                        "offsets of a deleted topic stay", group=group_id, reason=str(error)
+                    )
+
+    def _sweep_later(self, shard: Shard) -> None:
+        delay_s = self._settings.offsets_retention_check_interval_ms / 1000
+        shard.sweep = self._timers.call_later(
+            delay_s, lambda: self._sweep(shard, iter(list(shard.groups)))
+        )
+
+    def _sweep(self, shard: Shard, group_ids: Iterator[str]) -> None:
+        """Look at some groups for what has expired, and at the others in the loop's next turn."""
+        slice_end = self._clock.monotonic() + SLICE_S
+        try:
+            for group_id in group_ids:
+                group = shard.groups.get(group_id)
+                if group is not None:
+                    self._expire_offsets(shard, group)
+                if self._clock.monotonic() >= slice_end:
+                    shard.sweep = self._timers.call_later(
+                        0.0, partial(self._sweep, shard, group_ids)
+                    )
+                    return
+        except KafkaError as error:
+            log.warning(
+                "offsets could not be expired", partition=shard.partition, reason=str(error)
+            )
+        self._sweep_later(shard)
+
+    def _expire_offsets(self, shard: Shard, group: Group) -> None:
+        group_id = group.group_id
+        retention_ms = self._settings.offsets_retention_minutes * 60_000
+        ending = expired(group, shard.offsets.of(group_id), self._clock.now_ms(), retention_ms)
+        self._bury(shard, group_id, ending)
+        is_unused = group.is_empty and group_id not in shard.offsets and not group.members.pending
+        if is_unused:
+            self._bury_group(shard, group)
+        end_offset = shard.readable_at(group_id)
+        if end_offset:
+            shard.parking.after(end_offset, partial(_forget_append, shard, group_id))
+
+
+def _give(waiter: object, response: Response) -> None:
+    cast(Reply[Response], waiter).give(response)
+
+
+def _give_guarded(answers: list[Answer], code: ErrorCode) -> None:
+    for waiter, response in answers:
+        told = response if code is ErrorCode.NONE else with_error(response, answer_for(code))
+        _give(waiter, told)
+
+
+def _forget_append(shard: Shard, group_id: str, code: ErrorCode) -> None:
+    shard.readable_at(group_id)
