@@ -19,6 +19,10 @@ class Peer(Protocol):
     client_software_name: str
     client_software_version: str
 
+    def close(self, reason: str, **fields: Any) -> None:
+        """Hang up, with ``reason`` and ``fields`` in the log."""
+        ...
+
 
 class Request:
     """One request, decoded.

@@ -1,0 +1,234 @@
+"""Incremental fetch sessions (KIP-227): a Fetch costs what changed, not what is subscribed.
+
+Rules:
+- A session remembers the partitions that a client follows, and which of them may have something to say:
+  its *dirty* set. A partition leaves the set when a read found nothing new; it comes back when the
+  partition changes or the client moves its position in it. What was returned stays dirty, behind the
+  others, until the client moves on: nobody starves, and a lost response is read again.
+- The cache holds at most ``slots`` sessions. A new one takes the place of a session that has been idle for
+  ``evict_after_ms``, else the client gets none and goes on with full fetches.
+Source: ``FetchSession.scala``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from ottla.errors import ErrorCode, KafkaError
+from ottla.messages.fetch import FetchPartition, FetchRequest
+from ottla.topic_ids import ZERO_ID
+
+if TYPE_CHECKING:
+    from ottla.replication.partition import Partition
+
+NO_SESSION = 0
+INITIAL_EPOCH = 0
+FINAL_EPOCH = -1
+EPOCH_MAX = 2**31 - 1
+
+Key = tuple[str | bytes, int]
+"""A topic's id (Fetch 13 and newer) or name, and a partition's index."""
+
+
+class Position:
+    """One partition that a client follows, and where it is in it."""
+
+    __slots__ = (
+        "current_leader_epoch",
+        "fetch_offset",
+        "index",
+        "last_fetched_epoch",
+        "max_bytes",
+        "partition",
+        "sent_high_watermark",
+        "sent_log_start",
+        "topic",
+        "topic_id",
+    )
+
+    def __init__(self, topic: str, topic_id: bytes) -> None:
+        self.topic = topic
+        self.topic_id = topic_id
+        self.partition: Partition | None = None
+        self.sent_high_watermark = -1
+        self.sent_log_start = -1
+
+    def move(self, wanted: FetchPartition) -> None:
+        """Take the client's word for where it is."""
+        self.index = wanted.partition
+        self.fetch_offset = wanted.fetch_offset
+        self.max_bytes = wanted.partition_max_bytes
+        self.current_leader_epoch = wanted.current_leader_epoch
+        self.last_fetched_epoch = wanted.last_fetched_epoch
+
+
+class FetchContext:
+    """The partitions that one Fetch is about; full, and forgotten afterwards."""
+
+    session_id = NO_SESSION
+
+    def __init__(self) -> None:
+        self.positions: dict[Key, Position] = {}
+        self.dirty: dict[Key, None] = {}
+        self.on_change: Callable[[], None] | None = None
+
+    def follow(self, request: FetchRequest, version: int) -> None:
+        """Take in the request's topics, adding and moving, and drop the forgotten ones."""
+        by_id = version >= 13
+        for topic in request.forgotten_topics_data:
+            for index in topic.partitions:
+                self._drop((topic.topic_id if by_id else topic.topic, index))
+        for wanted in request.topics:
+            for partition in wanted.partitions:
+                key = (wanted.topic_id if by_id else wanted.topic, partition.partition)
+                position = self.positions.get(key)
+                if position is None:
+                    position = self.positions[key] = Position(
+                        wanted.topic, wanted.topic_id if by_id else ZERO_ID
+                    )
+                position.move(partition)
+                self.dirty[key] = None
+
+    def due(self) -> Iterator[tuple[Key, Position]]:
+        """The partitions to look at now; the dirty set may change meanwhile."""
+        for key in tuple(self.dirty):
+            yield key, self.positions[key]
+
+    def attach(self, key: Key, position: Position, partition: Partition | None) -> None:
+        """Follow this object from now on: a topic made again has new ones."""
+        if position.partition is not partition:
+            if position.partition is not None:
+                position.partition.remove_reader(self)
+            position.partition = partition
+            if partition is not None:
+                partition.add_reader(self)
+
+    def partition_changed(self, partition: Partition) -> None:
+        """What the partitions call (``replication.partition.Reader``)."""
+        for topic in (partition.topic_id, partition.topic):
+            if (topic, partition.index) in self.positions:
+                self.dirty[topic, partition.index] = None
+        if self.on_change is not None:
+            self.on_change()
+
+    def settle(self, key: Key, *, quiet: bool) -> None:
+        """After a read. A full response names every partition, so all of them stay to be looked at."""
+
+    def includes(self, position: Position, high_watermark: int, log_start: int) -> bool:
+        """Whether a partition without records is in the response: always, in a full one."""
+        return True
+
+    def close(self) -> None:
+        """Follow nothing any more."""
+        for position in self.positions.values():
+            if position.partition is not None:
+                position.partition.remove_reader(self)
+                position.partition = None
+        self.on_change = None
+
+    def finish(self) -> None:
+        """The response is made."""
+        self.close()
+
+    def _drop(self, key: Key) -> None:
+        position = self.positions.pop(key, None)
+        self.dirty.pop(key, None)
+        if position is not None and position.partition is not None:
+            position.partition.remove_reader(self)
+
+
+class FetchSession(FetchContext):
+    """A context that the cache keeps between Fetches; its first response is full."""
+
+    def __init__(self, session_id: int, by_id: bool) -> None:
+        super().__init__()
+        self.session_id = session_id
+        self.by_id = by_id
+        self.epoch = INITIAL_EPOCH + 1
+        self.used_ms = 0
+        self._incremental = False
+
+    def includes(self, position: Position, high_watermark: int, log_start: int) -> bool:
+        """Incrementally, only what the client has not been told."""
+        return not self._incremental or (
+            position.sent_high_watermark != high_watermark or position.sent_log_start != log_start
+        )
+
+    def settle(self, key: Key, *, quiet: bool) -> None:
+        """A quiet partition is clean, any other goes behind those not looked at yet."""
+        if self._incremental:
+            self.dirty.pop(key, None)
+            if not quiet:
+                self.dirty[key] = None
+
+    def finish(self) -> None:
+        """Later responses say what changed."""
+        self._incremental = True
+        self.on_change = None
+
+    def next_epoch(self) -> None:
+        """Count the request; the numbers go round past 2**31 - 1, leaving out 0."""
+        self.epoch = 1 if self.epoch == EPOCH_MAX else self.epoch + 1
+
+
+class FetchSessions:
+    """The sessions of a broker."""
+
+    def __init__(
+        self, slots: int, new_id: Callable[[], int], evict_after_ms: int = 120_000
+    ) -> None:
+        """``new_id`` gives random positive 31-bit numbers."""
+        self._slots = slots
+        self._new_id = new_id
+        self._evict_after_ms = evict_after_ms
+        self._sessions: dict[int, FetchSession] = {}  # least recently used first
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def open(self, request: FetchRequest, version: int, now_ms: int) -> FetchContext:
+        """The context of a Fetch, with its topics taken in.
+
+        Errors: FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_TOPIC_ID_ERROR.
+        """
+        if request.session_epoch in (INITIAL_EPOCH, FINAL_EPOCH):
+            self._close(request.session_id)
+            context = FetchContext()
+            if request.session_epoch == INITIAL_EPOCH and version >= 7 and request.topics:
+                context = self._create(version >= 13, now_ms) or context
+        else:
+            context = self._resume(request, version, now_ms)
+        context.follow(request, version)
+        return context
+
+    def _resume(self, request: FetchRequest, version: int, now_ms: int) -> FetchSession:
+        session = self._sessions.get(request.session_id)
+        if session is None:
+            raise KafkaError(ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
+        if session.epoch != request.session_epoch:
+            raise KafkaError(ErrorCode.INVALID_FETCH_SESSION_EPOCH)
+        if session.by_id != (version >= 13):
+            raise KafkaError(ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR)
+        session.next_epoch()
+        session.used_ms = now_ms
+        self._sessions[session.session_id] = self._sessions.pop(session.session_id)
+        return session
+
+    def _create(self, by_id: bool, now_ms: int) -> FetchSession | None:
+        if len(self._sessions) >= self._slots:
+            oldest = next(iter(self._sessions.values()), None)
+            if oldest is None or now_ms - oldest.used_ms < self._evict_after_ms:
+                return None
+            self._close(oldest.session_id)
+        session_id = self._new_id()
+        while session_id == NO_SESSION or session_id in self._sessions:
+            session_id = self._new_id()
+        session = self._sessions[session_id] = FetchSession(session_id, by_id)
+        session.used_ms = now_ms
+        return session
+
+    def _close(self, session_id: int) -> None:
+        session = self._sessions.pop(session_id, None)
+        if session is not None:
+            session.close()

@@ -1,0 +1,233 @@
+"""Fetch (key 1): records from a position on, now or when there are enough of them.
+
+Behaviour
+- The partitions are read in the order of the request (of the session's dirty set), each up to its
+  ``partition_max_bytes``, all up to ``max_bytes`` and ``fetch.max.bytes``; the first one that has records
+  returns at least one batch, however large (KIP-74).
+- With fewer than ``min_bytes`` and no error the request is parked on its partitions and read again when
+  one of them changes, until ``max_wait_ms`` is over.
+- A consumer sees what is below the high watermark. Record bytes leave as file regions, never copied here.
+
+Versions: 7 sessions (KIP-227), 9 the leader epoch is checked (KIP-320), 11 rack, 12 diverging epochs, 13
+topic ids, 15 the replica's state in a tag.
+Errors: a partition's UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, NOT_LEADER_OR_FOLLOWER,
+FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, OFFSET_OUT_OF_RANGE, KAFKA_STORAGE_ERROR; the request's
+FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_TOPIC_ID_ERROR.
+Source: ``KafkaApis.handleFetchRequest``, ``ReplicaManager.fetchMessages``, ``FetchSession.scala``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from ottla.broker.fetch_sessions import FetchContext, Key, Position
+from ottla.errors import ErrorCode, KafkaError
+from ottla.messages.fetch import (
+    EpochEndOffset,
+    FetchableTopicResponse,
+    FetchRequest,
+    FetchResponse,
+    PartitionData,
+)
+
+if TYPE_CHECKING:
+    from ottla.broker.broker import Broker
+    from ottla.network.request import Request
+    from ottla.replication.partition import Partition
+
+READ_COMMITTED = 1
+CONSUMER = -1
+
+
+def handle(broker: Broker, request: Request) -> FetchResponse | asyncio.Future[FetchResponse]:
+    """Answer at once if there is enough or nothing to wait for, else park."""
+    body: FetchRequest = request.body
+    try:
+        context = broker.fetch_sessions.open(body, request.api_version, request.received_ms)
+    except KafkaError as error:
+        return FetchResponse(error_code=error.code)
+    fetch = _Fetch(broker, request, context)
+    result = fetch.read()
+    if result.enough or body.max_wait_ms <= 0:
+        return fetch.answer(result)
+    result.close()
+    return fetch.park()
+
+
+class _Result:
+    """What one pass over the partitions found."""
+
+    __slots__ = ("bytes", "failed", "min_bytes", "partitions")
+
+    def __init__(self, min_bytes: int) -> None:
+        self.min_bytes = min_bytes
+        self.bytes = 0
+        self.failed = False
+        self.partitions: list[tuple[Position, PartitionData]] = []
+
+    @property
+    def enough(self) -> bool:
+        return self.failed or self.bytes >= self.min_bytes
+
+    def close(self) -> None:
+        for _, data in self.partitions:
+            for region in data.records or ():
+                region.close()  # type: ignore[union-attr]
+
+
+class _Fetch:
+    """One Fetch request on its way."""
+
+    def __init__(self, broker: Broker, request: Request, context: FetchContext) -> None:
+        body: FetchRequest = request.body
+        self.broker = broker
+        self.context = context
+        self.version = request.api_version
+        self.min_bytes = body.min_bytes
+        self.max_bytes = min(body.max_bytes, broker.config.fetch_max_bytes)
+        self.max_wait_ms = body.max_wait_ms
+        self.read_committed = body.isolation_level == READ_COMMITTED
+        replica_id = body.replica_id
+        if body.replica_state is not None:
+            replica_id = body.replica_state.replica_id
+        self.is_consumer = replica_id < 0
+        self.future: asyncio.Future[FetchResponse] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._woken = False
+
+    def read(self) -> _Result:
+        """Look at every partition that may have something to say."""
+        result = _Result(self.min_bytes)
+        room = self.max_bytes
+        for key, position in self.context.due():
+            data, quiet = self._read_partition(key, position, room, result.bytes == 0)
+            if data.error_code or data.diverging_epoch is not None:
+                result.failed = True
+            size = sum(map(len, data.records)) if data.records else 0
+            result.bytes += size
+            room = max(0, room - size)
+            if not quiet or self.context.includes(
+                position, data.high_watermark, data.log_start_offset
+            ):
+                result.partitions.append((position, data))
+            self.context.settle(key, quiet=quiet)
+        return result
+
+    def _read_partition(
+        self, key: Key, position: Position, room: int, first: bool
+    ) -> tuple[PartitionData, bool]:
+        """The partition's part of the response, and whether there is nothing new in it."""
+        try:
+            partition = self._resolve(key, position)
+        except KafkaError as error:
+            return PartitionData(
+                partition_index=position.index,
+                error_code=error.code,
+                high_watermark=-1,
+                records=b"",
+            ), False
+        data = PartitionData(
+            partition_index=position.index,
+            high_watermark=partition.high_watermark,
+            last_stable_offset=partition.last_stable_offset,
+            log_start_offset=partition.log.log_start_offset,
+            aborted_transactions=[] if self.read_committed else None,
+            records=b"",
+        )
+        try:
+            if position.last_fetched_epoch >= 0:
+                data.diverging_epoch = _divergence(partition, position)
+                if data.diverging_epoch is not None:
+                    return data, False
+            found = partition.read(
+                position.fetch_offset, min(position.max_bytes, room), at_least_one=first
+            )
+        except KafkaError as error:
+            data.error_code = error.code
+            return data, False
+        data.records = found.regions or b""
+        behind = position.fetch_offset < partition.high_watermark
+        return data, not (found.regions or behind)
+
+    def _resolve(self, key: Key, position: Position) -> Partition:
+        name: str | None = position.topic
+        if self.version >= 13:
+            name = self.broker.metadata.topic_name(position.topic_id)
+            if name is None:
+                self.context.attach(key, position, None)
+                raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
+        assert name is not None
+        try:
+            partition = self.broker.replicas.leader_of(name, position.index)
+        except KafkaError:
+            self.context.attach(key, position, None)
+            raise
+        self.context.attach(key, position, partition)
+        partition.require_leader(position.current_leader_epoch)
+        if not self.is_consumer:  # a follower that is not in the assignment
+            raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        return partition
+
+    def answer(self, result: _Result) -> FetchResponse:
+        """The response; the session, if there is one, remembers what it says."""
+        topics: dict[Any, FetchableTopicResponse] = {}
+        by_id = self.version >= 13
+        for position, data in result.partitions:
+            position.sent_high_watermark = data.high_watermark
+            position.sent_log_start = data.log_start_offset
+            key = position.topic_id if by_id else position.topic
+            topic = topics.get(key)
+            if topic is None:
+                topic = topics[key] = FetchableTopicResponse(
+                    topic=position.topic, topic_id=position.topic_id
+                )
+            topic.partitions.append(data)
+        self.context.finish()
+        return FetchResponse(session_id=self.context.session_id, responses=list(topics.values()))
+
+    def park(self) -> asyncio.Future[FetchResponse]:
+        """Wait for a change or the time."""
+        loop = self.broker.loop
+        self.future = loop.create_future()
+        self.future.add_done_callback(self._done)
+        self.context.on_change = self._wake
+        self._timer = loop.call_later(self.max_wait_ms / 1000, self._look, True)
+        return self.future
+
+    def _wake(self) -> None:
+        if not self._woken:  # one look for all that changes in a turn of the loop
+            self._woken = True
+            self.broker.loop.call_soon(self._look)
+
+    def _look(self, last: bool = False) -> None:
+        self._woken = False
+        if self.future is None or self.future.done():
+            return
+        try:
+            result = self.read()
+            if last or result.enough:
+                self.future.set_result(self.answer(result))
+            else:
+                result.close()
+        except Exception as error:
+            self.future.set_exception(error)
+
+    def _done(self, future: asyncio.Future[FetchResponse]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if future.cancelled():  # the connection is gone
+            self.context.finish()
+
+
+def _divergence(partition: Partition, position: Position) -> EpochEndOffset | None:
+    """Where the client's log parts from ours, if it does (KIP-595).
+
+    Errors: OFFSET_OUT_OF_RANGE where nothing is known of the epoch.
+    """
+    epoch, end_offset = partition.log.end_offset_for_epoch(position.last_fetched_epoch)
+    if end_offset < 0:
+        raise KafkaError(ErrorCode.OFFSET_OUT_OF_RANGE)
+    if epoch < position.last_fetched_epoch or end_offset < position.fetch_offset:
+        return EpochEndOffset(epoch=epoch, end_offset=end_offset)
+    return None

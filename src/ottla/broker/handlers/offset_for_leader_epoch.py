@@ -1,0 +1,45 @@
+"""OffsetForLeaderEpoch (key 23): where a leader epoch ended in this log (KIP-101, KIP-279, KIP-320).
+
+Behaviour: the largest epoch at or below the asked one, and the offset at which the next one began (the log
+end for the current epoch). -1 and -1 where nothing is known of it: the client's log is of another time.
+Errors: UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH.
+Source: ``ReplicaManager.lastOffsetForLeaderEpoch``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ottla.errors import KafkaError
+from ottla.messages.offset_for_leader_epoch import (
+    EpochEndOffset,
+    OffsetForLeaderEpochRequest,
+    OffsetForLeaderEpochResponse,
+    OffsetForLeaderTopicResult,
+)
+
+if TYPE_CHECKING:
+    from ottla.broker.broker import Broker
+    from ottla.network.request import Request
+
+
+def handle(broker: Broker, request: Request) -> OffsetForLeaderEpochResponse:
+    """Answer every partition."""
+    body: OffsetForLeaderEpochRequest = request.body
+    response = OffsetForLeaderEpochResponse()
+    for topic in body.topics:
+        answers = OffsetForLeaderTopicResult(topic=topic.topic)
+        response.topics.append(answers)
+        for wanted in topic.partitions:
+            answer = EpochEndOffset(partition=wanted.partition)
+            answers.partitions.append(answer)
+            try:
+                partition = broker.replicas.leader_of(topic.topic, wanted.partition)
+                partition.require_leader(wanted.current_leader_epoch)
+            except KafkaError as error:
+                answer.error_code = error.code
+            else:
+                answer.leader_epoch, answer.end_offset = partition.log.end_offset_for_epoch(
+                    wanted.leader_epoch
+                )
+    return response

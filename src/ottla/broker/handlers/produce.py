@@ -1,0 +1,199 @@
+"""Produce (key 0): append record batches and answer once they are as safe as the client asked.
+
+Behaviour
+- Every partition is appended to at once, in the order of the request; a partition that fails says so and
+  the others go on.
+- acks=all answers when the high watermark has passed the partition's records, acks=1 at once, acks=0 not at
+  all; where an acks=0 request fails, the connection is closed, which is all that can be said.
+- After ``timeout_ms`` what is not committed is answered with REQUEST_TIMED_OUT: it may yet be.
+- A batch for a topic with another ``compression.type`` is rewritten in a thread, the partition's later
+  appends queued behind it.
+
+Versions: 0-2 are advertised (KAFKA-18659) and refused by closing the connection; 5 log start, 8 record
+errors and a message, 13 topic ids.
+Errors: INVALID_REQUIRED_ACKS, UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, NOT_LEADER_OR_FOLLOWER,
+NOT_ENOUGH_REPLICAS, REQUEST_TIMED_OUT, KAFKA_STORAGE_ERROR, and those of ``Log.append_as_leader``.
+Source: ``KafkaApis.handleProduceRequest``, ``ReplicaManager.appendRecords``, ``DelayedProduce``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from ottla.errors import ErrorCode, KafkaError
+from ottla.logs import logger
+from ottla.messages.produce import (
+    PartitionProduceData,
+    PartitionProduceResponse,
+    ProduceRequest,
+    ProduceResponse,
+    TopicProduceData,
+    TopicProduceResponse,
+)
+
+if TYPE_CHECKING:
+    from ottla.broker.broker import Broker
+    from ottla.log.log import AppendInfo
+    from ottla.network.request import Request
+    from ottla.replication.partition import Partition
+
+log = logger(__name__)
+
+ALL = -1
+
+
+def handle(
+    broker: Broker, request: Request
+) -> ProduceResponse | asyncio.Future[ProduceResponse] | None:
+    """Append everything, then answer or park."""
+    body: ProduceRequest = request.body
+    produce = _Produce(broker, body)
+    for topic in body.topic_data:
+        name = topic.name
+        if request.api_version >= 13:
+            name = broker.metadata.topic_name(topic.topic_id) or ""
+        answers = TopicProduceResponse(name=topic.name, topic_id=topic.topic_id)
+        produce.response.responses.append(answers)
+        for data in topic.partition_data:
+            answer = PartitionProduceResponse(index=data.index)
+            answers.partition_responses.append(answer)
+            try:
+                produce.append(name, topic, data, answer, request.received_ms)
+            except KafkaError as error:
+                fail(answer, error)
+    # The records are in the log now (or a rewrite holds on to its own): a parked answer needs no frame.
+    body.topic_data = []
+    request.release()
+    if body.acks == 0:
+        produce.close_if_failed(request)
+        return None
+    return produce.answer(body.timeout_ms)
+
+
+def fail(answer: PartitionProduceResponse, error: KafkaError) -> None:
+    """Put an error into a partition's answer."""
+    answer.error_code = error.code
+    answer.error_message = error.message
+    answer.base_offset = -1
+
+
+class _Produce:
+    """One Produce request; the waiter of its partitions."""
+
+    __slots__ = ("acks", "broker", "future", "response", "timer", "transactional", "unanswered")
+
+    def __init__(self, broker: Broker, body: ProduceRequest) -> None:
+        self.broker = broker
+        self.acks = body.acks
+        self.transactional = body.transactional_id is not None
+        self.response = ProduceResponse()
+        self.future: asyncio.Future[ProduceResponse] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        # Parked partitions' answers, by identity: they are the tokens of the waiters.
+        self.unanswered: dict[int, PartitionProduceResponse] = {}
+
+    def append(
+        self,
+        name: str,
+        topic: TopicProduceData,
+        data: PartitionProduceData,
+        answer: PartitionProduceResponse,
+        now_ms: int,
+    ) -> None:
+        """Append a partition's batch; raises ``KafkaError``."""
+        if self.acks not in (-1, 0, 1):
+            raise KafkaError(ErrorCode.INVALID_REQUIRED_ACKS)
+        if self.transactional:
+            raise KafkaError(
+                ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+                "transactions are not supported by this broker",
+            )
+        if not name:
+            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
+        records = data.records
+        if records is None:
+            raise KafkaError(ErrorCode.INVALID_RECORD, "no records")
+        partition = self.broker.replicas.leader_of(name, data.index)
+        assert isinstance(records, memoryview)
+        outcome = partition.append_as_leader(records, now_ms, required_acks=self.acks)
+        if isinstance(outcome, asyncio.Future):
+            self.unanswered[id(answer)] = answer
+            outcome.add_done_callback(lambda done: self._rewritten(partition, answer, done))
+        else:
+            self._appended(partition, answer, outcome)
+
+    def _rewritten(
+        self,
+        partition: Partition,
+        answer: PartitionProduceResponse,
+        done: asyncio.Future[AppendInfo],
+    ) -> None:
+        self.unanswered.pop(id(answer), None)
+        error = done.exception()
+        if error is None:
+            self._appended(partition, answer, done.result())
+        elif isinstance(error, KafkaError):
+            fail(answer, error)
+        else:
+            log.error("append failed", error=error, partition=repr(partition))
+            fail(answer, KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR))
+        self._settle()
+
+    def _appended(
+        self, partition: Partition, answer: PartitionProduceResponse, appended: AppendInfo
+    ) -> None:
+        answer.base_offset = appended.base_offset
+        answer.log_append_time_ms = appended.log_append_time_ms
+        answer.log_start_offset = appended.log_start_offset
+        if self.acks == ALL and not partition.when_committed(
+            appended.last_offset + 1, self, answer
+        ):
+            self.unanswered[id(answer)] = answer
+
+    def answer(self, timeout_ms: int) -> ProduceResponse | asyncio.Future[ProduceResponse]:
+        """The response, or a future of it."""
+        if not self.unanswered:
+            return self.response
+        loop = self.broker.loop
+        self.future = loop.create_future()
+        self.timer = loop.call_later(max(0, timeout_ms) / 1000, self._timed_out)
+        return self.future
+
+    def committed(self, token: object) -> None:
+        """A partition's records are committed."""
+        self.unanswered.pop(id(token), None)
+        self._settle()
+
+    def failed(self, token: object, code: ErrorCode) -> None:
+        """A partition's leadership or log directory went before they were."""
+        answer = self.unanswered.pop(id(token), None)
+        if answer is not None:
+            fail(answer, KafkaError(code))
+        self._settle()
+
+    def _timed_out(self) -> None:
+        for answer in self.unanswered.values():
+            fail(answer, KafkaError(ErrorCode.REQUEST_TIMED_OUT))
+        self.unanswered.clear()
+        self._settle()
+
+    def _settle(self) -> None:
+        if not self.unanswered and self.future is not None:
+            if self.timer is not None:
+                self.timer.cancel()
+            if not self.future.done():
+                self.future.set_result(self.response)
+
+    def close_if_failed(self, request: Request) -> None:
+        """acks=0: an error can only be told by closing the connection."""
+        for topic in self.response.responses:
+            for answer in topic.partition_responses:
+                if answer.error_code:
+                    request.connection.close(
+                        "a Produce with acks=0 failed",
+                        topic=topic.name,
+                        partition=answer.index,
+                        error=ErrorCode(answer.error_code).name,
+                    )
+                    return

@@ -1,0 +1,125 @@
+"""What this broker knows of the cluster: brokers, topics, who leads what. Sans-IO.
+
+Changed only by the controller's UpdateMetadata; read by almost every handler. A topic is known by its name
+and by its id: a topic that was deleted and made again has a new id, and the old one is unknown
+(KAFKA-12257).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ottla.messages.update_metadata import UpdateMetadataRequest
+from ottla.topic_ids import ZERO_ID
+
+INTERNAL_TOPICS = frozenset(("__consumer_offsets", "__transaction_state"))
+
+DELETED = -2
+"""The leader that UpdateMetadata names for a partition that is being deleted (``LeaderDuringDelete``)."""
+
+
+class Endpoint(NamedTuple):
+    """Where a broker's listener is reached."""
+
+    host: str
+    port: int
+
+
+class LiveBroker(NamedTuple):
+    """A broker that is up."""
+
+    node_id: int
+    rack: str | None
+    endpoints: dict[str, Endpoint]
+    """By listener name."""
+
+
+class PartitionMetadata(NamedTuple):
+    """A partition as clients are told of it."""
+
+    leader: int
+    leader_epoch: int
+    replicas: list[int]
+    isr: list[int]
+    offline_replicas: list[int]
+
+
+class TopicMetadata:
+    """A topic and its partitions, by index."""
+
+    __slots__ = ("name", "partitions", "topic_id")
+
+    def __init__(self, name: str, topic_id: bytes) -> None:
+        self.name = name
+        self.topic_id = topic_id
+        self.partitions: dict[int, PartitionMetadata] = {}
+
+    @property
+    def is_internal(self) -> bool:
+        """Whether the broker keeps its own state in it."""
+        return self.name in INTERNAL_TOPICS
+
+
+class MetadataCache:
+    """The cluster as of the last UpdateMetadata."""
+
+    def __init__(self) -> None:
+        self.brokers: dict[int, LiveBroker] = {}
+        self.topics: dict[str, TopicMetadata] = {}
+        self.controller_id = -1
+        self._names: dict[bytes, str] = {}
+
+    def topic_name(self, topic_id: bytes) -> str | None:
+        """The name of the topic with this id, or None."""
+        return self._names.get(topic_id)
+
+    def topic_id(self, name: str) -> bytes | None:
+        """The id of the topic with this name, or None."""
+        topic = self.topics.get(name)
+        return topic.topic_id if topic is not None else None
+
+    def has_partition(self, name: str, index: int) -> bool:
+        """Whether the topic exists and has this partition."""
+        topic = self.topics.get(name)
+        return topic is not None and index in topic.partitions
+
+    def update(self, request: UpdateMetadataRequest) -> list[str]:
+        """Take in the controller's news; returns the names of the topics that are gone."""
+        self.controller_id = request.controller_id
+        if request.live_brokers:
+            self.brokers = {
+                broker.id: LiveBroker(
+                    broker.id,
+                    broker.rack,
+                    {e.listener: Endpoint(e.host, e.port) for e in broker.endpoints},
+                )
+                for broker in request.live_brokers
+            }
+        deleted = []
+        for state in request.topic_states:
+            topic = self.topics.get(state.topic_name)
+            if topic is None or (state.topic_id not in (ZERO_ID, topic.topic_id)):
+                if topic is not None:
+                    self._forget(topic)
+                topic = TopicMetadata(state.topic_name, state.topic_id)
+            for partition in state.partition_states:
+                if partition.leader == DELETED:
+                    topic.partitions.pop(partition.partition_index, None)
+                else:
+                    topic.partitions[partition.partition_index] = PartitionMetadata(
+                        partition.leader,
+                        partition.leader_epoch,
+                        partition.replicas,
+                        partition.isr,
+                        partition.offline_replicas,
+                    )
+            if topic.partitions:
+                self.topics[topic.name] = topic
+                self._names[topic.topic_id] = topic.name
+            elif self._forget(topic):
+                deleted.append(topic.name)
+        return deleted
+
+    def _forget(self, topic: TopicMetadata) -> bool:
+        self._names.pop(topic.topic_id, None)
+        return self.topics.pop(topic.name, None) is not None

@@ -1,0 +1,1 @@
+"""Partitions as a broker holds them: who leads, what is committed, who waits for it."""

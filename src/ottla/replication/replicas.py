@@ -1,0 +1,142 @@
+"""All the partitions that this broker has replicas of, and what the controller tells it of them.
+
+Rules:
+- Only the controller's LeaderAndIsr makes this broker lead, and only its StopReplica takes a replica away;
+  one that is older than what was last heard of the partition changes nothing (its leader epoch says so).
+- A topic made again under its old name is another topic: the log of the old one is deleted first
+  (KAFKA-12257).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from ottla.errors import ErrorCode, KafkaError
+from ottla.logs import logger
+from ottla.replication.partition import Partition
+
+if TYPE_CHECKING:
+    from ottla.log.directory import LogDirectory
+    from ottla.log.flusher import Flusher
+    from ottla.log.log import Log
+    from ottla.messages.leader_and_isr import LeaderAndIsrPartitionState
+    from ottla.settings.topic_config import TopicConfig
+
+log = logger(__name__)
+
+
+class Replicas:
+    """The partitions of one broker, by topic and index."""
+
+    def __init__(
+        self,
+        directory: LogDirectory,
+        flusher: Flusher,
+        *,
+        node_id: int,
+        durable: bool,
+        exists: Callable[[str, int], bool],
+        config_of: Callable[[str], TopicConfig],
+    ) -> None:
+        """``exists`` says whether the cluster has the partition; ``config_of`` gives a topic's settings."""
+        self._directory = directory
+        self._flusher = flusher
+        self._node_id = node_id
+        self._durable = durable
+        self._exists = exists
+        self._config_of = config_of
+        self._partitions: dict[tuple[str, int], Partition] = {}
+
+    def __iter__(self) -> Iterator[Partition]:
+        return iter(tuple(self._partitions.values()))
+
+    def __len__(self) -> int:
+        return len(self._partitions)
+
+    def get(self, topic: str, index: int) -> Partition | None:
+        """The partition, if this broker has a replica of it."""
+        return self._partitions.get((topic, index))
+
+    def leader_of(self, topic: str, index: int) -> Partition:
+        """The partition, if this broker leads it.
+
+        Errors: UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER (it is elsewhere), KAFKA_STORAGE_ERROR
+        (its log directory is offline).
+        """
+        partition = self._partitions.get((topic, index))
+        if partition is None:
+            raise KafkaError(
+                ErrorCode.NOT_LEADER_OR_FOLLOWER
+                if self._exists(topic, index)
+                else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            )
+        if not partition.is_leader:
+            raise KafkaError(
+                ErrorCode.KAFKA_STORAGE_ERROR
+                if partition.log.is_offline
+                else ErrorCode.NOT_LEADER_OR_FOLLOWER
+            )
+        return partition
+
+    def lead(self, topic: str, topic_id: bytes, state: LeaderAndIsrPartitionState) -> ErrorCode:
+        """Take up (or go on with) the leadership that the controller gives.
+
+        Returns NONE, STALE_BROKER_EPOCH for a leader epoch that is behind what was heard before, or
+        KAFKA_STORAGE_ERROR.
+        """
+        key = (topic, state.partition_index)
+        partition = self._partitions.get(key)
+        if partition is not None and partition.topic_id != topic_id:
+            self.remove(topic, state.partition_index, delete=True)
+            partition = None
+        if partition is not None and state.leader_epoch < partition.leader_epoch:
+            return ErrorCode.STALE_BROKER_EPOCH
+        try:
+            if partition is None:
+                partition = self._partitions[key] = self._open(
+                    topic, topic_id, state.partition_index
+                )
+            partition.become_leader(
+                state.leader_epoch, state.partition_epoch, state.replicas, state.isr
+            )
+        except KafkaError as error:
+            log.error(
+                "cannot lead a partition",
+                topic=topic,
+                partition=state.partition_index,
+                reason=str(error),
+            )
+            return error.code
+        return ErrorCode.NONE
+
+    def remove(self, topic: str, index: int, *, delete: bool) -> None:
+        """Let go of a replica; with ``delete`` its files go too, in the background."""
+        partition = self._partitions.pop((topic, index), None)
+        if partition is not None:
+            partition.resign(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+            if delete:
+                self._directory.delete(partition.log)
+
+    def configure(self, topic: str, config: TopicConfig) -> None:
+        """A topic's settings changed."""
+        for partition in self:
+            if partition.topic == topic:
+                partition.log.update_config(config)
+
+    def directory_failed(self) -> None:
+        """The log directory went offline: nobody leads from it any more."""
+        for partition in self:
+            partition.storage_failed()
+
+    def _open(self, topic: str, topic_id: bytes, index: int) -> Partition:
+        found: Log = self._directory.get_or_create(topic, index, topic_id, self._config_of(topic))
+        return Partition(
+            topic,
+            topic_id,
+            index,
+            found,
+            node_id=self._node_id,
+            flusher=self._flusher,
+            durable=self._durable,
+        )
