@@ -1,0 +1,423 @@
+"""Kafka 3.9's znodes: each in one place, with its path and its content read and written as Kafka does.
+
+Rules: what is written is what Kafka writes (compact JSON, its versions, numbers as text where Kafka has
+them so). What is read may hold fields that are not known here; what is missing or of another kind
+raises MalformedZnode with the path. Source: Kafka's ``kafka/zk/ZkData.scala``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from ottla import topic_ids
+
+_T = TypeVar("_T")
+
+
+class MalformedZnode(ValueError):
+    """A znode holds something else than Kafka would write there."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"znode {path}: {reason}")
+
+
+# /controller: who is the controller (ephemeral). /controller_epoch: how many there have been.
+
+CONTROLLER = "/controller"
+CONTROLLER_EPOCH = "/controller_epoch"
+
+
+class ControllerZnode(NamedTuple):
+    """``/controller``, version 2."""
+
+    broker_id: int
+    timestamp_ms: int
+
+    def encode(self) -> bytes:
+        """Kafka's JSON; a ZooKeeper-mode controller has no KRaft epoch."""
+        return _json(
+            {
+                "version": 2,
+                "brokerid": self.broker_id,
+                "timestamp": str(self.timestamp_ms),
+                "kraftControllerEpoch": -1,
+            }
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> ControllerZnode:
+        """Any version: the broker id has always been there."""
+        fields = _object(CONTROLLER, data)
+        broker_id = _field(CONTROLLER, fields, "brokerid", int)
+        return cls(broker_id, _number(CONTROLLER, fields.get("timestamp", 0)))
+
+
+def encode_controller_epoch(epoch: int) -> bytes:
+    """``/controller_epoch``: digits."""
+    return b"%d" % epoch
+
+
+def decode_controller_epoch(data: bytes) -> int:
+    """The reverse of ``encode_controller_epoch``."""
+    return _number(CONTROLLER_EPOCH, data.decode("ascii", "replace"))
+
+
+# /brokers/ids/N: a live broker (ephemeral); its czxid is the broker epoch.
+
+BROKER_IDS = "/brokers/ids"
+BROKER_SEQUENCE_ID = "/brokers/seqid"
+"""Its data version is the last broker id that was generated."""
+
+SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+"""By the number that requests carry."""
+
+
+def broker_path(broker_id: int) -> str:
+    """``/brokers/ids/N``."""
+    return f"{BROKER_IDS}/{broker_id}"
+
+
+class Endpoint(NamedTuple):
+    """Where a broker can be reached by the clients of one listener."""
+
+    listener: str
+    security_protocol: str
+    host: str
+    port: int
+
+
+class BrokerRegistration(NamedTuple):
+    """``/brokers/ids/N``, version 5."""
+
+    broker_id: int
+    endpoints: tuple[Endpoint, ...]
+    rack: str | None = None
+    timestamp_ms: int = 0
+    jmx_port: int = -1
+    features: Mapping[str, Mapping[str, int]] = {}
+
+    def encode(self) -> bytes:
+        """With the top-level host and port that clients before listeners existed read."""
+        plain = [e for e in self.endpoints if e.security_protocol == "PLAINTEXT"]
+        fields: dict[str, Any] = {
+            "version": 5,
+            "host": plain[0].host if plain else None,
+            "port": plain[0].port if plain else -1,
+            "jmx_port": self.jmx_port,
+            "timestamp": str(self.timestamp_ms),
+            "endpoints": [_format_endpoint(endpoint) for endpoint in self.endpoints],
+            "listener_security_protocol_map": {
+                endpoint.listener: endpoint.security_protocol for endpoint in self.endpoints
+            },
+            "features": self.features,
+        }
+        if self.rack is not None:
+            fields["rack"] = self.rack
+        return _json(fields)
+
+    @classmethod
+    def decode(cls, broker_id: int, data: bytes) -> BrokerRegistration:
+        """Versions 2 to 5."""
+        path = broker_path(broker_id)
+        fields = _object(path, data)
+        protocols = fields.get("listener_security_protocol_map")
+        if not isinstance(protocols, dict):
+            protocols = {name: name for name in SECURITY_PROTOCOLS}
+        rack = fields.get("rack")
+        features = fields.get("features")
+        return cls(
+            broker_id,
+            tuple(
+                _parse_endpoint(path, text, protocols)
+                for text in _field(path, fields, "endpoints", list)
+            ),
+            rack if isinstance(rack, str) else None,
+            _number(path, fields.get("timestamp", 0)),
+            _number(path, fields.get("jmx_port", -1)),
+            features if isinstance(features, dict) else {},
+        )
+
+
+def _format_endpoint(endpoint: Endpoint) -> str:
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    return f"{endpoint.listener}://{host}:{endpoint.port}"
+
+
+def _parse_endpoint(path: str, text: object, protocols: Mapping[str, object]) -> Endpoint:
+    listener, separator, address = str(text).partition("://")
+    host, colon, port = address.rpartition(":")
+    protocol = protocols.get(listener)
+    if not separator or not colon or protocol not in SECURITY_PROTOCOLS:
+        raise MalformedZnode(path, f"{text!r} is no endpoint")
+    return Endpoint(listener, str(protocol), host.strip("[]"), _number(path, port))
+
+
+# /brokers/topics/T: the replicas of each partition, and the topic's id.
+
+TOPICS = "/brokers/topics"
+
+
+def topic_path(topic: str) -> str:
+    """``/brokers/topics/T``."""
+    return f"{TOPICS}/{topic}"
+
+
+class TopicAssignment(NamedTuple):
+    """``/brokers/topics/T``, version 3. Replicas by partition; the preferred leader is the first.
+
+    ``adding`` and ``removing`` are a reassignment under way. ``topic_id`` is None only where an old
+    Kafka wrote the znode.
+    """
+
+    topic_id: bytes | None
+    partitions: Mapping[int, tuple[int, ...]]
+    adding: Mapping[int, tuple[int, ...]] = {}
+    removing: Mapping[int, tuple[int, ...]] = {}
+
+    def encode(self) -> bytes:
+        """Partition numbers are JSON names, so text."""
+        fields: dict[str, Any] = {
+            "version": 3,
+            "partitions": self.partitions,  # json makes the int keys text
+            "adding_replicas": self.adding,
+            "removing_replicas": self.removing,
+        }
+        if self.topic_id is not None:
+            fields["topic_id"] = topic_ids.to_text(self.topic_id)
+        return _json(fields)
+
+    @classmethod
+    def decode(cls, topic: str, data: bytes) -> TopicAssignment:
+        """Versions 1 to 3."""
+        path = topic_path(topic)
+        fields = _object(path, data)
+        topic_id: bytes | None = None
+        if "topic_id" in fields:
+            try:
+                topic_id = topic_ids.from_text(_field(path, fields, "topic_id", str))
+            except ValueError as error:
+                raise MalformedZnode(path, str(error)) from error
+        _field(path, fields, "partitions", dict)
+        return cls(
+            topic_id,
+            *(
+                _replicas_by_partition(path, fields.get(name, {}))
+                for name in ("partitions", "adding_replicas", "removing_replicas")
+            ),
+        )
+
+
+def _replicas_by_partition(path: str, value: object) -> dict[int, tuple[int, ...]]:
+    if not isinstance(value, dict):
+        raise MalformedZnode(path, f"{value!r} does not give replicas by partition")
+    return {
+        _number(path, partition): _broker_ids(path, replicas)
+        for partition, replicas in value.items()
+    }
+
+
+# /brokers/topics/T/partitions/P/state: leader, epochs and ISR; its version is the partition epoch.
+
+NO_LEADER = -1
+LEADER_DURING_DELETE = -2
+EPOCH_DURING_DELETE = -2
+"""The leader epoch that overrides any other in a StopReplica of a topic that is being deleted."""
+
+
+def partitions_path(topic: str) -> str:
+    """``/brokers/topics/T/partitions``."""
+    return f"{TOPICS}/{topic}/partitions"
+
+
+def partition_path(topic: str, partition: int) -> str:
+    """``/brokers/topics/T/partitions/P``."""
+    return f"{TOPICS}/{topic}/partitions/{partition}"
+
+
+def partition_state_path(topic: str, partition: int) -> str:
+    """``/brokers/topics/T/partitions/P/state``."""
+    return f"{TOPICS}/{topic}/partitions/{partition}/state"
+
+
+class LeaderAndIsr(NamedTuple):
+    """A partition's state, version 1. ``partition_epoch`` is the znode's version, not in its content.
+
+    ``leader_recovery_state`` is 1 after an unclean election until the leader has recovered (KIP-704).
+    """
+
+    leader: int
+    isr: tuple[int, ...]
+    leader_epoch: int = 0
+    controller_epoch: int = 0
+    partition_epoch: int = 0
+    leader_recovery_state: int = 0
+
+    def encode(self) -> bytes:
+        """``leader_recovery_state`` is there only when it is not 0."""
+        fields = {
+            "version": 1,
+            "leader": self.leader,
+            "leader_epoch": self.leader_epoch,
+            "controller_epoch": self.controller_epoch,
+            "isr": self.isr,
+        }
+        if self.leader_recovery_state:
+            fields["leader_recovery_state"] = self.leader_recovery_state
+        return _json(fields)
+
+    @classmethod
+    def decode(cls, path: str, data: bytes, version: int) -> LeaderAndIsr:
+        """``version`` is the znode's."""
+        fields = _object(path, data)
+        return cls(
+            _field(path, fields, "leader", int),
+            _broker_ids(path, fields.get("isr")),
+            _field(path, fields, "leader_epoch", int),
+            _field(path, fields, "controller_epoch", int),
+            version,
+            _number(path, fields.get("leader_recovery_state", 0)),
+        )
+
+
+# /config/<entity type>/<entity>: settings that override; /config/changes: which of them changed.
+
+CONFIG = "/config"
+CONFIG_CHANGES = "/config/changes"
+CONFIG_CHANGE_PREFIX = f"{CONFIG_CHANGES}/config_change_"
+CONFIG_ENTITY_TYPES = ("topics", "clients", "users", "brokers", "ips")
+DEFAULT_ENTITY = "<default>"
+"""The entity whose settings hold for all that have none of their own."""
+
+
+def config_path(entity_type: str, entity: str) -> str:
+    """``/config/topics/T`` and its like."""
+    return f"{CONFIG}/{entity_type}/{entity}"
+
+
+def encode_config(config: Mapping[str, str]) -> bytes:
+    """A config znode, version 1."""
+    return _json({"version": 1, "config": config})
+
+
+def decode_config(path: str, data: bytes) -> dict[str, str]:
+    """The settings by name; an empty znode has none."""
+    if not data:
+        return {}
+    config = _field(path, _object(path, data), "config", dict)
+    for name, value in config.items():
+        if not isinstance(value, str):
+            raise MalformedZnode(path, f"setting {name} is not text")
+    return config
+
+
+def encode_config_change(entity_type: str, entity: str) -> bytes:
+    """A ``config_change_`` znode, version 2."""
+    return _json({"version": 2, "entity_path": f"{entity_type}/{entity}"})
+
+
+def decode_config_change(path: str, data: bytes) -> tuple[str, str]:
+    """Entity type and entity of a change, versions 1 and 2."""
+    fields = _object(path, data)
+    if fields.get("version") == 1:
+        return _field(path, fields, "entity_type", str), _field(path, fields, "entity_name", str)
+    entity_type, _, entity = _field(path, fields, "entity_path", str).partition("/")
+    return entity_type, entity
+
+
+# /admin/delete_topics/T: topics whose deletion was asked for and is not complete.
+
+DELETE_TOPICS = "/admin/delete_topics"
+
+
+def delete_topic_path(topic: str) -> str:
+    """``/admin/delete_topics/T`` (empty)."""
+    return f"{DELETE_TOPICS}/{topic}"
+
+
+# /latest_producer_id_block: the last block of producer ids that was given to a broker.
+
+PRODUCER_ID_BLOCK = "/latest_producer_id_block"
+
+
+class ProducerIdBlock(NamedTuple):
+    """Version 1: ids ``first`` to ``last``, both included, belong to ``broker_id``."""
+
+    broker_id: int
+    first: int
+    last: int
+
+    def encode(self) -> bytes:
+        """The ids are text: JavaScript-safe in Kafka's time."""
+        return _json(
+            {
+                "version": 1,
+                "broker": self.broker_id,
+                "block_start": str(self.first),
+                "block_end": str(self.last),
+            }
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> ProducerIdBlock | None:
+        """None for the empty znode that is there before the first block."""
+        if not data:
+            return None
+        path = PRODUCER_ID_BLOCK
+        fields = _object(path, data)
+        first = _number(path, _field(path, fields, "block_start", str))
+        last = _number(path, _field(path, fields, "block_end", str))
+        return cls(_field(path, fields, "broker", int), first, last)
+
+
+# /cluster/id
+
+CLUSTER_ID = "/cluster/id"
+
+
+def encode_cluster_id(cluster_id: str) -> bytes:
+    """Version 1, which is text here."""
+    return _json({"version": "1", "id": cluster_id})
+
+
+def decode_cluster_id(data: bytes) -> str:
+    """The reverse of ``encode_cluster_id``."""
+    return _field(CLUSTER_ID, _object(CLUSTER_ID, data), "id", str)
+
+
+# JSON
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+
+
+def _object(path: str, data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise MalformedZnode(path, f"no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise MalformedZnode(path, "no JSON object")
+    return value
+
+
+def _field(path: str, fields: dict[str, Any], name: str, kind: type[_T]) -> _T:
+    value = fields.get(name)
+    if not isinstance(value, kind):
+        raise MalformedZnode(path, f"{name} is {value!r}, not of type {kind.__name__}")
+    return value
+
+
+def _number(path: str, value: object) -> int:
+    try:
+        return int(value)  # type: ignore[call-overload, no-any-return]
+    except (TypeError, ValueError) as error:
+        raise MalformedZnode(path, f"{value!r} is no number") from error
+
+
+def _broker_ids(path: str, value: object) -> tuple[int, ...]:
+    if not isinstance(value, list) or not all(type(broker_id) is int for broker_id in value):
+        raise MalformedZnode(path, f"{value!r} is no list of broker ids")
+    return tuple(value)
