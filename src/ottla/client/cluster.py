@@ -1,0 +1,240 @@
+"""A client's view of a cluster: fresh metadata, and requests to the right broker.
+
+The metadata are asked for again when they are old, when something turned out to be wrong
+(``request_refresh``), and until what is waited for is there (``wait_for``). Attempts go to a connected
+broker, then to any known one, then to the bootstrap addresses, so that a cluster whose brokers all moved
+is found again. Failures are retried with a back-off for as long as anybody is interested.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+from ottla.client.connections import Connections
+from ottla.client.errors import NoBrokerAvailable, RequestTimeout
+from ottla.client.metadata import Metadata
+from ottla.client.settings import ConnectionSettings
+from ottla.errors import ErrorCode, KafkaError
+from ottla.logs import logger
+from ottla.messages.metadata import MetadataRequest, MetadataRequestTopic
+from ottla.network.channel import Channel
+from ottla.topic_ids import ZERO_ID
+from ottla.wire.schema import Message
+
+log = logger(__name__)
+
+T = TypeVar("T")
+
+FIRST_PAUSE_MS = 5
+
+
+class Cluster:
+    """Used by one event loop."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self.settings = settings
+        self.metadata = Metadata()
+        self.connections = Connections(settings)
+        self.all_topics = False
+        """Whether the metadata of every topic are wanted (a subscription by pattern)."""
+        self.on_update: list[Callable[[], None]] = []
+        self._topics: dict[str, None] = {}
+        self._wanted = asyncio.Event()
+        self._waiters: list[asyncio.Future[None]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._last_error: KafkaError | None = None
+        self._refreshed_at: float | None = None
+
+    # Lifetime
+
+    def start(self) -> None:
+        """Begin to keep the metadata fresh."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._keep_fresh())
+
+    async def close(self) -> None:
+        """Stop, and close all connections."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        await self.connections.close()
+
+    # Metadata
+
+    def add_topics(self, *names: str) -> bool:
+        """Take an interest in topics; whether there was one that is not known yet."""
+        self._topics.update(dict.fromkeys(names))
+        return any(name not in self.metadata.topics for name in names)
+
+    def set_topics(self, names: set[str]) -> None:
+        """Take an interest in just these topics."""
+        self._topics = dict.fromkeys(sorted(names))
+
+    def request_refresh(self) -> None:
+        """Something is wrong with what we know: ask again soon."""
+        self._wanted.set()
+
+    async def refresh(self) -> None:
+        """Ask again now; returns after the next attempt, whether it succeeded or not."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        self._wanted.set()
+        await waiter
+
+    async def wait_for(self, found: Callable[[], T | None], timeout_ms: float, what: str) -> T:
+        """The first result of ``found`` that is not None, refreshing until there is one.
+
+        Raises what ``found`` raises; ``RequestTimeout`` (or ``NoBrokerAvailable`` when nobody
+        answered) after ``timeout_ms``.
+        """
+        result = found()
+        if result is not None:
+            return result
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                while True:
+                    await self.refresh()
+                    result = found()
+                    if result is not None:
+                        return result
+        except TimeoutError:
+            if self._refreshed_at is None and self._last_error is not None:
+                raise NoBrokerAvailable(f"{what}: {self._last_error}") from None
+            raise RequestTimeout(f"{what}: not within {timeout_ms:.0f} ms") from None
+
+    async def _keep_fresh(self) -> None:
+        settings = self.settings
+        failures = rounds = 0
+        while True:
+            with contextlib.suppress(TimeoutError):  # old age is a reason to ask, too
+                async with asyncio.timeout(settings.metadata_max_age_ms / 1000):
+                    if not self._wanted.is_set():
+                        rounds = 0
+                    await self._wanted.wait()
+            self._wanted.clear()
+            waiters, self._waiters = self._waiters, []
+            try:
+                await self._refresh_once()
+                failures = 0
+            except KafkaError as error:
+                self._last_error = error
+                failures += 1
+                self._wanted.set()
+                log.debug("no metadata", error=str(error))
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+            await asyncio.sleep(self._pause_ms(failures, rounds) * random.uniform(0.8, 1.2) / 1000)
+            rounds += 1
+
+    def _pause_ms(self, failures: int, rounds: int) -> float:
+        """Soon again at first (a topic that is just being made), then no more often than the back-off."""
+        settings = self.settings
+        if failures:
+            backoff = settings.retry_backoff_ms * (1 << min(failures - 1, 10))
+            return min(float(backoff), settings.retry_backoff_max_ms)
+        return min(float(settings.retry_backoff_ms), FIRST_PAUSE_MS * (1 << min(rounds, 10)))
+
+    async def _refresh_once(self) -> None:
+        error: KafkaError = NoBrokerAvailable("no broker is known")
+        async for channel in self._candidates():
+            try:
+                response = await channel.send(
+                    self._metadata_request(channel),
+                    timeout=self.settings.request_timeout_ms / 1000,
+                )
+            except KafkaError as failure:
+                error = failure
+                continue
+            code = getattr(response, "error_code", 0)
+            if code:
+                error = KafkaError(code)
+                continue
+            self._take_over(channel, response)
+            return
+        raise error
+
+    def _metadata_request(self, channel: Channel) -> MetadataRequest:
+        topics: list[MetadataRequestTopic] | None = None
+        if not self.all_topics:
+            topics = [MetadataRequestTopic(topic_id=ZERO_ID, name=name) for name in self._topics]
+        elif channel.version_for(3) == 0:
+            topics = []  # version 0 has no null: an empty list is all
+        return MetadataRequest(
+            topics=topics,
+            allow_auto_topic_creation=self.settings.allow_auto_create_topics,
+            include_cluster_authorized_operations=False,
+            include_topic_authorized_operations=False,
+        )
+
+    def _take_over(self, channel: Channel, response: Any) -> None:
+        asked = set(self._topics)
+        self.metadata.update(response)
+        if self.all_topics:
+            self.metadata.keep_only({t.name for t in response.topics if t.name} | asked)
+        else:
+            self.metadata.keep_only(asked)
+        self._refreshed_at = asyncio.get_running_loop().time()
+        for node in self.metadata.nodes.values():
+            self.connections.share(channel.host, channel.port, node)
+        for listener in self.on_update:
+            listener()
+
+    async def _candidates(self) -> AsyncIterator[Channel]:
+        for channel in self.connections.connected():
+            yield channel
+        known = [(node.host, node.port, "main") for node in self.metadata.nodes.values()]
+        random.shuffle(known)
+        known += [(host, port, "bootstrap") for host, port in self.settings.bootstrap]
+        for host, port, purpose in known:
+            try:
+                channel = await self.connections.channel(host, port, purpose)
+            except KafkaError as error:
+                self._last_error = error
+                continue
+            yield channel
+
+    # Requests
+
+    async def channel(self, node_id: int, purpose: str = "main") -> Channel:
+        """The channel to a node; raises ``KafkaError`` (retriable) when it cannot be had."""
+        node = self.metadata.nodes.get(node_id)
+        if node is None:
+            raise KafkaError(ErrorCode.NETWORK_EXCEPTION, f"broker {node_id} is not known")
+        try:
+            return await self.connections.channel(node.host, node.port, purpose)
+        except KafkaError:
+            self.request_refresh()
+            raise
+
+    async def send(
+        self,
+        node_id: int,
+        message: Message,
+        *,
+        purpose: str = "main",
+        version: int | None = None,
+        timeout_ms: int | None = None,
+    ) -> Any:
+        """Send to a node and wait for the answer; raises ``KafkaError`` when none comes."""
+        channel = await self.channel(node_id, purpose)
+        timeout = (self.settings.request_timeout_ms if timeout_ms is None else timeout_ms) / 1000
+        return await channel.send(message, version=version, timeout=timeout)
+
+    async def any_node(self, timeout_ms: int | None = None) -> int:
+        """The id of some broker, a connected one if there is one."""
+
+        def found() -> int | None:
+            nodes = self.metadata.nodes
+            for node in nodes.values():
+                if self.connections.ready(node, "main") is not None:
+                    return node.node_id
+            return random.choice(list(nodes)) if nodes else None
+
+        wait_ms = self.settings.request_timeout_ms if timeout_ms is None else timeout_ms
+        return await self.wait_for(found, wait_ms, "a broker")

@@ -1,0 +1,131 @@
+"""One channel a broker and purpose, made when first needed and again after a back-off when it broke.
+
+A broker answers a connection's requests in order, so what may wait there (a Fetch) and what must not
+(a Heartbeat) go over different channels: that is the purpose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from ottla.client.metadata import Node
+from ottla.client.settings import ConnectionSettings
+from ottla.errors import KafkaError
+from ottla.logs import logger
+from ottla.network.channel import Channel
+
+log = logger(__name__)
+
+Key = tuple[str, int, str]
+"""Host, port, purpose."""
+
+
+class Connections:
+    """All channels of one client."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self._settings = settings
+        self._channels: dict[Key, Channel] = {}
+        self._connecting: dict[Key, asyncio.Task[Channel]] = {}
+        self._failures: dict[Key, int] = {}
+        self._closed = False
+
+    def ready(self, node: Node, purpose: str) -> Channel | None:
+        """The channel, if it is connected."""
+        channel = self._channels.get((node.host, node.port, purpose))
+        return channel if channel is not None and not channel.closed else None
+
+    async def channel(self, host: str, port: int, purpose: str) -> Channel:
+        """The channel, connected now if need be; raises ``KafkaError`` when that fails.
+
+        A failed address is left alone for the back-off first; callers share one attempt.
+        """
+        key = (host, port, purpose)
+        found = self._channels.get(key)
+        if found is not None and not found.closed:
+            return found
+        return await asyncio.shield(self._attempt(key))
+
+    def connect(self, node: Node, purpose: str, then: Callable[[], None]) -> None:
+        """See that the channel gets connected; ``then`` is called once that has come out either way."""
+        task = self._attempt((node.host, node.port, purpose))
+        task.add_done_callback(lambda _: then())
+
+    def share(self, host: str, port: int, node: Node) -> None:
+        """Let the node have the channel of the bootstrap address, if that is its own too."""
+        if (host, port) != (node.host, node.port):
+            return
+        found = self._channels.pop((host, port, "bootstrap"), None)
+        if found is not None:
+            self._channels.setdefault((host, port, "main"), found)
+
+    def connected(self) -> list[Channel]:
+        """The channels for plain requests, the least busy first."""
+        found = [
+            channel
+            for (_, _, purpose), channel in self._channels.items()
+            if purpose in ("main", "bootstrap") and not channel.closed
+        ]
+        return sorted(found, key=lambda channel: channel.in_flight)
+
+    async def close(self) -> None:
+        """Close all channels; requests without an answer fail."""
+        self._closed = True
+        tasks = list(self._connecting.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        channels = list(self._channels.values())
+        for channel in channels:
+            channel.close()
+        await asyncio.gather(*(channel.wait_closed() for channel in channels))
+        self._channels.clear()
+
+    def _attempt(self, key: Key) -> asyncio.Task[Channel]:
+        task = self._connecting.get(key)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._connect(key))
+            self._connecting[key] = task
+            task.add_done_callback(lambda done: self._came_out(key, done))
+        return task
+
+    async def _connect(self, key: Key) -> Channel:
+        failures = self._failures.get(key, 0)
+        broken = self._channels.pop(key, None)
+        if broken is not None:
+            failures = max(failures, 1)
+        if failures:
+            settings = self._settings
+            backoff_ms = min(
+                settings.reconnect_backoff_ms * 2 ** min(failures - 1, 10),
+                settings.reconnect_backoff_max_ms,
+            )
+            await asyncio.sleep(backoff_ms * random.uniform(0.8, 1.2) / 1000)
+        host, port, _ = key
+        channel = await Channel.connect(
+            host,
+            port,
+            client_id=self._settings.client_id,
+            ssl=self._settings.ssl,
+            timeout=self._settings.connect_timeout_ms / 1000,
+        )
+        if self._closed:
+            channel.close()
+        self._channels[key] = channel
+        return channel
+
+    def _came_out(self, key: Key, task: asyncio.Task[Channel]) -> None:
+        del self._connecting[key]
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self._failures.pop(key, None)
+            return
+        self._failures[key] = self._failures.get(key, 0) + 1
+        if isinstance(error, KafkaError):
+            log.debug("no connection", host=key[0], port=key[1], error=str(error))
+        else:
+            log.error("connecting failed", error=error, host=key[0], port=key[1])

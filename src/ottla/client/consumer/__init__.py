@@ -1,0 +1,1 @@
+"""Consuming: positions, fetches, and the membership in a group."""

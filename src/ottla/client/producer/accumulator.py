@@ -1,0 +1,342 @@
+"""Where records gather until the sender takes them: batches a partition, within a bound of memory.
+
+Sans-IO and not thread-safe: whoever calls holds the producer's lock. Nothing here waits or wakes; the
+``signal`` that is passed in is called when the sleeping sender should look again (a first record after
+``arm`` with ``lingering=False``, or a batch that became full).
+All times are milliseconds of a clock that never goes back, save records' timestamps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from ottla.client.errors import DeliveryTimeout
+from ottla.client.partitioner import StickyPartition
+from ottla.client.producer.batch import Batch, OnDelivery
+from ottla.client.producer.partition_queue import PartitionQueue
+from ottla.client.types import Header
+from ottla.errors import ErrorCode, KafkaError
+
+RECORD_OVERHEAD_BYTES = 21
+"""More than a record's lengths and deltas take in all but absurd cases (Java: 21 at most)."""
+
+HEADER_OVERHEAD_BYTES = 10
+
+_SEQUENCE_LOST = frozenset(
+    {
+        ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
+        ErrorCode.UNKNOWN_PRODUCER_ID,
+        ErrorCode.INVALID_PRODUCER_EPOCH,
+        ErrorCode.INVALID_PRODUCER_ID_MAPPING,
+    }
+)
+_FATE_UNKNOWN = frozenset(
+    {
+        ErrorCode.REQUEST_TIMED_OUT,
+        ErrorCode.NETWORK_EXCEPTION,
+        ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+        ErrorCode.UNKNOWN_SERVER_ERROR,
+        ErrorCode.KAFKA_STORAGE_ERROR,
+    }
+)
+
+
+class Limits(NamedTuple):
+    """The producer's settings that bound the buffer."""
+
+    batch_size: int
+    linger_ms: int
+    buffer_memory: int
+    max_request_size: int
+    delivery_timeout_ms: int
+    retry_backoff_ms: int
+    retry_backoff_max_ms: int
+    max_in_flight: int
+    idempotent: bool
+
+
+class Topic:
+    """A topic's partitions as the producer sees them; replaced parts follow the metadata."""
+
+    __slots__ = ("available", "name", "partition_count", "queues", "sticky", "sticky_batch")
+
+    def __init__(self, name: str, sticky: StickyPartition) -> None:
+        self.name = name
+        self.partition_count = 0
+        self.available: Sequence[int] = ()
+        self.queues: list[PartitionQueue] = []
+        self.sticky = sticky
+        self.sticky_batch: Batch | None = None
+
+    def update(self, partition_count: int, available: Sequence[int]) -> None:
+        """Take over what the metadata says; partitions never become fewer."""
+        for partition in range(len(self.queues), partition_count):
+            self.queues.append(PartitionQueue(self.name, partition))
+        self.partition_count = max(partition_count, self.partition_count)
+        self.available = available or range(self.partition_count)
+
+
+class Drained(NamedTuple):
+    """What may be sent now: batches by the leader's node id, and topics whose leaders must be found."""
+
+    by_node: dict[int, list[Batch]]
+    leaderless: set[str]
+
+
+Calls = list[Callable[[], object]]
+
+
+class Accumulator:
+    """All batches that are not yet acknowledged."""
+
+    def __init__(
+        self, limits: Limits, signal: Callable[[], None], choose: Callable[[int], int]
+    ) -> None:
+        self._limits = limits
+        self._batch_size = limits.batch_size
+        self._signal = signal
+        self._choose = choose
+        self._armed = False
+        self._lingering = False
+        self._active: dict[PartitionQueue, None] = {}
+        self._flushes = 0
+        self.topics: dict[str, Topic] = {}
+        self.buffered_bytes = 0
+        self.incomplete: dict[Batch, None] = {}
+        self.producer_id = -1
+        self.producer_epoch = -1
+
+    # Taking records
+
+    def topic(self, name: str) -> Topic:
+        """The topic, made on first use."""
+        found = self.topics.get(name)
+        if found is None:
+            found = self.topics[name] = Topic(name, StickyPartition(self._choose))
+        return found
+
+    def has_room(self, size_bytes: int) -> bool:
+        """Whether the buffer can take so much more."""
+        return self.buffered_bytes + size_bytes <= self._limits.buffer_memory
+
+    def append(
+        self,
+        topic: Topic,
+        partition: int | None,
+        timestamp_ms: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[Header],
+        size_bytes: int,
+        now_ms: int,
+    ) -> Batch:
+        """Put a record into its partition's open batch; its index there is the last.
+
+        ``now_ms`` only starts a new batch's clock. The caller has checked the partition and the room.
+        """
+        batch = topic.sticky_batch if partition is None else topic.queues[partition].open
+        if batch is None or batch.closed or batch.size_bytes + size_bytes > self._batch_size:
+            batch = self._next_batch(topic, partition, now_ms)
+        batch.records.append((timestamp_ms, key, value, headers))
+        batch.size_bytes += size_bytes
+        self.buffered_bytes += size_bytes
+        return batch
+
+    def _next_batch(self, topic: Topic, partition: int | None, now_ms: int) -> Batch:
+        sticky = partition is None
+        if partition is None:
+            before = topic.sticky_batch
+            partition = topic.sticky.at_batch_end(
+                before.size_bytes if before else 0, topic.available
+            )
+        queue = topic.queues[partition]
+        full = queue.open is not None
+        limits = self._limits
+        batch = queue.start_batch(now_ms + limits.linger_ms, now_ms + limits.delivery_timeout_ms)
+        self._active[queue] = None
+        self.incomplete[batch] = None
+        if sticky:
+            if topic.sticky_batch is not None and not topic.sticky_batch.closed:
+                # Another partition's turn: what its last batch still waits for is only the linger.
+                full = True
+                topic.queues[topic.sticky_batch.partition].close_open()
+            topic.sticky_batch = batch
+        if self._armed and (full or not self._lingering):
+            self._armed = False
+            self._signal()
+        return batch
+
+    def arm(self, *, lingering: bool) -> None:
+        """The sender sleeps: signal once, when a batch is full or (unless it lingers) begun."""
+        self._armed = True
+        self._lingering = lingering
+
+    def call_back(self, batch: Batch, on_delivery: OnDelivery) -> None:
+        """Call ``on_delivery`` for the record that was appended last to ``batch``."""
+        if batch.callbacks is None:
+            batch.callbacks = []
+        batch.callbacks.append((len(batch.records) - 1, on_delivery))
+
+    # Handing batches out
+
+    def begin_flush(self) -> list[Batch]:
+        """Let nothing linger until ``end_flush``; the batches that are under way now."""
+        self._flushes += 1
+        self._signal()
+        return list(self.incomplete)
+
+    def end_flush(self) -> None:
+        """Linger again."""
+        self._flushes -= 1
+
+    def drain(
+        self, leader_of: Callable[[str, int], int | None], free_slots: dict[int, int], now_ms: int
+    ) -> Drained:
+        """Everything that may go now, one batch a partition, at most ``free_slots`` requests a node.
+
+        ``leader_of`` gives a partition's leader or None. A node without an entry has no slot.
+        """
+        by_node: dict[int, list[Batch]] = {}
+        sizes: dict[int, int] = {}
+        leaderless: set[str] = set()
+        limits = self._limits
+        hurry = self._flushes > 0 or self.buffered_bytes > limits.buffer_memory // 2
+        most = limits.max_in_flight if self.producer_id >= 0 or not limits.idempotent else 0
+        if not limits.idempotent:
+            most = 1
+        for queue in list(self._active):
+            if queue.empty:
+                del self._active[queue]
+                continue
+            if not queue.settle_sequences():
+                self.producer_id = self.producer_epoch = -1
+                break
+            if not queue.drainable(now_ms, most, flushing=hurry):
+                continue
+            node = leader_of(queue.topic, queue.partition)
+            if node is None:
+                leaderless.add(queue.topic)
+                continue
+            size = sizes.get(node, 0)
+            upcoming = queue.waiting[0] if queue.waiting else queue.open
+            if not free_slots.get(node) or upcoming is None:
+                continue
+            if size and size + upcoming.size_bytes > limits.max_request_size:
+                continue
+            by_node.setdefault(node, []).append(queue.drain(self.producer_id, self.producer_epoch))
+            sizes[node] = size + upcoming.size_bytes
+            del self._active[queue]  # to the end: the others' turn comes first next time
+            self._active[queue] = None
+        return Drained(by_node, leaderless)
+
+    def next_look_ms(self, now_ms: int) -> int | None:
+        """When something becomes due by time alone (linger, back-off, expiry); None for never."""
+        due: int | None = None
+        for queue in self._active:
+            first = queue.waiting[0] if queue.waiting else queue.open
+            if first is None:
+                continue
+            at = first.deadline_ms
+            if queue.retry_at_ms > now_ms:
+                at = min(at, queue.retry_at_ms)
+            elif not queue.waiting:
+                at = min(at, max(first.linger_until_ms, now_ms + 1))
+            due = at if due is None else min(due, at)
+        return due
+
+    # Settling batches
+
+    def complete(self, batch: Batch, base_offset: int, log_append_time_ms: int) -> Calls:
+        """The broker has the batch; the calls to make once the lock is free."""
+        batch.base_offset = base_offset
+        batch.log_append_time_ms = log_append_time_ms
+        self._queue(batch).in_flight.remove(batch)
+        return self._finish(batch)
+
+    def reject(self, batch: Batch, error: KafkaError, now_ms: int) -> Calls:
+        """The request with the batch came to nothing: retry, split, renumber, or fail it for good."""
+        queue = self._queue(batch)
+        code = error.code
+        batch.maybe_written = batch.maybe_written or code in _FATE_UNKNOWN
+        if code is ErrorCode.DUPLICATE_SEQUENCE_NUMBER and batch.base_sequence >= 0:
+            return self.complete(batch, -1, -1)
+        if code is ErrorCode.MESSAGE_TOO_LARGE and len(batch.records) > 1:
+            return self._split(queue, batch)
+        if code in _SEQUENCE_LOST and batch.base_sequence >= 0:
+            if queue.is_first_outstanding(batch) and batch.producer_epoch == queue.epoch:
+                queue.renumber = True
+        elif not error.retriable:
+            return self._fail(queue, batch, error)
+        if now_ms >= batch.deadline_ms:
+            timeout = DeliveryTimeout(f"{batch.topic}-{batch.partition}: {error}")
+            return self._fail(queue, batch, timeout)
+        batch.attempts += 1
+        queue.put_back(batch)
+        self._active[queue] = None
+        backoff = self._limits.retry_backoff_ms * 2 ** min(batch.attempts - 1, 10)
+        queue.retry_at_ms = now_ms + min(backoff, self._limits.retry_backoff_max_ms)
+        return []
+
+    def expire(self, now_ms: int) -> Calls:
+        """Fail what has waited past its delivery time-out."""
+        calls: Calls = []
+        for queue in self._active:
+            for batch in [*queue.waiting, *((queue.open,) if queue.open else ())]:
+                if batch.deadline_ms > now_ms:
+                    break
+                reason = "not acknowledged" if batch.attempts else "could not be sent"
+                error = DeliveryTimeout(f"{batch.topic}-{batch.partition}: {reason} in time")
+                calls += self._fail(queue, batch, error)
+        return calls
+
+    def abandon(self, error: KafkaError) -> Calls:
+        """Fail everything: the producer closes without waiting."""
+        calls: Calls = []
+        for batch in list(self.incomplete):
+            calls += self._fail(self._queue(batch), batch, error)
+        return calls
+
+    def _split(self, queue: PartitionQueue, batch: Batch) -> Calls:
+        queue.in_flight.remove(batch)
+        del self.incomplete[batch]
+        listeners, batch.listeners = batch.listeners, None
+        halves = batch.split()
+        for half in halves:
+            self.incomplete[half] = None
+        for half in reversed(halves):
+            queue.put_back(half)
+        self._active[queue] = None
+        if not listeners:
+            return []
+        waiting = list(halves)
+
+        def one_done() -> None:
+            waiting.pop()
+            if not waiting:
+                for listener in listeners:
+                    listener()
+
+        for half in halves:
+            half.listeners = [one_done]
+        return []
+
+    def _fail(self, queue: PartitionQueue, batch: Batch, error: KafkaError) -> Calls:
+        batch.error = error
+        batch.closed = True
+        if batch in queue.in_flight:
+            queue.in_flight.remove(batch)
+        elif batch is queue.open:
+            queue.open = None
+        else:
+            queue.waiting.remove(batch)
+        queue.lost(batch, maybe_written=batch.maybe_written)
+        return self._finish(batch)
+
+    def _finish(self, batch: Batch) -> Calls:
+        del self.incomplete[batch]
+        self.buffered_bytes -= batch.size_bytes
+        return batch.finish()
+
+    def _queue(self, batch: Batch) -> PartitionQueue:
+        return self.topics[batch.topic].queues[batch.partition]
