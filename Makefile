@@ -1,0 +1,44 @@
+# What a newcomer needs is the first three: make run, make test, make demo.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+
+.PHONY: run test demo lint bench clean
+
+run: $(VENV)/.installed  ## start a broker on 127.0.0.1:9092 with its data in ./data
+	$(BIN)/ottla serve --data ./data --listen 127.0.0.1:9092
+
+test: $(VENV)/.installed-test  ## set up and pass the tests; names what this machine lacks for some of them
+	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+
+demo: $(VENV)/.installed  ## the weather application from end to end
+	$(BIN)/python -m examples.weather.demo
+
+lint: $(VENV)/.installed-lint  ## style, types, and which room may import which
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-test  ## figures of this machine
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Ottla needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,interop]'
+	touch $@
+
+$(VENV)/.installed-lint: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,interop,lint]'
+	touch $@
