@@ -103,9 +103,11 @@ class InternalLog:
                 if header.is_control:
                     continue
                 batch = data[position : position + header.size_bytes]
-                for record in decode_batch(batch, max_decompressed_bytes=DECOMPRESSED_BYTES_MAX):
-                    if record.offset >= offset:
-                        chunk.append((record.key, record.value, record.offset, record.timestamp_ms))
+                chunk.extend(
+                    (record.key, record.value, record.offset, record.timestamp_ms)
+                    for record in decode_batch(batch, max_decompressed_bytes=DECOMPRESSED_BYTES_MAX)
+                    if record.offset >= offset
+                )
         if next_offset <= offset:  # compaction may leave nothing up to the end
             next_offset = end_offset
         return chunk, next_offset
