@@ -1,0 +1,60 @@
+"""The commands, put together. Imported only for what is not a plain ``ottla serve``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from ottla.cli.manual import manual
+from ottla.cli.serve_command import add_serve
+from ottla.cli.version import VERSION
+
+_HELP = manual("""Event streaming with Kafka's protocol and files: a broker, and tools for any Kafka cluster.
+
+Start a broker with `ottla serve`, then produce to it and consume from it:
+
+  ottla serve
+  echo hello | ottla produce greetings
+  ottla consume greetings --from-beginning --max-messages 1
+
+-b HOST:PORT (or the environment variable OTTLA_BOOTSTRAP) says which cluster; without it,
+localhost:9092. -o json gives output for programs. Exit codes: 0 done, 1 failed, 2 asked wrongly.
+""")
+
+
+def build() -> typer.Typer:
+    """The typer application with every command."""
+    app = typer.Typer(
+        name="ottla",
+        help=_HELP,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+
+    @app.callback()
+    def root(
+        version: Annotated[
+            bool,
+            typer.Option(
+                "--version", help="Show the version and exit.", callback=_version, is_eager=True
+            ),
+        ] = False,
+    ) -> None:
+        pass
+
+    add_serve(app)
+    return app
+
+
+def command() -> Any:
+    """The click command of the application."""
+    return typer.main.get_command(build())
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"ottla {VERSION}")
+        raise typer.Exit

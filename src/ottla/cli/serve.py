@@ -1,0 +1,167 @@
+"""``ottla serve``: a broker in this process until SIGTERM or SIGINT.
+
+Nothing slow is imported here before the broker listens: no typer, no rich, no structlog. Exit codes: 0
+after a clean stop, 1 when the broker can't start or fails, 2 when its settings can't be taken.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+from ottla.cli.failures import EXIT_FAILED, EXIT_OK, EXIT_USAGE, one_line
+from ottla.cli.serve_options import Arguments, settings_of
+from ottla.cli.version import VERSION
+from ottla.settings import sources
+from ottla.settings.broker_config import BrokerConfig
+from ottla.settings.listeners import format_address
+from ottla.settings.setting import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ottla.broker.broker import Broker
+
+LOG_LEVEL_VARIABLE = "OTTLA_LOG_LEVEL"
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+def serve(arguments: Arguments) -> int:
+    """Run a broker until it is told to stop; the command's exit code."""
+    try:
+        config = config_of(arguments)
+        level = _log_level()
+    except SettingError as error:
+        return _fail(one_line(error), EXIT_USAGE)
+    if config.ignored:
+        names = ", ".join(config.ignored)
+        _write(sys.stderr, f"ottla: warning: settings of Kafka's that do nothing here: {names}")
+    return _run(config, level)
+
+
+def config_of(arguments: Arguments) -> BrokerConfig:
+    """The broker's settings from file, environment and options; raises SettingError."""
+    file: list[sources.Given] = []
+    path = arguments.get("config")
+    if isinstance(path, str):
+        try:
+            with open(path, encoding="utf-8") as stream:
+                file = sources.from_file(stream.read(), path)
+        except OSError as error:
+            raise SettingError(f"--config {path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise SettingError(f"--config {path}: the file is not UTF-8") from None
+    assignments = arguments.get("set") or ()
+    return BrokerConfig.build(
+        file,
+        sources.from_environment(os.environ),
+        sources.from_assignments(assignments),
+        sources.from_options(settings_of(arguments), "command line"),
+    )
+
+
+def _log_level() -> str:
+    level = os.environ.get(LOG_LEVEL_VARIABLE, "INFO").upper()
+    if level not in LOG_LEVELS:
+        allowed = ", ".join(LOG_LEVELS)
+        raise SettingError(f"{LOG_LEVEL_VARIABLE}={level}: must be one of {allowed}")
+    return level
+
+
+def _run(config: BrokerConfig, level: str) -> int:
+    import asyncio
+
+    from ottla import logs
+    from ottla.cli.held_events import hold_events
+
+    logs.configure(level)
+    held = hold_events()
+    try:
+        return asyncio.run(_serve(config, held.hand_over))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return EXIT_OK
+    except Exception as error:
+        if not _expected(error):
+            import logging
+
+            logging.getLogger(__name__).error("the broker failed", exc_info=error)
+        return _fail(one_line(error), EXIT_FAILED)
+    finally:
+        held.hand_over()
+
+
+def _expected(error: Exception) -> bool:
+    """Whether an error's own words are enough: the world's doing, not a fault in the program."""
+    from ottla.errors import KafkaError
+
+    return isinstance(error, OSError | KafkaError)
+
+
+async def _serve(config: BrokerConfig, release_events: Callable[[], None]) -> int:
+    import asyncio
+    import signal
+
+    from ottla.broker.broker import Broker
+    from ottla.cli.held_events import RELEASE_AFTER_S
+
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    broker = Broker(config)
+    starting = loop.create_task(broker.start())
+
+    def on_signal() -> None:
+        stop.set()
+        starting.cancel()  # nothing, once it is done
+        for number in (signal.SIGTERM, signal.SIGINT):  # the second one ends the process at once
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        try:
+            await starting
+        except asyncio.CancelledError:
+            if stop.is_set():
+                return EXIT_OK
+            raise
+        _write(sys.stdout, ready_line(config, broker))
+        loop.call_later(RELEASE_AFTER_S, release_events)
+        await broker.serve_until(stop)
+    finally:
+        await broker.stop()
+    return EXIT_OK
+
+
+def ready_line(config: BrokerConfig, broker: Broker) -> str:
+    """The line that says that the broker is ready, where, and how long that took."""
+    host, port = broker.address
+    directories = ", ".join(config.data_directories)
+    return (
+        f"ottla {VERSION} ready: node {config.node_id} on {format_address(host, port)}, "
+        f"data in {directories} (start took {_seconds_since_start():.2f} s)"
+    )
+
+
+def _seconds_since_start() -> float:
+    """How long this process has been running, by the system's account (Linux), else by its own."""
+    import time
+
+    try:
+        with open("/proc/self/stat", encoding="ascii", errors="replace") as stream:
+            started = int(stream.read().rpartition(")")[2].split()[19])
+        running = time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, AttributeError, IndexError):
+        return time.process_time()
+    return max(running, 0.0)
+
+
+def _fail(text: str, code: int) -> int:
+    _write(sys.stderr, f"ottla serve: {text}")
+    return code
+
+
+def _write(stream: TextIO, text: str) -> None:
+    stream.write(text + "\n")
+    stream.flush()
