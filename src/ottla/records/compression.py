@@ -186,6 +186,8 @@ def _decompress_snappy(data: Bytes, max_bytes: int) -> bytes:
     from cramjam import DecompressionError, snappy
 
     view = memoryview(data)
+    if not view:
+        raise CorruptBatch("snappy: no bytes, where even nothing takes one")
     blocks = _xerial_blocks(view) if view[:8] == _XERIAL_MAGIC else [view]
     try:
         sizes = [snappy.decompress_raw_len(block) for block in blocks]
@@ -215,17 +217,17 @@ def _xerial_blocks(view: memoryview) -> list[memoryview]:
     position = len(_XERIAL_HEADER)
     end = len(view)
     while position < end:
-        if end - position < _XERIAL_BLOCK_LENGTH.size:
-            raise CorruptBatch("snappy: the stream ends within a block's length")
         if view[position : position + len(_XERIAL_MAGIC)] == _XERIAL_MAGIC:
             position += len(_XERIAL_HEADER)
             continue
-        (length,) = _XERIAL_BLOCK_LENGTH.unpack_from(view, position)
-        position += _XERIAL_BLOCK_LENGTH.size
-        if not 0 < length <= end - position:
-            raise CorruptBatch(f"snappy: block of {length} bytes in {end - position}")
-        blocks.append(view[position : position + length])
-        position += length
+        start = position + _XERIAL_BLOCK_LENGTH.size
+        length = int.from_bytes(view[position:start], "big", signed=True)
+        if not 0 < length <= end - start:
+            raise CorruptBatch(f"snappy: block of {length} bytes in {end - start}")
+        position = start + length
+        blocks.append(view[start:position])
+    if position > end:
+        raise CorruptBatch("snappy: the stream ends within its header")
     return blocks
 
 
