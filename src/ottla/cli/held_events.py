@@ -13,7 +13,7 @@ HELD_MAX = 10_000
 
 
 class HeldEvents(logging.Handler):
-    """A handler in front of ``target``: ``hand_over`` hands over what it holds and holds no more."""
+    """A handler in front of ``target`` that keeps what it is given until ``hand_over``."""
 
     def __init__(self, target: logging.Handler) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class HeldEvents(logging.Handler):
         self._held: list[logging.LogRecord] | None = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hold ``record``, or hand it over afterwards."""
+        """Keep ``record``; after ``hand_over``, pass it on."""
         if self._held is None:
             self._target.handle(record)
             return
@@ -30,7 +30,7 @@ class HeldEvents(logging.Handler):
             self.hand_over()
 
     def hand_over(self) -> None:
-        """Hand over everything in order; a second call does nothing."""
+        """Pass on everything in order, and from now on at once; a second call does nothing."""
         held, self._held = self._held, None
         for record in held or ():
             self._target.handle(record)
