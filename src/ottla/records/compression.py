@@ -7,8 +7,9 @@ What is written, and why:
   what Kafka itself writes. Both framings are common (librdkafka writes raw snappy) and Java's
   ``SnappyInputStream``, librdkafka, kafka-python and aiokafka read both, so both are read here;
   but Java must buffer raw snappy as a whole, and xerial's blocks let a reader bound its memory.
-- lz4: frames of independent blocks of 64 KiB without content checksum. Java's
-  ``Lz4BlockInputStream`` refuses linked blocks, and the batch has a checksum of its own.
+- lz4: frames of independent blocks of 64 KiB without content checksum, by the fast compressor, as
+  Java does. Java's ``Lz4BlockInputStream`` refuses linked blocks, and the batch has a checksum of
+  its own.
 - zstd: one frame, level 3, as Java does.
 
 What is read is bounded by ``max_bytes``: what a frame declares is compared with it before anything
@@ -44,6 +45,7 @@ MAX_DECOMPRESSED_BYTES = 128 * 1024 * 1024
 """The bound where the caller has none of his own: well above any sane ``max.message.bytes``."""
 
 GZIP_LEVEL = 6
+LZ4_LEVEL = 1
 ZSTD_LEVEL = 3
 XERIAL_BLOCK_BYTES = 32 * 1024
 
@@ -140,7 +142,7 @@ def _compress_snappy(data: Bytes) -> bytes:
 def _compress_lz4(data: Bytes) -> bytes:
     from cramjam import lz4
 
-    compressor = lz4.Compressor(block_linked=False, content_checksum=False)
+    compressor = lz4.Compressor(LZ4_LEVEL, content_checksum=False, block_linked=False)
     compressor.compress(bytes(data))  # it takes nothing else; no copy where it is bytes already
     return bytes(compressor.finish())
 
