@@ -220,11 +220,13 @@ def offset_of_timestamp(
     buf: Bytes,
     timestamp_ms: int,
     *,
+    start_offset: int = 0,
     max_decompressed_bytes: int = MAX_DECOMPRESSED_BYTES,
     position: int = 0,
 ) -> tuple[int, int] | None:
     """Offset and timestamp of the batch's first record at or after ``timestamp_ms``, or None.
 
+    Records below ``start_offset`` don't count: a log's start may lie within a batch (DeleteRecords).
     With the header's ``max_timestamp_ms`` it finds the first record that has the largest timestamp
     (KIP-734). Raises ``KafkaError`` alone.
     """
@@ -236,7 +238,7 @@ def offset_of_timestamp(
         _plain_records(buf, position, header, max_decompressed_bytes), header
     ):
         found_ms = base_timestamp_ms + _signed(delta) if create_time else fixed_ms
-        if found_ms >= timestamp_ms:
+        if found_ms >= timestamp_ms and offset >= start_offset:
             return offset, found_ms
     return None
 

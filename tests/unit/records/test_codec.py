@@ -244,6 +244,14 @@ def test_the_first_record_at_or_after_a_timestamp_is_found(kind: CompressionType
     assert offset_of_timestamp(batch, 301) is None
 
 
+def test_records_below_the_logs_start_are_not_found() -> None:
+    batch = build_batch([(100, None, b"x", ()), (300, None, b"y", ())], base_offset=7)
+    assert offset_of_timestamp(batch, 50, start_offset=8) == (8, 300)
+    assert offset_of_timestamp(batch, 50, start_offset=9) is None
+    stamp_log_append_time(batch, 5000)
+    assert offset_of_timestamp(batch, 50, start_offset=8) == (8, 5000)
+
+
 def test_a_timestamp_before_the_base_is_found() -> None:
     batch = build_batch([(100, None, b"x", ()), (40, None, b"y", ())])
     assert offset_of_timestamp(batch, 30) == (0, 100)
