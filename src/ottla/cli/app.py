@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ottla.cli import produce
 from ottla.cli.manual import manual
 from ottla.cli.serve_command import add_serve
 from ottla.cli.version import VERSION
@@ -46,6 +47,7 @@ def build() -> typer.Typer:
         pass
 
     add_serve(app)
+    app.command("produce", help=produce.HELP)(produce.produce)
     return app
 
 
