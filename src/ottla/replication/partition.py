@@ -89,6 +89,7 @@ class Partition:
         # A dict, not a set: readers are told in the order in which they came, in a simulation too.
         self._readers: dict[Reader, None] = {}
         partition_log.on_flushed = self._flushed
+        partition_log.on_flush_wanted = flusher.request
 
     def __repr__(self) -> str:
         return f"Partition({self.topic}-{self.index})"
@@ -126,7 +127,7 @@ class Partition:
         self.partition_epoch = partition_epoch
         self.replicas = replicas
         self.isr = isr
-        self.log.assign_leader_epoch(leader_epoch)
+        self.log.begin_epoch(leader_epoch)
         if self.durable and self.log.flushed_end_offset < self.log.log_end_offset:
             self._flusher.request(self.log)
         self._advance()
@@ -189,8 +190,6 @@ class Partition:
                 self._flusher.request(self.log)
         else:
             self._advance()
-            if self.log.flush_is_due(now_ms):
-                self._flusher.request(self.log)
         return appended
 
     @property
@@ -233,7 +232,7 @@ class Partition:
         """The log directory is offline: nobody who waits will learn whether it is committed."""
         self.resign(ErrorCode.KAFKA_STORAGE_ERROR)
 
-    def _flushed(self) -> None:
+    def _flushed(self, flushed: Log) -> None:
         self._advance()
 
     def _advance(self) -> None:

@@ -225,9 +225,9 @@ def _divergence(partition: Partition, position: Position) -> EpochEndOffset | No
 
     Errors: OFFSET_OUT_OF_RANGE where nothing is known of the epoch.
     """
-    epoch, end_offset = partition.log.end_offset_for_epoch(position.last_fetched_epoch)
-    if end_offset < 0:
+    ours = partition.log.end_offset_for_epoch(position.last_fetched_epoch)
+    if ours is None:
         raise KafkaError(ErrorCode.OFFSET_OUT_OF_RANGE)
-    if epoch < position.last_fetched_epoch or end_offset < position.fetch_offset:
-        return EpochEndOffset(epoch=epoch, end_offset=end_offset)
+    if ours.epoch < position.last_fetched_epoch or ours.end_offset < position.fetch_offset:
+        return EpochEndOffset(epoch=ours.epoch, end_offset=ours.end_offset)
     return None

@@ -81,7 +81,7 @@ def _look_up(
     answer.timestamp = -1
     if timestamp in (EARLIEST, EARLIEST_LOCAL):
         answer.offset = partition.log.log_start_offset
-        answer.leader_epoch = partition.log.epoch_at(answer.offset)
+        answer.leader_epoch = _epoch_at(partition, answer.offset)
         return
     if timestamp in (LATEST_TIERED, EARLIEST_PENDING_UPLOAD):
         answer.offset = -1
@@ -104,4 +104,9 @@ def _look_up(
     if found is not None and found.offset < limit:
         answer.offset = found.offset
         answer.timestamp = found.timestamp_ms
-        answer.leader_epoch = partition.log.epoch_at(found.offset)
+        answer.leader_epoch = _epoch_at(partition, found.offset)
+
+
+def _epoch_at(partition: Partition, offset: int) -> int:
+    epoch = partition.log.epochs.epoch_for(offset)
+    return -1 if epoch is None else epoch

@@ -39,7 +39,7 @@ def handle(broker: Broker, request: Request) -> OffsetForLeaderEpochResponse:
             except KafkaError as error:
                 answer.error_code = error.code
             else:
-                answer.leader_epoch, answer.end_offset = partition.log.end_offset_for_epoch(
-                    wanted.leader_epoch
-                )
+                end = partition.log.end_offset_for_epoch(wanted.leader_epoch)
+                if end is not None:
+                    answer.leader_epoch, answer.end_offset = end
     return response

@@ -1,0 +1,30 @@
+"""What settings can belong to, as the admin calls name it (``ConfigResource.Type``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ottla.errors import ErrorCode, KafkaError
+
+if TYPE_CHECKING:
+    from ottla.broker.broker import Broker
+
+TOPIC = 2
+BROKER = 4
+
+_NAMES = {8: "BROKER_LOGGER", 16: "CLIENT_METRICS", 32: "GROUP"}
+
+
+def require_this_broker(broker: Broker, name: str) -> None:
+    """Raise INVALID_REQUEST unless ``name`` is this broker's id: another one must be asked itself."""
+    if name != str(broker.node_id):
+        raise KafkaError(
+            ErrorCode.INVALID_REQUEST,
+            f"Unexpected broker id, expected {broker.node_id}, but received {name}",
+        )
+
+
+def unsupported(resource_type: int) -> KafkaError:
+    """The error for a kind of resource that has no settings here."""
+    kind = _NAMES.get(resource_type, str(resource_type))
+    return KafkaError(ErrorCode.INVALID_REQUEST, f"Unsupported resource type: {kind}")

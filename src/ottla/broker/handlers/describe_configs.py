@@ -1,0 +1,87 @@
+"""DescribeConfigs (key 32): the settings of topics and of this broker, and where their values come from.
+
+Behaviour: a topic by its name; this broker by its id; the settings for all brokers by the empty name. A null
+or empty list of keys asks for everything. Secrets are told without their value.
+Versions: 1 sources and synonyms, 3 types and documentation.
+Errors: UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC_EXCEPTION, INVALID_REQUEST (another broker, another kind of
+resource).
+Source: ``ConfigHelper.describeConfigs``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ottla.broker.config_resources import BROKER, TOPIC, require_this_broker, unsupported
+from ottla.controller import topic_names
+from ottla.errors import ErrorCode, KafkaError
+from ottla.messages.describe_configs import (
+    DescribeConfigsRequest,
+    DescribeConfigsResource,
+    DescribeConfigsResourceResult,
+    DescribeConfigsResponse,
+    DescribeConfigsResult,
+    DescribeConfigsSynonym,
+)
+from ottla.settings.describe import (
+    Described,
+    describe_broker_config,
+    describe_broker_defaults,
+    describe_topic_config,
+)
+
+if TYPE_CHECKING:
+    from ottla.broker.broker import Broker
+    from ottla.network.request import Request
+
+
+def handle(broker: Broker, request: Request) -> DescribeConfigsResponse:
+    """Describe each resource."""
+    body: DescribeConfigsRequest = request.body
+    response = DescribeConfigsResponse()
+    for resource in body.resources:
+        result = DescribeConfigsResult(
+            resource_type=resource.resource_type, resource_name=resource.resource_name
+        )
+        response.results.append(result)
+        try:
+            described = _describe(broker, resource)
+        except KafkaError as error:
+            result.error_code, result.error_message = error.code, error.message
+        else:
+            result.configs = [_config(each, body) for each in described]
+    return response
+
+
+def _describe(broker: Broker, resource: DescribeConfigsResource) -> list[Described]:
+    names = resource.configuration_keys
+    name = resource.resource_name
+    if resource.resource_type == TOPIC:
+        topic_names.validate(name)
+        if name not in broker.metadata.topics:
+            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        return describe_topic_config(broker.config, broker.topic_overrides(name), names)
+    if resource.resource_type == BROKER:
+        if not name:
+            return describe_broker_defaults(broker.config, names)
+        require_this_broker(broker, name)
+        return describe_broker_config(broker.config, names)
+    raise unsupported(resource.resource_type)
+
+
+def _config(described: Described, body: DescribeConfigsRequest) -> DescribeConfigsResourceResult:
+    return DescribeConfigsResourceResult(
+        name=described.name,
+        value=described.value,
+        read_only=described.read_only,
+        config_source=described.source,
+        is_sensitive=described.sensitive,
+        config_type=described.type,
+        documentation=described.documentation if body.include_documentation else None,
+        synonyms=[
+            DescribeConfigsSynonym(name=synonym.name, value=synonym.value, source=synonym.source)
+            for synonym in described.synonyms
+        ]
+        if body.include_synonyms
+        else [],
+    )
