@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
 DEFAULT_PORT = 9092
+
+_CONNECTION = ("client_id", "request_timeout_ms", "metadata_max_age_ms", "allow_auto_create_topics")
+_SHARED = ("retry_backoff_ms", "retry_backoff_max_ms")
 
 
 class ConnectionSettings(NamedTuple):
@@ -51,6 +54,24 @@ def parse_bootstrap(bootstrap: str | Sequence[str] | None) -> tuple[tuple[str, i
     if not addresses:
         raise ValueError("no address of a broker")
     return tuple(addresses)
+
+
+def split_options(
+    bootstrap: str | Sequence[str] | None, options: Mapping[str, Any], client_id: str
+) -> tuple[ConnectionSettings, dict[str, Any]]:
+    """The settings of the connections out of a client's keyword arguments, and the other arguments.
+
+    The retry back-off is both sides'. Raises ``ValueError`` for what cannot be.
+    """
+    rest = dict(options)
+    shared = {name: rest[name] for name in _SHARED if name in rest}
+    own = {name: rest.pop(name) for name in _CONNECTION if name in rest}
+    numbers = {name: value for name, value in (own | shared).items() if name.endswith("_ms")}
+    check_positive(**numbers)
+    settings = ConnectionSettings(
+        parse_bootstrap(bootstrap), **({"client_id": client_id} | own | shared)
+    )
+    return settings, rest
 
 
 def check_positive(**values: float) -> None:

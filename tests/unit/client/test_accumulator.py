@@ -36,7 +36,9 @@ class Room:
     def __init__(self, *, partitions: int = 1, **changes: Any) -> None:
         self.signals = 0
         self.chosen: list[int] = []
-        self.accumulator = Accumulator(LIMITS._replace(**changes), self._signal, self._choose)
+        self.accumulator = Accumulator(
+            LIMITS._replace(**changes), self._signal, self._choose, lambda: self.now_ms
+        )
         self.accumulator.producer_id = 7
         self.accumulator.producer_epoch = 0
         self.topic = self.accumulator.topic("t")
@@ -51,9 +53,7 @@ class Room:
         return self.chosen[-1]
 
     def send(self, value: bytes = b"", partition: int | None = 0, size: int = 60) -> Batch:
-        return self.accumulator.append(
-            self.topic, partition, self.now_ms, None, value, (), size, self.now_ms
-        )
+        return self.accumulator.append(self.topic, partition, self.now_ms, None, value, (), size)
 
     def drain(self, after_ms: int = 0) -> list[Batch]:
         """One round: at most one batch a partition."""

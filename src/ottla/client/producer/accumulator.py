@@ -91,9 +91,14 @@ class Accumulator:
     """All batches that are not yet acknowledged."""
 
     def __init__(
-        self, limits: Limits, signal: Callable[[], None], choose: Callable[[int], int]
+        self,
+        limits: Limits,
+        signal: Callable[[], None],
+        choose: Callable[[int], int],
+        now_ms: Callable[[], int],
     ) -> None:
         self._limits = limits
+        self._now_ms = now_ms
         self._batch_size = limits.batch_size
         self._signal = signal
         self._choose = choose
@@ -129,21 +134,21 @@ class Accumulator:
         value: bytes | None,
         headers: Sequence[Header],
         size_bytes: int,
-        now_ms: int,
     ) -> Batch:
         """Put a record into its partition's open batch; its index there is the last.
 
-        ``now_ms`` only starts a new batch's clock. The caller has checked the partition and the room.
+        The caller has checked the partition and the room.
         """
         batch = topic.sticky_batch if partition is None else topic.queues[partition].open
         if batch is None or batch.closed or batch.size_bytes + size_bytes > self._batch_size:
-            batch = self._next_batch(topic, partition, now_ms)
+            batch = self._next_batch(topic, partition)
         batch.records.append((timestamp_ms, key, value, headers))
         batch.size_bytes += size_bytes
         self.buffered_bytes += size_bytes
         return batch
 
-    def _next_batch(self, topic: Topic, partition: int | None, now_ms: int) -> Batch:
+    def _next_batch(self, topic: Topic, partition: int | None) -> Batch:
+        now_ms = self._now_ms()
         sticky = partition is None
         if partition is None:
             before = topic.sticky_batch

@@ -1,0 +1,99 @@
+"""The synchronous producer: ``ottla.Producer``. The same core on a thread of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+from ottla.client.loop_thread import LoopThread
+from ottla.client.producer.batch import OnDelivery
+from ottla.client.producer.core import Headers, ProducerCore
+from ottla.client.producer.delivery import Delivery
+from ottla.client.producer.settings import ProducerOptions, producer_settings
+from ottla.client.settings import split_options
+
+
+class Producer:
+    """Sends records to topics, from any number of threads.
+
+    The settings are those of ``ottla.aio.Producer``. Records go out in the background: ``send`` returns
+    at once with a handle (it waits only for an unknown topic or a full buffer), and ``close``, or the end
+    of the ``with`` block, waits until everything is acknowledged.
+    """
+
+    def __init__(
+        self, bootstrap: str | Sequence[str] | None = None, **options: Unpack[ProducerOptions]
+    ) -> None:
+        connection, own = split_options(bootstrap, options, "ottla-producer")
+        self._core = ProducerCore(connection, producer_settings(**own))
+        self._thread = LoopThread("ottla-producer")
+        self._core.signal = self._signal
+        self._lock = self._core.lock
+        self._try_append = self._core.try_append
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def send(
+        self,
+        topic: str,
+        value: Any = None,
+        key: Any = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+        headers: Headers | None = None,
+        on_delivery: OnDelivery | None = None,
+    ) -> Delivery:
+        """Take a record; it is sent in the background.
+
+        ``result()`` of what this returns gives the record's ``RecordMetadata``;
+        ``on_delivery(metadata, error)`` is called on the producer's thread, with one of the two. Raises
+        ``KafkaError`` for an impossible topic, ``BufferFull``, ``RecordTooLarge``, ``TypeError`` or
+        ``ValueError`` for what can't be a record.
+        """
+        lock = self._lock
+        while True:
+            with lock:
+                taken = self._try_append(
+                    topic, value, key, partition, timestamp_ms, headers, on_delivery
+                )
+            if taken.__class__ is tuple:
+                return Delivery(*taken, lock)
+            assert isinstance(taken, int)
+            if self._core.closed:
+                raise RuntimeError("the producer is closed")
+            self._thread.run(self._core.make_ready(topic, partition, taken))
+
+    def partitions_for(self, topic: str) -> int:
+        """The topic's number of partitions."""
+
+        async def ask() -> int:
+            await self._core.start()
+            return await self._core.partitions_of(topic)
+
+        return self._thread.run(ask())
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until all records taken so far are acknowledged or failed; nothing lingers.
+
+        Raises ``RequestTimeout`` after ``timeout`` seconds.
+        """
+        self._thread.run(self._core.flush(timeout))
+
+    def close(self, timeout: float | None = None) -> None:
+        """Flush and stop; what is not acknowledged after ``timeout`` seconds fails."""
+        if not self._core.closed:
+            self._thread.run(self._core.close(timeout))
+            self._thread.stop()
+
+    def _signal(self) -> None:
+        self._thread.call_soon(self._core.wake)
