@@ -108,7 +108,7 @@ class Channel(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._writable = asyncio.Event()
         self._writable.set()
-        self._error: KafkaError | None = None
+        self._reason: str | None = None
         self._closed: asyncio.Future[None] = self._loop.create_future()
 
     @classmethod
@@ -151,7 +151,7 @@ class Channel(asyncio.BufferedProtocol):
     @property
     def closed(self) -> bool:
         """Whether the channel is of no use any more."""
-        return self._error is not None
+        return self._reason is not None
 
     @property
     def in_flight(self) -> int:
@@ -215,16 +215,16 @@ class Channel(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         """Send what has been written, then close; requests without an answer get ``ConnectionClosed``."""
-        if self._error is None:
+        if self._reason is None:
             self._flush()
-        self._end(ConnectionClosed(f"connection to {self.host}:{self.port} was closed by us"))
+        self._end("closed by us")
         transport = self._transport
         if transport is not None:
             transport.close()
 
     def abort(self, reason: str) -> None:
         """Close without sending what has been written."""
-        self._end(ConnectionClosed(f"connection to {self.host}:{self.port}: {reason}"))
+        self._end(reason)
         transport = self._transport
         if transport is not None:
             transport.abort()
@@ -242,7 +242,7 @@ class Channel(asyncio.BufferedProtocol):
         """The connection is there."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
-        if self._error is not None:
+        if self._reason is not None:
             self._transport.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -274,15 +274,15 @@ class Channel(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         reason = f"{exc}" if exc is not None else "the broker closed it"
-        self._end(ConnectionClosed(f"connection to {self.host}:{self.port}: {reason}"))
+        self._end(reason)
         if not self._closed.done():
             self._closed.set_result(None)
 
     # -- inside
 
     def _write(self, message: Message, version: int) -> int:
-        if self._error is not None:
-            raise ConnectionClosed(str(self._error.message))
+        if self._reason is not None:
+            raise self._closed_error()
         correlation_id = self._correlation_id
         chunks = encode_request(message, version, correlation_id, self.client_id)
         self._correlation_id = (correlation_id + 1) & 0x7FFFFFFF
@@ -354,10 +354,10 @@ class Channel(asyncio.BufferedProtocol):
         elif nearest is not None:
             self._set_timer(nearest)
 
-    def _end(self, error: KafkaError) -> None:
-        if self._error is not None:
+    def _end(self, reason: str) -> None:
+        if self._reason is not None:
             return
-        self._error = error
+        self._reason = reason
         self._writable.set()
         self._out.clear()
         if self._timer is not None:
@@ -366,7 +366,10 @@ class Channel(asyncio.BufferedProtocol):
         pending, self._pending = self._pending, deque()
         for waiting in pending:
             if not waiting.future.done():
-                waiting.future.set_exception(error)
+                waiting.future.set_exception(self._closed_error())
+
+    def _closed_error(self) -> ConnectionClosed:
+        return ConnectionClosed(f"connection to {self.host}:{self.port}: {self._reason}")
 
     async def _negotiate(self) -> None:
         from ottla.messages.api_versions import ApiVersionsRequest

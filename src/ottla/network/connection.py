@@ -173,8 +173,8 @@ class Connection(asyncio.BufferedProtocol):
         """Handle no further request, and close when what is owed has been answered."""
         self._closing = True
         self._read_or_pause()
-        if not self._answers and not self._outbox.sending:
-            self._transport.close()
+        if not self._answers:
+            self._end()
 
     def close(self, reason: str, **fields: Any) -> None:
         """Close after what has been written is out; parked answers die. One line in the log says why."""
@@ -327,6 +327,11 @@ class Connection(asyncio.BufferedProtocol):
             server.budget.release(frame_bytes)
             self.close("malformed request", error=str(error))
             return
+        except Exception as error:  # ours to mend; the peer learns nothing of it
+            server.budget.release(frame_bytes)
+            log.error("a request could not be decoded", error=error, peer=self.connection_id)
+            self.close("a request could not be decoded")
+            return
         request = Request(
             key, version, correlation_id, client_id, body, self, now_ms, server.budget, frame_bytes
         )
@@ -384,15 +389,14 @@ class Connection(asyncio.BufferedProtocol):
 
     def _answer_settled(self) -> None:
         """Write the answers that are there, as far as none is missing before them."""
-        answers = self._answers
-        while answers and self._outbox.ready:
-            parked = answers[0]
+        while self._answers and self._outbox.ready:
+            parked = self._answers[0]
             answer = parked.answer
             if isinstance(answer, Message):
-                answers.popleft()
+                self._answers.popleft()
                 self._put(parked.request, answer)
             elif answer.done():
-                answers.popleft()
+                self._answers.popleft()
                 message = self._outcome(parked.request, answer)
                 if message is not None:
                     self._put(parked.request, message)

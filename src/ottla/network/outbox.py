@@ -64,7 +64,7 @@ class Outbox:
         "_on_ready",
         "_out",
         "_out_bytes",
-        "_sendfile",
+        "_socket",
         "_task",
         "_transport",
         "_writable",
@@ -85,7 +85,9 @@ class Outbox:
         self._task: asyncio.Task[None] | None = None
         self._writable = True
         self._drained: asyncio.Future[None] | None = None
-        self._sendfile = transport.get_extra_info("sslcontext") is None
+        sock = transport.get_extra_info("socket")
+        plain = sock is not None and transport.get_extra_info("sslcontext") is None
+        self._socket: int = sock.fileno() if plain else -1
         self._moved = False
         self._buffered_last = 0
 
@@ -117,11 +119,15 @@ class Outbox:
         else:
             for index, chunk in enumerate(chunks):
                 piece = chunk if type(chunk) in _BYTES else self._read_small(chunk)
-                if piece is None:
-                    self._start_sending(chunks[index:])
+                if piece is not None:
+                    self._out.append(piece)
+                    self._out_bytes += len(piece)
+                    continue
+                sent = self._send_at_once(chunk)
+                if sent < len(chunk):
+                    self._start_sending(chunks[index:], sent)
                     return
-                self._out.append(piece)
-                self._out_bytes += len(piece)
+                chunk.close()
         if self._out_bytes > FLUSH_BYTES:
             self.flush()
 
@@ -193,9 +199,18 @@ class Outbox:
         finally:
             region.close()
 
-    def _start_sending(self, rest: list[Any]) -> None:
+    def _send_at_once(self, region: FileRegion) -> int:
+        """How many of the region's bytes the socket took here and now, as it does in a ``write``."""
         self.flush()
-        task = self._loop.create_task(self._send(deque(rest)))
+        if self._socket < 0 or self._transport.get_write_buffer_size() or not region.is_resident():
+            return 0
+        try:
+            return os.sendfile(self._socket, region.fileno(), region.position, len(region))
+        except OSError:  # would block; or an error, which the next attempt reports
+            return 0
+
+    def _start_sending(self, rest: list[Any], sent: int) -> None:
+        task = self._loop.create_task(self._send(deque(rest), sent))
         self._task = task
         # A task that is cancelled before its first step never runs its own finally.
         task.add_done_callback(lambda done: self._sent(done, rest))
@@ -208,7 +223,7 @@ class Outbox:
         else:
             self._on_ready(task.exception())
 
-    async def _send(self, chunks: deque[Any]) -> None:
+    async def _send(self, chunks: deque[Any], sent: int) -> None:
         while chunks:
             if self._transport.is_closing():
                 raise ConnectionAbortedError("the connection was closed while an answer was sent")
@@ -216,7 +231,8 @@ class Outbox:
             if type(chunk) in _BYTES:
                 self._transport.write(chunk)
             else:
-                await self._send_region(chunk)
+                await self._send_region(chunk, sent)
+                sent = 0
                 chunk.close()
             self._moved = True
             await self._drain()
@@ -226,8 +242,8 @@ class Outbox:
             self._drained = self._loop.create_future()
             await self._drained
 
-    async def _send_region(self, region: FileRegion) -> None:
-        position, left = region.position, len(region)
+    async def _send_region(self, region: FileRegion, sent: int) -> None:
+        position, left = region.position + sent, len(region) - sent
         resident = region.is_resident()
         try:
             descriptor = region.fileno()
@@ -236,7 +252,9 @@ class Outbox:
             return
         while left:
             size = min(left, PIECE_BYTES)
-            if not (resident and self._sendfile and await self._send_file(region, position, size)):
+            if not (
+                resident and self._socket >= 0 and await self._send_file(region, position, size)
+            ):
                 if resident:
                     data = os.pread(descriptor, size, position)
                 else:
@@ -264,7 +282,7 @@ class Outbox:
                 fallback=False,
             )
         except (asyncio.SendfileNotAvailableError, RuntimeError):
-            self._sendfile = False
+            self._socket = -1
             return False
         if sent != size:
             raise EOFError(f"file ended at {position + sent}, {size - sent} bytes early")

@@ -1,0 +1,149 @@
+"""Frames come out whole and in order, however the bytes come in, and own their memory."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ottla.network.framing import (
+    LARGE_FRAME_BYTES,
+    SCRATCH_BYTES,
+    FrameError,
+    Framer,
+    new_scratch,
+)
+
+LIMIT = 1 << 20
+
+SIZES = st.one_of(
+    st.integers(0, 50),
+    st.integers(LARGE_FRAME_BYTES - 5, LARGE_FRAME_BYTES + 5),
+    st.integers(SCRATCH_BYTES - 10, SCRATCH_BYTES + 10),
+)
+
+
+def stream(sizes: list[int]) -> tuple[list[bytes], bytes]:
+    pattern = bytes(range(251)) * 1000
+    bodies = [pattern[number : number + size] for number, size in enumerate(sizes)]
+    return bodies, b"".join(struct.pack(">i", len(body)) + body for body in bodies)
+
+
+def push(framer: Framer, data: bytes) -> list[memoryview]:
+    """As the transport does: read into the buffer, take the frames, keep the rest."""
+    taken = []
+    while data:
+        buffer = framer.buffer()
+        count = min(len(buffer), len(data))
+        buffer[:count] = data[:count]
+        data = data[count:]
+        framer.received(count)
+        while (frame := framer.next_frame()) is not None:
+            taken.append(frame)
+        framer.keep()
+    return taken
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(SIZES, max_size=6), st.lists(st.integers(1, 200_000), min_size=1, max_size=8))
+def test_frames_come_out_whole_however_the_bytes_are_cut(sizes: list[int], cuts: list[int]) -> None:
+    bodies, data = stream(sizes)
+    framer = Framer(LIMIT)
+    taken: list[memoryview] = []
+    turn = 0
+    while data:
+        cut = max(cuts[turn % len(cuts)], len(data) // 500)
+        turn += 1
+        taken += push(framer, data[:cut])
+        data = data[cut:]
+    assert [bytes(frame) for frame in taken] == bodies
+
+
+def test_frames_come_out_whole_byte_by_byte() -> None:
+    bodies, data = stream([0, 1, 300, 2])
+    framer = Framer(LIMIT)
+    taken = [frame for place in range(len(data)) for frame in push(framer, data[place : place + 1])]
+    assert [bytes(frame) for frame in taken] == bodies
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 40_000)), min_size=1, max_size=40))
+def test_framers_that_share_a_scratch_buffer_do_not_mix(turns: list[tuple[bool, int]]) -> None:
+    scratch = new_scratch()
+    framers = (Framer(LIMIT, scratch), Framer(LIMIT, scratch))
+    bodies, data = zip(stream([10, 5_000, 70_000, 3]), stream([200_000, 1, 9]), strict=True)
+    left = list(data)
+    taken: tuple[list[memoryview], list[memoryview]] = ([], [])
+    for which, cut in [*turns, (False, LIMIT), (True, LIMIT)]:
+        taken[which].extend(push(framers[which], left[which][:cut]))
+        left[which] = left[which][cut:]
+    assert [bytes(frame) for frame in taken[0]] == bodies[0]
+    assert [bytes(frame) for frame in taken[1]] == bodies[1]
+
+
+def test_a_read_that_brings_nothing_loses_nothing() -> None:
+    scratch = new_scratch()
+    framer, other = Framer(LIMIT, scratch), Framer(LIMIT, scratch)
+    (body,), data = stream([500])
+    assert push(framer, data[:100]) == []
+    framer.buffer()  # a spurious wake-up, or TLS bytes that make no record yet
+    push(other, b"\0\0\0\x05xxxxx")
+    assert [bytes(frame) for frame in push(framer, data[100:])] == [body]
+
+
+@pytest.mark.parametrize("size", [40, 100_000])
+def test_a_frame_owns_its_memory_and_it_may_be_written_to(size: int) -> None:
+    scratch = new_scratch()
+    framer = Framer(LIMIT, scratch)
+    (body, second), data = stream([size, size])
+    frame, _ = push(framer, data)
+    frame[0:1] = b"!"
+    push(framer, data)
+    assert bytes(frame) == b"!" + body[1:]
+    assert second
+
+
+@pytest.mark.parametrize("length", [-1, -(2**31), LIMIT + 1, 2**31 - 1])
+def test_an_absurd_length_is_refused_before_anything_is_reserved(length: int) -> None:
+    asked: list[int] = []
+
+    def reserve(size: int) -> bool:
+        asked.append(size)
+        return True
+
+    framer = Framer(LIMIT, reserve=reserve)
+    with pytest.raises(FrameError, match=str(length)):
+        push(framer, struct.pack(">i", length) + b"xxxx")
+    assert asked == []
+
+
+def test_a_small_frame_waits_for_its_memory() -> None:
+    framer = Framer(LIMIT, reserve=lambda _: False)
+    (body,), data = stream([40])
+    assert push(framer, data) == []
+    assert framer.starved == 40
+    framer.grant()
+    assert framer.reserved == 40
+    assert framer.next_frame() == body
+    assert (framer.starved, framer.reserved) == (0, 0)
+
+
+def test_a_large_frame_waits_for_its_memory_before_it_is_read() -> None:
+    framer = Framer(LIMIT, reserve=lambda _: False)
+    (body,), data = stream([100_000])
+    assert push(framer, data[:30]) == []
+    assert framer.starved == 100_000
+    framer.grant()
+    assert framer.reserved == 100_000
+    assert push(framer, data[30:]) == [body]
+    assert (framer.starved, framer.reserved) == (0, 0)
+
+
+def test_what_was_reserved_for_an_unfinished_frame_is_given_back() -> None:
+    framer = Framer(LIMIT)
+    _, data = stream([100_000])
+    push(framer, data[:50_000])
+    assert framer.abandon() == 100_000
+    assert framer.abandon() == 0

@@ -1,0 +1,290 @@
+"""Records go from their file to the peer byte for byte, and every region is closed, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ottla.network.limits import NetworkLimits
+from ottla.network.outbox import PIECE_BYTES, SENDFILE_BYTES_MIN
+
+SIZES = [
+    1,
+    SENDFILE_BYTES_MIN - 1,
+    SENDFILE_BYTES_MIN,
+    PIECE_BYTES,
+    2 * PIECE_BYTES + 12_345,
+    6 * PIECE_BYTES,
+]
+
+
+def records_of(response: Any) -> list[bytes]:
+    return [bytes(partition.records) for partition in response.responses[0].partitions]
+
+
+@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize("size", SIZES)
+def test_a_file_region_arrives_byte_for_byte(
+    kit: Any, record_file: Path, size: int, resident: bool
+) -> None:
+    expected = record_file.read_bytes()[1001 : 1001 + size]
+
+    async def main() -> None:
+        async with kit.stage() as on:
+            region = kit.Region(record_file, 1001, size, resident=resident)
+            on.broker.answers[1] = lambda request: kit.fetched(region)
+            peer = await on.peer(limit=2**16)
+            peer.send(kit.fetch(), 4, 1)
+            peer.send(kit.heartbeat(), 4, 2)
+            assert records_of((await peer.response(1, 4))[1]) == [expected]
+            assert (await peer.response(12, 4))[0] == 2
+            assert region.closed
+
+    kit.run(main())
+
+
+def test_regions_and_bytes_alternate_in_one_answer(kit: Any, record_file: Path) -> None:
+    data = record_file.read_bytes()
+
+    async def main() -> None:
+        async with kit.stage() as on:
+            parts: list[Any] = [
+                kit.Region(record_file, 8, 100),
+                b"in memory",
+                kit.Region(record_file, 0, 3_000_000),
+                memoryview(b"y" * 200_000),
+                kit.Region(record_file, 77, 150_000, resident=False),
+                kit.Region(record_file, 4096, 2_000_000),
+            ]
+            on.broker.answers[1] = lambda request: kit.fetched(*parts)
+            peer = await on.peer(limit=2**16)
+            for number in range(2):
+                peer.send(kit.fetch(), 4, number)
+                if number:
+                    break
+                assert records_of((await peer.response(1, 4))[1]) == [
+                    data[8:108],
+                    b"in memory",
+                    data[:3_000_000],
+                    b"y" * 200_000,
+                    data[77:150_077],
+                    data[4096:2_004_096],
+                ]
+                assert [part.closed for part in parts if isinstance(part, kit.Region)] == [True] * 4
+                parts[:] = [b"again"]
+            assert records_of((await peer.response(1, 4))[1]) == [b"again"]
+
+    kit.run(main())
+
+
+def test_several_regions_make_up_one_partition(kit: Any, record_file: Path) -> None:
+    data = record_file.read_bytes()
+
+    async def main() -> None:
+        async with kit.stage() as on:
+            response = kit.fetched(b"")
+            response.responses[0].partitions[0].records = [
+                kit.Region(record_file, 0, 70_000),
+                kit.Region(record_file, 100_000, 70_000),
+            ]
+            on.broker.answers[1] = lambda request: response
+            peer = await on.peer()
+            peer.send(kit.fetch(), 4, 1)
+            (records,) = records_of((await peer.response(1, 4))[1])
+            assert records == data[:70_000] + data[100_000:170_000]
+
+    kit.run(main())
+
+
+def test_a_region_without_a_descriptor_is_read(kit: Any) -> None:
+    class InMemory:
+        position = 0
+        closed = False
+
+        def __len__(self) -> int:
+            return 500_000
+
+        def fileno(self) -> int:
+            raise OSError("a disk in memory")
+
+        def read(self) -> bytes:
+            return b"m" * 500_000
+
+        def is_resident(self) -> bool:
+            return True
+
+        def close(self) -> None:
+            self.closed = True
+
+    async def main() -> None:
+        async with kit.stage() as on:
+            region = InMemory()
+            on.broker.answers[1] = lambda request: kit.fetched(region)
+            peer = await on.peer()
+            peer.send(kit.fetch(), 4, 1)
+            assert records_of((await peer.response(1, 4))[1]) == [b"m" * 500_000]
+            assert region.closed
+
+    kit.run(main())
+
+
+@pytest.mark.parametrize("size", [100, 100_000, 3_000_000])
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_file_that_is_shorter_than_promised_cuts_the_connection(
+    kit: Any, record_file: Path, size: int, resident: bool
+) -> None:
+    async def main() -> None:
+        async with kit.stage() as on:
+            regions = [
+                kit.Region(record_file, (8 << 20) - size + 1, size, resident=resident),
+                kit.Region(record_file, 0, 1_000_000),
+            ]
+            on.broker.answers[1] = lambda request: kit.fetched(*regions)
+            peer = await on.peer()
+            peer.send(kit.fetch(), 4, 1)
+            assert len(await peer.hung_up()) < size + 100
+            await kit.until(lambda: all(region.closed for region in regions))
+            assert not on.server.connections
+
+    kit.run(main())
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_regions_are_closed_when_the_peer_leaves_in_the_middle(
+    kit: Any, record_file: Path, resident: bool
+) -> None:
+    async def main() -> None:
+        limits = NetworkLimits(socket_send_buffer_bytes=20_000, write_buffer_bytes=20_000)
+        async with kit.stage(limits=limits) as on:
+            regions = [kit.Region(record_file, 0, 4 << 20, resident=resident) for _ in range(3)]
+            on.broker.answers[1] = lambda request: kit.fetched(*regions)
+            peer = await on.peer(limit=2**14)
+            peer.send(kit.fetch(), 4, 1)
+            await peer.reader.readexactly(100)
+            peer.writer.transport.abort()
+            await kit.until(lambda: not on.server.connections)
+            await kit.until(lambda: all(region.closed for region in regions))
+
+    kit.run(main())
+
+
+def test_a_peer_that_stalls_in_the_middle_of_a_region_is_cut_off(
+    kit: Any, record_file: Path
+) -> None:
+    async def main() -> None:
+        limits = NetworkLimits(socket_send_buffer_bytes=20_000, write_stall_ms=100)
+        async with kit.stage(limits=limits) as on:
+            region = kit.Region(record_file, 0, 8 << 20)
+            on.broker.answers[1] = lambda request: kit.fetched(region)
+            peer = await on.peer(limit=2**14)
+            peer.send(kit.fetch(), 4, 1)
+            await kit.until(lambda: on.broker.requests)
+            await kit.until(lambda: not on.server.connections)
+            assert region.closed
+
+    kit.run(main())
+
+
+def test_stopping_the_server_closes_the_regions_that_are_on_their_way(
+    kit: Any, record_file: Path
+) -> None:
+    async def main() -> None:
+        region = kit.Region(record_file, 0, 8 << 20)
+        async with kit.stage(limits=NetworkLimits(socket_send_buffer_bytes=20_000)) as on:
+            on.broker.answers[1] = lambda request: kit.fetched(region)
+            peer = await on.peer(limit=2**14)
+            peer.send(kit.fetch(), 4, 1)
+            await kit.until(lambda: on.broker.requests)
+        assert region.closed
+
+    kit.run(main())
+
+
+def test_regions_of_an_answer_that_comes_after_the_end_are_closed(
+    kit: Any, record_file: Path
+) -> None:
+    async def main() -> None:
+        async with kit.stage() as on:
+            gate = asyncio.Event()
+            regions = []
+
+            async def late(request: Any) -> Any:
+                await gate.wait()
+                regions.append(kit.Region(record_file, 0, 1_000_000))
+                return kit.fetched(regions[0])
+
+            on.broker.answers[1] = late
+            peer = await on.peer()
+            peer.send(kit.fetch(), 4, 1)
+            await kit.until(lambda: on.broker.requests)
+            await peer.close()
+            await kit.until(lambda: not on.server.connections)
+            gate.set()
+            await kit.until(lambda: regions and regions[0].closed)
+
+    kit.run(main())
+
+
+def test_regions_of_an_answer_that_is_ready_when_the_peer_leaves_are_closed(
+    kit: Any, record_file: Path
+) -> None:
+    async def main() -> None:
+        async with kit.stage() as on:
+            future = asyncio.get_running_loop().create_future()
+            on.broker.answers[1] = lambda request: future
+            peer = await on.peer()
+            peer.send(kit.fetch(), 4, 1)
+            await kit.until(lambda: on.broker.requests)
+            region = kit.Region(record_file, 0, 1_000_000)
+            (connection,) = on.server.connections.values()
+            future.set_result(kit.fetched(region))
+            connection.abort("the test says so")
+            await kit.until(lambda: region.closed)
+
+    kit.run(main())
+
+
+def test_a_slow_reader_of_a_large_region_costs_no_memory(kit: Any, record_file: Path) -> None:
+    size = 3 * PIECE_BYTES
+    expected = record_file.read_bytes()[:size]
+
+    async def main() -> None:
+        limits = NetworkLimits(socket_send_buffer_bytes=100_000, write_buffer_bytes=20_000)
+        async with kit.stage(limits=limits) as on:
+            on.broker.answers[1] = lambda request: kit.fetched(
+                kit.Region(record_file, 0, size, resident=request.correlation_id == 1)
+            )
+            peer = await on.peer(limit=2**16)
+            await kit.until(lambda: on.server.connections)
+            (connection,) = on.server.connections.values()
+            for number in (1, 2):
+                peer.send(kit.fetch(), 4, number)
+                left = int.from_bytes(await peer.reader.readexactly(4), "big")
+                received = bytearray()
+                while len(received) < left:
+                    received += await peer.reader.read(left - len(received))
+                    assert connection._transport.get_write_buffer_size() <= PIECE_BYTES + 20_000
+                assert received[-len(expected) :] == expected
+
+    kit.run(main())
+
+
+def test_no_descriptor_is_left_open(kit: Any, record_file: Path) -> None:
+    async def main() -> None:
+        async with kit.stage() as on:
+            on.broker.answers[1] = lambda request: kit.fetched(
+                kit.Region(record_file, 0, 500_000), kit.Region(record_file, 9, 50)
+            )
+            peer = await on.peer(limit=2**16)
+            await kit.until(lambda: on.server.connections)
+            before = len(os.listdir("/proc/self/fd"))
+            for number in range(30):
+                peer.send(kit.fetch(), 4, number)
+                await peer.response(1, 4)
+            assert len(os.listdir("/proc/self/fd")) == before
+
+    kit.run(main())
