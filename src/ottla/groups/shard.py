@@ -25,6 +25,7 @@ class Shard:
         "alarms",
         "appended",
         "end_offset",
+        "floor",
         "groups",
         "is_loading",
         "offsets",
@@ -42,7 +43,9 @@ class Shard:
         self.appended: dict[str, int] = {}
         """By group, the end of what was last appended for it and is not known to be committed."""
         self.end_offset = 0
-        """The end of what was last appended for any group."""
+        """The end of what was last loaded or appended for any group."""
+        self.floor = 0
+        """The end of what was loaded: a new leader's log may hold what is not committed yet."""
         self.alarms: dict[str, tuple[int, Timer]] = {}
         """By group, when (steady clock, milliseconds) it will be looked at, and the timer that does it."""
         self.sweep: Timer | None = None
@@ -50,6 +53,7 @@ class Shard:
 
     def replay(self, key: BytesLike | None, value: BytesLike | None, offset: int) -> None:
         """Take in a record of the log. One that cannot be read is logged and left out."""
+        self.floor = self.end_offset = offset + 1
         try:
             record = read_record(key, value) if key is not None else None
         except DecodeError as error:
@@ -107,8 +111,8 @@ class Shard:
 
     def readable_at(self, group_id: str) -> int:
         """The offset that has to be committed before the group's present state may be shown."""
-        end_offset = self.appended.get(group_id, 0)
-        if end_offset and end_offset <= self.parking.end:
-            del self.appended[group_id]
+        end_offset = max(self.appended.get(group_id, 0), self.floor)
+        if end_offset <= self.parking.end:
+            self.appended.pop(group_id, None)
             return 0
         return end_offset

@@ -104,7 +104,7 @@ class Table:
             protocol_type=protocol_type,
             protocols={"range": b""} if protocols is None else protocols,
             reason="test",
-            new_member_id=f"{instance or name}-{next(self._ids)}",
+            new_member_id="" if member_id else f"{instance or name}-{next(self._ids)}",
             knows_member_ids=version >= 4,
             knows_skipping=version >= 9,
         )

@@ -321,6 +321,27 @@ def test_a_failover_brings_back_members_and_offsets(new_house: Any) -> None:
     run(scenario)
 
 
+def test_what_was_loaded_is_shown_once_it_is_committed(new_house: Any) -> None:
+    """A new leader's log may end in what its predecessor did not get committed."""
+
+    async def scenario() -> None:
+        house = await new_house().open()
+        house.groups.commit_offsets("g", "", None, -1, [ORDERS])
+        heir = new_house(log=house.log)
+        house.log.holds = True
+        await heir.open()
+        reading = heir.groups.fetch_offsets("g", None)
+        listing = heir.groups.list_groups()
+        assert not reading.done()
+        assert not listing.done()
+        await house.log.release()
+        assert (await reading).topics[0][0] == "orders"
+        assert len((await listing).groups) == 1
+        assert fetched(heir)["orders"][0].offset == 42
+
+    run(scenario)
+
+
 def test_offsets_of_an_empty_group_are_buried_with_it_when_their_time_is_over(
     new_house: Any,
 ) -> None:

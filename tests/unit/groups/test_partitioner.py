@@ -26,5 +26,5 @@ def test_hash_is_javas(text: str, code: int) -> None:
 def test_partitions_are_kafkas() -> None:
     assert partition_for("hello", 50) == 22
     assert partition_for("polygenelubricants", 50) == 0
-    negative = next(t for t in map(str, range(10**9, 10**9 + 1000)) if java_hash(t) < 0)
-    assert partition_for(negative, 50) == -java_hash(negative) % 50
+    assert java_hash("consumers") == -421004483
+    assert partition_for("consumers", 50) == 33

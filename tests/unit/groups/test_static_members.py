@@ -116,7 +116,7 @@ def test_when_only_static_members_are_left_and_none_comes_their_sessions_decide(
 ) -> None:
     a, b = table.stable("a", "b", instances=True, session_ms=30_000, rebalance_ms=10_000)
     table.join(name="c", rebalance_ms=10_000)
-    table.leave("c-4")
+    table.leave("c-3")
     generation = table.group.generation
     table.wait(25_000)
     assert table.group.generation == generation

@@ -13,6 +13,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ottla.broker.authorized_operations import GROUP_OPERATIONS
 from ottla.errors import ErrorCode
 from ottla.groups.coordinator import gather, then
 from ottla.messages.describe_groups import (
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
     from ottla.broker.broker import Broker
     from ottla.network.request import Request
-
-_ALL_OPERATIONS = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11
-"""Read, delete, describe, describe and alter configs: what there is to allow on a group (``AclEntry``)."""
 
 
 def handle(
@@ -49,5 +47,5 @@ def _answer(
         if version < 6 and group.error_code == ErrorCode.GROUP_ID_NOT_FOUND:
             group.error_code, group.error_message = ErrorCode.NONE, None
         if with_operations and group.error_code == ErrorCode.NONE:
-            group.authorized_operations = _ALL_OPERATIONS
+            group.authorized_operations = GROUP_OPERATIONS
     return DescribeGroupsResponse(groups=groups)
