@@ -44,7 +44,6 @@ class Partition:
         "_readers",
         "_recompression",
         "_waiters",
-        "durable",
         "high_watermark",
         "index",
         "isr",
@@ -67,15 +66,13 @@ class Partition:
         *,
         node_id: int,
         flusher: Flusher,
-        durable: bool,
     ) -> None:
-        """``durable`` is ``durability=disk``: what is not flushed is not committed."""
+        """A replica that nobody leads yet; ``flusher`` knows what an acknowledgement means."""
         self.topic = topic
         self.topic_id = topic_id
         self.index = index
         self.log = partition_log
         self.node_id = node_id
-        self.durable = durable
         self.leader_id = NO_LEADER
         self.leader_epoch = -1
         self.partition_epoch = -1
@@ -89,7 +86,7 @@ class Partition:
         # A dict, not a set: readers are told in the order in which they came, in a simulation too.
         self._readers: dict[Reader, None] = {}
         partition_log.on_flushed = self._flushed
-        partition_log.on_flush_wanted = flusher.request
+        flusher.attach(partition_log)
 
     def __repr__(self) -> str:
         return f"Partition({self.topic}-{self.index})"
@@ -128,8 +125,8 @@ class Partition:
         self.replicas = replicas
         self.isr = isr
         self.log.begin_epoch(leader_epoch)
-        if self.durable and self.log.flushed_end_offset < self.log.log_end_offset:
-            self._flusher.request(self.log)
+        if self.log.flushed_end_offset < self.log.log_end_offset:
+            self._flusher.appended(self.log)
         self._advance()
 
     def resign(self, code: ErrorCode = ErrorCode.NOT_LEADER_OR_FOLLOWER) -> None:
@@ -185,11 +182,10 @@ class Partition:
         appended = self.log.append_as_leader(
             records, self.leader_epoch, now_ms, from_client=from_client
         )
-        if self.durable:
-            if self.log.flushed_end_offset < self.log.log_end_offset:
-                self._flusher.request(self.log)
-        else:
-            self._advance()
+        if appended.duplicate:
+            return appended
+        self._flusher.appended(self.log)
+        self._advance()
         return appended
 
     @property
@@ -238,7 +234,7 @@ class Partition:
     def _advance(self) -> None:
         if not self.is_leader:
             return
-        end = self.log.flushed_end_offset if self.durable else self.log.log_end_offset
+        end = self._flusher.acknowledged_end_offset(self.log)
         if end > self.high_watermark:
             self.high_watermark = end
             self._waiters.advance(end)

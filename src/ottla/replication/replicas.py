@@ -35,7 +35,6 @@ class Replicas:
         flusher: Flusher,
         *,
         node_id: int,
-        durable: bool,
         exists: Callable[[str, int], bool],
         config_of: Callable[[str], TopicConfig],
     ) -> None:
@@ -43,7 +42,6 @@ class Replicas:
         self._directory = directory
         self._flusher = flusher
         self._node_id = node_id
-        self._durable = durable
         self._exists = exists
         self._config_of = config_of
         self._partitions: dict[tuple[str, int], Partition] = {}
@@ -74,7 +72,7 @@ class Replicas:
         if not partition.is_leader:
             raise KafkaError(
                 ErrorCode.KAFKA_STORAGE_ERROR
-                if partition.log.is_offline
+                if partition.log.health.failure is not None
                 else ErrorCode.NOT_LEADER_OR_FOLLOWER
             )
         return partition
@@ -138,5 +136,4 @@ class Replicas:
             found,
             node_id=self._node_id,
             flusher=self._flusher,
-            durable=self._durable,
         )

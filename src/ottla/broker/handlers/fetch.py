@@ -47,7 +47,7 @@ def handle(broker: Broker, request: Request) -> FetchResponse | asyncio.Future[F
         context = broker.fetch_sessions.open(body, request.api_version, request.received_ms)
     except KafkaError as error:
         return FetchResponse(error_code=error.code)
-    fetch = _Fetch(broker, request, context)
+    fetch = ParkedFetch(broker, request, context)
     result = fetch.read()
     if result.enough or body.max_wait_ms <= 0:
         return fetch.answer(result)
@@ -76,8 +76,8 @@ class _Result:
                 region.close()  # type: ignore[union-attr]
 
 
-class _Fetch:
-    """One Fetch request on its way."""
+class ParkedFetch:
+    """One Fetch request on its way; parked, where there is not enough yet."""
 
     def __init__(self, broker: Broker, request: Request, context: FetchContext) -> None:
         body: FetchRequest = request.body
@@ -192,8 +192,13 @@ class _Fetch:
         self.future = loop.create_future()
         self.future.add_done_callback(self._done)
         self.context.on_change = self._wake
+        self.broker.parked_fetches.add(self)
         self._timer = loop.call_later(self.max_wait_ms / 1000, self._look, True)
         return self.future
+
+    def end(self) -> None:
+        """Answer with what there is: the broker stops."""
+        self._look(last=True)
 
     def _wake(self) -> None:
         if not self._woken:  # one look for all that changes in a turn of the loop
@@ -214,6 +219,7 @@ class _Fetch:
             self.future.set_exception(error)
 
     def _done(self, future: asyncio.Future[FetchResponse]) -> None:
+        self.broker.parked_fetches.discard(self)
         if self._timer is not None:
             self._timer.cancel()
         if future.cancelled():  # the connection is gone

@@ -1,0 +1,441 @@
+"""One broker: every room wired together, started and stopped in order. The only module that knows them all.
+
+Rules:
+- The order of the start: the data directory's lock; the coordination store; the logs, recovered; the
+  listeners; the registration; the controller, which makes this broker lead. Requests that come meanwhile wait
+  for the end of it.
+- The order of the stop is the reverse, and a clean one leaves nothing to recover.
+- A log directory whose disk failed takes the broker down: it is the only one, and what cannot be written must
+  not be acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ottla.broker.fetch_sessions import FetchSessions
+from ottla.broker.housekeeping import Housekeeping
+from ottla.broker.internal_topics import (
+    CONSUMER_OFFSETS,
+    partitions_of,
+    replication_factor_of,
+    settings_of,
+)
+from ottla.broker.local_target import LocalTarget
+from ottla.broker.metadata_cache import INTERNAL_TOPICS, MetadataCache
+from ottla.broker.producer_ids import ProducerIds
+from ottla.broker.topic_rules import BrokersTopicRules
+from ottla.clock import Clock, SystemClock
+from ottla.controller.configs import ConfigListener
+from ottla.controller.controller import Controller
+from ottla.controller.topic_changes import TopicDefaults
+from ottla.controller.topics import NewTopic
+from ottla.coordination.bootstrap import (
+    initial_layout,
+    new_cluster_id,
+    prepare_layout,
+    register_broker,
+)
+from ottla.coordination.embedded import EmbeddedStore, Keeper
+from ottla.coordination.znodes import BrokerRegistration, Endpoint
+from ottla.errors import ErrorCode, KafkaError
+from ottla.groups.coordinator import Coordinator
+from ottla.groups.settings import GroupSettings
+from ottla.log.directory import LogDirectory
+from ottla.log.disk import Disk
+from ottla.log.flusher import Durability, Flusher
+from ottla.logs import logger
+from ottla.messages.registry import API_NAMES, API_VERSIONS_RANGES, api, module_name
+from ottla.network.limits import NetworkLimits
+from ottla.network.server import Server
+from ottla.replication.internal_log import InternalLog
+from ottla.replication.replicas import Replicas
+from ottla.settings.setting import SettingError
+from ottla.settings.topic_config import TopicConfig
+
+if TYPE_CHECKING:
+    from ottla.broker.handlers.fetch import ParkedFetch
+    from ottla.network.connection import Answer
+    from ottla.network.request import Request
+    from ottla.settings.broker_config import BrokerConfig
+    from ottla.wire.schema import Message
+
+log = logger(__name__)
+
+STORE_FILE = "ottla-store.sqlite"
+BETWEEN_BROKERS = frozenset((4, 5, 6))
+STOP_GRACE_S = 5.0
+SESSION_ID_BITS = 31
+
+
+class Broker:
+    """A broker in this event loop. ``start`` it, use ``address``, ``stop`` it."""
+
+    def __init__(self, config: BrokerConfig, *, clock: Clock | None = None) -> None:
+        """Raises ``SettingError`` for settings that are valid but cannot be had yet."""
+        if len(config.data_directories) > 1:
+            raise SettingError("log.dirs: several directories are not supported yet")
+        self.config = config
+        self.clock: Clock = clock if clock is not None else SystemClock()
+        self.node_id = config.node_id
+        self.cluster_id = ""
+        self.metadata = MetadataCache()
+        self.fetch_sessions = FetchSessions(
+            config.max_incremental_fetch_session_cache_slots, _random_session_id
+        )
+        self.parked_fetches: set[ParkedFetch] = set()
+        self.loop: asyncio.AbstractEventLoop
+        self.replicas: Replicas
+        self.groups: Coordinator
+        self.group_log: InternalLog
+        self.controller: Controller
+        self.config_listener: ConfigListener
+        self.producer_ids: ProducerIds
+        self._disk = Disk()
+        self._directory: LogDirectory
+        self._flusher: Flusher
+        self._keeper: Keeper | None = None
+        self._store: EmbeddedStore
+        self._server: Server | None = None
+        self._target: LocalTarget
+        self._housekeeping = Housekeeping()
+        self._handlers: dict[int, Any] = {}
+        self._topic_configs: dict[str, TopicConfig] = {}
+        self._opening: list[Any] = []
+        self._ready: asyncio.Event
+        self._failed: asyncio.Future[None]
+        self._internal_topics: asyncio.Lock
+
+    # -- life
+
+    async def start(self) -> None:
+        """Come up, or raise (``OSError``, ``KafkaError``) and leave nothing behind but what ``stop`` ends."""
+        self.loop = asyncio.get_running_loop()
+        self._ready = asyncio.Event()
+        self._failed = self.loop.create_future()
+        self._internal_topics = asyncio.Lock()
+        await self._open_store_and_logs()
+        self._make_rooms()
+        await self.config_listener.start()
+        await self._load_logs()
+        endpoints = await self._listen()
+        await register_broker(
+            self._store,
+            BrokerRegistration(
+                self.node_id, endpoints, self.config.broker_rack, self.clock.now_ms()
+            ),
+        )
+        await self.controller.start()
+        self._keep_house()
+        self._ready.set()
+
+    async def serve_until(self, stop: asyncio.Event) -> None:
+        """Return when ``stop`` is set; raise ``OSError`` if the log directory's disk fails first."""
+        stopping = self.loop.create_task(stop.wait())
+        try:
+            await asyncio.wait((stopping, self._failed), return_when=asyncio.FIRST_COMPLETED)
+            if self._failed.done():
+                self._failed.result()
+        finally:
+            stopping.cancel()
+
+    async def stop(self) -> None:
+        """Answer what is owed, make everything durable, and let go of it."""
+        await self._housekeeping.stop()
+        if self._server is not None:
+            self.groups.close()
+            for fetch in tuple(self.parked_fetches):
+                fetch.end()
+            await self._server.stop(STOP_GRACE_S)
+            self._server = None
+        if self._keeper is not None:
+            await self._target.close()
+            await self.config_listener.close()
+            await self.controller.close()
+            await self._flusher.close()
+            await asyncio.to_thread(self._directory.close)
+            await self._store.close()
+            await self._keeper.close()
+            self._keeper = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where the first listener really listens."""
+        assert self._server is not None, "the broker is not started"
+        listener = self._server.listeners[0]
+        return listener.host or "0.0.0.0", listener.port
+
+    async def _open_store_and_logs(self) -> None:
+        path = Path(self.config.data_directories[0])
+        self._flusher = Flusher(
+            self._disk,
+            durability=Durability(self.config.durability),
+            on_failure=self._directory_failed,
+            clock=self.clock,
+        )
+        self._directory = LogDirectory(self._disk, str(path), clock=self.clock)
+        self._directory.lock()
+        known = self._directory.meta_properties()
+        cluster_id = known.cluster_id if known is not None else new_cluster_id()
+        self._keeper = await Keeper.open(
+            path / STORE_FILE,
+            initial=initial_layout(cluster_id),
+            clock=self.clock,
+            on_failure=lambda error: self._directory_failed(str(path), error),
+        )
+        self._store = await self._keeper.connect()
+        self.cluster_id = await prepare_layout(self._store, cluster_id)
+        self._directory.identify(self.node_id, self.cluster_id)
+
+    def _make_rooms(self) -> None:
+        config = self.config
+        self.config_listener = ConfigListener(
+            self._store,
+            self.node_id,
+            on_topic_config=self._on_topic_config,
+            on_broker_config=self._on_broker_config,
+            clock=self.clock,
+        )
+        self.replicas = Replicas(
+            self._directory,
+            self._flusher,
+            node_id=self.node_id,
+            exists=self.metadata.has_partition,
+            config_of=self.topic_config,
+        )
+        self.group_log = InternalLog(self.replicas, CONSUMER_OFFSETS)
+        self.groups = Coordinator(self.group_log, self.clock, self.loop, GroupSettings.of(config))
+        self._target = LocalTarget(self)
+        self.controller = Controller(
+            self._store,
+            self.node_id,
+            {self.node_id: self._target},
+            rules=BrokersTopicRules(lambda: self.config),
+            defaults=TopicDefaults(config.num_partitions, config.default_replication_factor),
+            listener=config.advertised_endpoints[0].name,
+            clock=self.clock,
+        )
+        self.producer_ids = ProducerIds(self.controller.allocate_producer_id_block)
+
+    async def _load_logs(self) -> None:
+        await self.config_listener.load_topics(self._directory.topics())
+        await asyncio.to_thread(self._directory.load, self.topic_config)
+
+    async def _listen(self) -> tuple[Endpoint, ...]:
+        config = self.config
+        limits = NetworkLimits(
+            **{
+                name: getattr(config, name)
+                for name in NetworkLimits._fields
+                if hasattr(config, name)
+            }
+        )
+        self._server = Server(
+            self.dispatch,
+            limits=limits,
+            apis={k: v for k, v in API_VERSIONS_RANGES.items() if k not in BETWEEN_BROKERS},
+            error_response=error_response,
+            clock=self.clock,
+        )
+        ports: dict[str, int] = {}
+        for endpoint in config.endpoints:
+            listener = await self._server.listen(
+                endpoint.host or None, endpoint.port, name=endpoint.name
+            )
+            ports[endpoint.name] = listener.port
+        advertised = []
+        for endpoint in config.advertised_endpoints:
+            host = endpoint.host
+            if host in ("", "0.0.0.0", "::"):  # every interface: this machine's name, as Kafka does
+                host = await asyncio.to_thread(socket.getfqdn)
+            port = endpoint.port or ports[endpoint.name]
+            advertised.append(Endpoint(endpoint.name, endpoint.protocol, host, port))
+        return tuple(advertised)
+
+    def _keep_house(self) -> None:
+        config, every = self.config, self._housekeeping.every
+        first = config.log_initial_task_delay_ms
+        every(config.log_retention_check_interval_ms, self._retain, first_after_ms=first)
+        every(config.log_flush_offset_checkpoint_interval_ms, self._checkpoint)
+        every(config.replica_high_watermark_checkpoint_interval_ms, self._checkpoint_marks)
+        every(config.producer_id_expiration_check_interval_ms, self._expire_producers)
+        every(FLUSH_CHECK_INTERVAL_MS, self._flush_by_time)
+        every(TRASH_INTERVAL_MS, self._empty_trash)
+
+    def _directory_failed(self, directory: str, error: BaseException) -> None:
+        """Called once, perhaps on another thread."""
+        self.loop.call_soon_threadsafe(self._give_up, directory, error)
+
+    def _give_up(self, directory: str, error: BaseException) -> None:
+        log.error(
+            "the log directory failed; the broker stops", directory=directory, reason=str(error)
+        )
+        self.replicas.directory_failed()
+        if not self._failed.done():
+            self._failed.set_exception(OSError(f"log directory {directory} failed: {error}"))
+            self._failed.exception()  # whoever waits raises it; nobody need wait
+
+    # -- requests
+
+    def dispatch(self, request: Request) -> Answer:
+        """A request's answer: the handler of its API."""
+        if not self._ready.is_set():
+            return self._dispatch_when_ready(request)
+        handler = self._handlers.get(request.api_key)
+        if handler is None:
+            module = import_module(
+                f"ottla.broker.handlers.{module_name(API_NAMES[request.api_key])}"
+            )
+            handler = self._handlers[request.api_key] = module.handle
+        answer: Answer = handler(self, request)
+        return answer
+
+    async def _dispatch_when_ready(self, request: Request) -> Message | None:
+        await self._ready.wait()
+        answer = self.dispatch(request)
+        if hasattr(answer, "__await__"):
+            return await answer  # type: ignore[misc]
+        return answer  # type: ignore[return-value]
+
+    # -- what handlers ask
+
+    def endpoints(self, listener: str) -> Iterator[tuple[int, str, int, str | None]]:
+        """Node id, host, port and rack of every live broker that has this listener."""
+        for broker in self.metadata.brokers.values():
+            endpoint = broker.endpoints.get(listener)
+            if endpoint is not None:
+                yield broker.node_id, endpoint.host, endpoint.port, broker.rack
+
+    async def auto_create_topics(self, names: list[str]) -> dict[str, ErrorCode]:
+        """Create topics that a client asked about; why not, for those that are not there now."""
+        errors: dict[str, ErrorCode] = {}
+        wanted = []
+        try:
+            for name in names:
+                if name == CONSUMER_OFFSETS:
+                    await self.ensure_internal_topic(name)
+                elif name in INTERNAL_TOPICS:
+                    errors[name] = ErrorCode.INVALID_TOPIC_EXCEPTION
+                else:
+                    wanted.append(NewTopic(name))
+            for result in await self.controller.create_topics(wanted):
+                if result.error not in (ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS):
+                    errors[result.name] = result.error
+        except KafkaError as error:
+            log.warning("topics were not created", topics=names, reason=str(error))
+            return dict.fromkeys(names, ErrorCode.LEADER_NOT_AVAILABLE)
+        return errors
+
+    async def ensure_internal_topic(self, name: str) -> None:
+        """Create an internal topic if it is not there. Raises ``KafkaError``."""
+        if name in self.metadata.topics:
+            return
+        async with self._internal_topics:  # a hundred clients ask at once when a broker is new
+            if name in self.metadata.topics:
+                return
+            config = self.config
+            topic = NewTopic(
+                name,
+                partitions_of(name, config),
+                replication_factor_of(name, config, len(self.metadata.brokers)),
+                configs=settings_of(name, config),
+            )
+            (result,) = await self.controller.create_topics([topic])
+            if result.error not in (ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS):
+                raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE, result.message)
+
+    # -- settings
+
+    def topic_overrides(self, name: str) -> dict[str, str]:
+        """A topic's own settings."""
+        return self.config_listener.topic_config(name)
+
+    def topic_config(self, name: str) -> TopicConfig:
+        """A topic's settings as they are now."""
+        found = self._topic_configs.get(name)
+        if found is None:
+            found = TopicConfig.from_overrides(
+                self.config, self.topic_overrides(name), lenient=True
+            )
+            if self.topic_overrides(name):
+                self._topic_configs[name] = found
+            else:
+                found = self._default_topic_config(found)
+        return found
+
+    def _default_topic_config(self, found: TopicConfig) -> TopicConfig:
+        """One object for all topics without settings of their own."""
+        return self._topic_configs.setdefault("", found)
+
+    def topic_deleted(self, name: str) -> None:
+        """Forget what is known of a topic that is gone, and the offsets that groups committed in it."""
+        self._topic_configs.pop(name, None)
+        self.config_listener.forget_topic(name)
+        self.groups.topic_deleted(name)
+
+    def _on_topic_config(self, name: str, overrides: dict[str, str]) -> None:
+        self._topic_configs.pop(name, None)
+        self.replicas.configure(name, self.topic_config(name))
+
+    def _on_broker_config(self, default: dict[str, str], own: dict[str, str]) -> None:
+        self.config = self.config.with_dynamic(default, own, lenient=True)
+        self._topic_configs.clear()
+        for partition in self.replicas:
+            partition.log.update_config(self.topic_config(partition.topic))
+
+    # -- housekeeping
+
+    async def _retain(self) -> None:
+        """Remove segments that are past their topic's retention."""
+        now_ms = self.clock.now_ms()
+        for partition in self.replicas:
+            if partition.is_leader:
+                if partition.log.delete_old_segments(now_ms, partition.high_watermark):
+                    partition.log_start_moved()
+                await asyncio.sleep(0)
+
+    async def _checkpoint(self) -> None:
+        await asyncio.to_thread(self._directory.write_checkpoints)
+
+    async def _checkpoint_marks(self) -> None:
+        marks = {(p.topic, p.index): p.high_watermark for p in self.replicas}
+        await asyncio.to_thread(self._directory.write_high_watermarks, marks)
+
+    def _expire_producers(self) -> None:
+        before_ms = self.clock.now_ms() - self.config.producer_id_expiration_ms
+        for partition in self.replicas:
+            partition.log.producers.expire(before_ms)
+
+    def _flush_by_time(self) -> None:
+        """``flush.ms``, where a topic has it."""
+        now_ms = self.clock.now_ms()
+        for partition in self.replicas:
+            flush_ms = partition.log.config.flush_ms
+            if flush_ms < now_ms - partition.log.flushed_ms and partition.log.is_dirty:
+                self._flusher.request(partition.log)
+
+    async def _empty_trash(self) -> None:
+        await asyncio.to_thread(self._directory.empty_trash)
+
+
+FLUSH_CHECK_INTERVAL_MS = 1_000
+TRASH_INTERVAL_MS = 1_000
+
+
+def error_response(request: Request, error: KafkaError) -> Message | None:
+    """The answer to a request whose handler failed; None where the API has no place for an error."""
+    response = api(request.api_key).response()
+    if hasattr(response, "error_code"):
+        response.error_code = error.code
+        return response
+    return None
+
+
+def _random_session_id() -> int:
+    return int.from_bytes(os.urandom(4), "big") >> (32 - SESSION_ID_BITS)

@@ -1,0 +1,108 @@
+"""This broker as its own controller reaches it: the control requests, carried out in the process.
+
+Rules:
+- One request after the other, in the order of their coming; a long one gives the loop a turn every 2 ms.
+- A topic's settings are known before its logs are opened.
+- Whoever leads a partition of ``__consumer_offsets`` loads its groups before it answers for them; the answer to
+  the controller does not wait for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from ottla.broker.internal_topics import CONSUMER_OFFSETS
+from ottla.errors import ErrorCode, KafkaError
+from ottla.logs import logger
+from ottla.messages.leader_and_isr import (
+    LeaderAndIsrPartitionError,
+    LeaderAndIsrRequest,
+    LeaderAndIsrResponse,
+    LeaderAndIsrTopicError,
+)
+from ottla.messages.stop_replica import StopReplicaRequest, StopReplicaResponse
+from ottla.messages.update_metadata import UpdateMetadataRequest, UpdateMetadataResponse
+
+if TYPE_CHECKING:
+    from ottla.broker.broker import Broker
+
+log = logger(__name__)
+
+SLICE_S = 0.002
+
+
+class LocalTarget:
+    """The ``ControlTarget`` of the broker in this process."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._turn = asyncio.Lock()
+        self._loading: set[asyncio.Task[None]] = set()
+
+    async def leader_and_isr(self, request: LeaderAndIsrRequest) -> LeaderAndIsrResponse:
+        """Lead what the request says that this broker leads."""
+        broker = self._broker
+        response = LeaderAndIsrResponse()
+        async with self._turn:
+            topics = {state.topic_name: state.topic_id for state in request.topic_states}
+            await broker.config_listener.load_topics(topics)
+            slice_end = time.monotonic() + SLICE_S
+            for topic in request.topic_states:
+                answers = LeaderAndIsrTopicError(topic_id=topic.topic_id)
+                response.topics.append(answers)
+                for state in topic.partition_states:
+                    code = ErrorCode.NONE
+                    if state.leader == broker.node_id:
+                        code = broker.replicas.lead(topic.topic_name, topic.topic_id, state)
+                        if topic.topic_name == CONSUMER_OFFSETS and not code:
+                            self._load_groups(state.partition_index)
+                    answers.partition_errors.append(
+                        LeaderAndIsrPartitionError(
+                            partition_index=state.partition_index, error_code=code
+                        )
+                    )
+                    if time.monotonic() >= slice_end:
+                        await asyncio.sleep(0)
+                        slice_end = time.monotonic() + SLICE_S
+        return response
+
+    async def update_metadata(self, request: UpdateMetadataRequest) -> UpdateMetadataResponse:
+        """Know the cluster as it is now."""
+        async with self._turn:
+            for name in self._broker.metadata.update(request):
+                self._broker.topic_deleted(name)
+        return UpdateMetadataResponse()
+
+    async def stop_replica(self, request: StopReplicaRequest) -> StopReplicaResponse:
+        """Let go of replicas; with ``delete_partition`` their files go in the background."""
+        async with self._turn:
+            for topic in request.topic_states:
+                for state in topic.partition_states:
+                    if topic.topic_name == CONSUMER_OFFSETS:
+                        self._broker.groups.unload(state.partition_index)
+                    self._broker.replicas.remove(
+                        topic.topic_name, state.partition_index, delete=state.delete_partition
+                    )
+        return StopReplicaResponse()
+
+    async def close(self) -> None:
+        """End loadings that are under way."""
+        for task in list(self._loading):
+            task.cancel()
+        await asyncio.gather(*self._loading, return_exceptions=True)
+
+    def _load_groups(self, partition: int) -> None:
+        groups = self._broker.groups
+        if groups.owns(partition):
+            return
+        task = asyncio.create_task(self._load(partition), name=f"load groups {partition}")
+        self._loading.add(task)
+        task.add_done_callback(self._loading.discard)
+
+    async def _load(self, partition: int) -> None:
+        try:
+            await self._broker.groups.load(partition, self._broker.group_log.read(partition))
+        except KafkaError as error:
+            log.error("groups cannot be loaded", partition=partition, reason=str(error))
