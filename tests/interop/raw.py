@@ -1,0 +1,155 @@
+"""A Kafka client of few lines on a plain socket: what it sends is exactly what the test says.
+
+It shows what lies in a partition (the batches' headers, their codecs and producers) where a client's own API
+hides it, and sends what no client would.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from types import TracebackType
+from typing import Any
+
+from ottla.messages.fetch import FetchPartition, FetchRequest, FetchTopic
+from ottla.messages.list_offsets import (
+    ListOffsetsPartition,
+    ListOffsetsRequest,
+    ListOffsetsTopic,
+)
+from ottla.messages.metadata import MetadataRequest, MetadataRequestTopic
+from ottla.messages.registry import api, decode_response, encode_request
+from ottla.records.batch import BatchHeader, iter_batches
+from ottla.records.codec import Record, decode_batch
+
+TIMEOUT_S = 30.0
+EARLIEST = -2
+LATEST = -1
+# The highest version that names topics instead of using their ids.
+FETCH_BY_NAME = 12
+
+
+class RawClient:
+    """One connection; one request at a time, or several with ``send`` and ``receive``."""
+
+    def __init__(self, bootstrap: str, client_id: str | None = "raw") -> None:
+        host, _, port = bootstrap.rpartition(":")
+        self._socket = socket.create_connection((host, int(port)), TIMEOUT_S)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._client_id = client_id
+        self._correlation_ids = itertools.count()
+
+    def __enter__(self) -> RawClient:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+    def send(self, request: Any, version: int | None = None) -> tuple[int, int]:
+        """Send a request, by default in the newest version; what ``receive`` needs for its answer."""
+        key = type(request).__api_key__
+        if version is None:
+            version = api(key).versions[1]
+        frame = b"".join(
+            bytes(chunk)
+            for chunk in encode_request(
+                request, version, next(self._correlation_ids), self._client_id
+            )
+        )
+        self._socket.sendall(len(frame).to_bytes(4, "big") + frame)
+        return key, version
+
+    def receive(self, sent: tuple[int, int]) -> Any:
+        """The answer to the oldest request without one; ``ConnectionError`` if the broker hung up."""
+        size = int.from_bytes(self._exactly(4), "big")
+        return decode_response(*sent, self._exactly(size))
+
+    def call(self, request: Any, version: int | None = None) -> Any:
+        """Send a request and wait for its answer."""
+        return self.receive(self.send(request, version))
+
+    def offset(self, topic: str, partition: int = 0, timestamp_ms: int = LATEST) -> int:
+        """The offset for a time, ``LATEST`` (the high watermark) or ``EARLIEST``."""
+        partitions = [ListOffsetsPartition(partition_index=partition, timestamp=timestamp_ms)]
+        answer = self.call(
+            ListOffsetsRequest(
+                replica_id=-1, topics=[ListOffsetsTopic(name=topic, partitions=partitions)]
+            ),
+            7,
+        )
+        found = answer.topics[0].partitions[0]
+        assert found.error_code == 0, found
+        return int(found.offset)
+
+    def topic_id(self, topic: str) -> bytes:
+        """The id of a topic that exists."""
+        answer = self.call(MetadataRequest(topics=[MetadataRequestTopic(name=topic)]), 12)
+        assert answer.topics[0].error_code == 0, answer.topics[0]
+        return bytes(answer.topics[0].topic_id)
+
+    def log(
+        self, topic: str, partition: int = 0, offset: int = 0
+    ) -> list[tuple[BatchHeader, bytes]]:
+        """Every batch from ``offset`` to the high watermark, with its bytes."""
+        batches: list[tuple[BatchHeader, bytes]] = []
+        end_offset = self.offset(topic, partition)
+        while offset < end_offset:
+            answer = self.call(
+                FetchRequest(
+                    max_wait_ms=1_000,
+                    min_bytes=1,
+                    max_bytes=8 << 20,
+                    topics=[
+                        FetchTopic(
+                            topic=topic,
+                            partitions=[
+                                FetchPartition(
+                                    partition=partition,
+                                    fetch_offset=offset,
+                                    partition_max_bytes=8 << 20,
+                                )
+                            ],
+                        )
+                    ],
+                ),
+                FETCH_BY_NAME,
+            )
+            data = answer.responses[0].partitions[0]
+            assert data.error_code == 0, data.error_code
+            records = bytes(data.records)
+            for position, header in iter_batches(records):
+                if header.next_offset > offset:
+                    batches.append((header, records[position : position + header.size_bytes]))
+                    offset = header.next_offset
+        return batches
+
+    def batches(self, topic: str, partition: int = 0) -> list[BatchHeader]:
+        """The headers of all batches of a partition."""
+        return [header for header, _ in self.log(topic, partition)]
+
+    def records(self, topic: str, partition: int = 0, offset: int = 0) -> list[Record]:
+        """All records of a partition from ``offset`` on."""
+        return [
+            record
+            for _, batch in self.log(topic, partition, offset)
+            for record in decode_batch(batch, max_decompressed_bytes=64 << 20)
+            if record.offset >= offset
+        ]
+
+    def _exactly(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            part = self._socket.recv(size - len(data))
+            if not part:
+                raise ConnectionError(f"closed after {len(data)} of {size} bytes")
+            data += part
+        return bytes(data)

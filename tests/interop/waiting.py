@@ -1,0 +1,27 @@
+"""Waiting for a condition, never for a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+DEADLINE_S = 30.0
+"""Long enough for a busy machine: a test that waits this long has failed."""
+PAUSE_S = 0.005
+
+
+def eventually(probe: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
+    """The first truthy answer of ``probe``; fails with ``what`` if there is none before the deadline."""
+    deadline = time.monotonic() + deadline_s
+    while True:
+        answer = probe()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(
+                f"not within {deadline_s} s: {what}; the last answer was {answer!r}"
+            )
+        time.sleep(PAUSE_S)
