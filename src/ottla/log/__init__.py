@@ -1,0 +1,1 @@
+"""The log of one partition: segments, indexes, producer state, recovery; Kafka's files to the byte."""

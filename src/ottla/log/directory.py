@@ -1,0 +1,410 @@
+"""A log directory: all the partitions in it, what is checkpointed of them, and whether it is in use.
+
+The rules kept here (``LogManager``, KAFKA-10471):
+
+- One process at a time: ``.lock`` is held from ``open`` to ``close``.
+- ``.kafka_cleanshutdown`` is removed before anything is loaded and written after everything is synced,
+  so that it is there only after a stop that left nothing to recover.
+- A checkpoint is replaced, never changed; one that can't be read counts as empty, which is safe: recovery
+  begins at 0, logs start at their first segment.
+- A partition that is damaged is left out and told of in ``quarantined``; the others are loaded.
+- A partition is deleted by renaming its directory ``...-delete``; removing the files takes its time.
+
+Loading, checkpointing and closing block: run them off the loop. The rest belongs to the loop.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+
+from ottla.errors import ErrorCode, KafkaError
+from ottla.log import names
+from ottla.log.checkpoints import (
+    CorruptCheckpoint,
+    MetaProperties,
+    decode_clean_shutdown,
+    decode_meta_properties,
+    decode_offsets,
+    encode_clean_shutdown,
+    encode_meta_properties,
+    encode_offsets,
+)
+from ottla.log.disk import Disk
+from ottla.log.flush import Flush
+from ottla.log.flusher import Flusher, run_flushes
+from ottla.log.health import DirectoryHealth
+from ottla.log.loading import QuarantinedLog
+from ottla.log.log import Log
+from ottla.log.recovery import CorruptLog
+from ottla.log.trash import Trash
+from ottla.logs import logger
+from ottla.settings.definitions import TopicConfig
+
+log = logger(__name__)
+
+_CHECKPOINT_BYTES_MAX = 1 << 28
+_locked_here: set[str] = set()
+
+
+class DirectoryInUse(Exception):
+    """Another broker, in this process or another one, has the log directory open."""
+
+
+class LogDirectory:
+    """One entry of ``log.dirs``.
+
+    ``logs`` by topic and partition; ``high_watermarks`` as checkpointed when it was loaded;
+    ``quarantined``: why a partition is left out; ``had_clean_shutdown``: whether the last stop was one;
+    ``last_broker_epoch``: the epoch in that clean stop's file, None if it told none.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        disk: Disk | None = None,
+        *,
+        flusher: Flusher | None = None,
+        on_offline: Callable[[str, OSError], None] | None = None,
+    ) -> None:
+        """Nothing is touched before ``open``. ``flusher`` is attached to every log.
+
+        ``on_offline(path, error)`` is called once, when the directory fails, on the thread that met it.
+        """
+        self.path = os.path.abspath(path)
+        self.disk = disk if disk is not None else Disk()
+        self.health = DirectoryHealth(self.path, on_offline)
+        self.trash = Trash(self.disk)
+        self.logs: dict[tuple[str, int], Log] = {}
+        self.high_watermarks: dict[tuple[str, int], int] = {}
+        self.quarantined: dict[tuple[str, int], str] = {}
+        self.had_clean_shutdown = False
+        self.last_broker_epoch: int | None = None
+        self._flusher = flusher
+        self._lock_descriptor: int | None = None
+        self._checkpointed: dict[tuple[str, int], int] = {}
+
+    @property
+    def offline(self) -> OSError | None:
+        """Why the directory may not be used any more; None while it may."""
+        return self.health.failure
+
+    # Opening and loading
+
+    def open(self) -> None:
+        """Make the directory if there is none, and lock it.
+
+        Raises ``DirectoryInUse``, ``OSError``.
+        """
+        self.disk.make_directories(self.path)
+        if self.path in _locked_here:
+            raise DirectoryInUse(f"{self.path} is open in this process")
+        try:
+            self._lock_descriptor = self.disk.lock(f"{self.path}/{names.LOCK}")
+        except BlockingIOError as error:
+            raise DirectoryInUse(f"{self.path} is in use by another process") from error
+        _locked_here.add(self.path)
+
+    def read_meta_properties(self) -> MetaProperties | None:
+        """Whom the directory belongs to; None if it is new.
+
+        Raises ``CorruptCheckpoint``: a directory of somebody unknown is not to be written to.
+        """
+        content = self._read(names.META_PROPERTIES)
+        return None if content is None else decode_meta_properties(content)
+
+    def write_meta_properties(self, meta: MetaProperties) -> None:
+        """Say whom the directory belongs to. Raises ``OSError``."""
+        written = time.strftime("%a %b %d %H:%M:%S UTC %Y", time.gmtime())
+        path = f"{self.path}/{names.META_PROPERTIES}"
+        self.disk.replace_file(path, encode_meta_properties(meta, written))
+
+    def load(
+        self,
+        config_of: Callable[[str], TopicConfig],
+        now_ms: int,
+        *,
+        on_loaded: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Load every partition; after an unclean stop, recover them. May take long: off the loop.
+
+        ``config_of(topic)`` gives a topic's settings; ``on_loaded(done, of)`` is called after each one.
+        Raises ``OSError`` (the directory is offline then).
+        """
+        try:
+            self._load(config_of, now_ms, on_loaded)
+        except OSError as error:
+            self.health.fail(error)
+            raise
+
+    def _load(
+        self,
+        config_of: Callable[[str], TopicConfig],
+        now_ms: int,
+        on_loaded: Callable[[int, int], None] | None,
+    ) -> None:
+        self._take_clean_shutdown()
+        recovery_points = self._read_offsets(names.RECOVERY_POINT_CHECKPOINT)
+        log_starts = self._read_offsets(names.LOG_START_CHECKPOINT)
+        self.high_watermarks = self._read_offsets(names.HIGH_WATERMARK_CHECKPOINT)
+        found = self._partition_directories()
+        for number, (key, directory) in enumerate(found, 1):
+            self._load_partition(
+                key, directory, config_of(key[0]), now_ms, recovery_points, log_starts
+            )
+            if on_loaded is not None:
+                on_loaded(number, len(found))
+        self._checkpointed = recovery_points
+        log.info(
+            "log directory loaded",
+            directory=self.path,
+            partitions=len(self.logs),
+            quarantined=len(self.quarantined),
+            clean=self.had_clean_shutdown,
+        )
+
+    def _load_partition(
+        self,
+        key: tuple[str, int],
+        directory: str,
+        config: TopicConfig,
+        now_ms: int,
+        recovery_points: Mapping[tuple[str, int], int],
+        log_starts: Mapping[tuple[str, int], int],
+    ) -> None:
+        try:
+            loaded = Log.open(
+                self.disk,
+                directory,
+                config,
+                now_ms,
+                recovery_point=max(recovery_points.get(key, 0), 0),
+                log_start_offset=max(log_starts.get(key, 0), 0),
+                clean=self.had_clean_shutdown,
+                health=self.health,
+                trash=self.trash,
+            )
+        except (CorruptLog, QuarantinedLog) as error:
+            log.error("partition left out", directory=directory, reason=str(error))
+            self.quarantined[key] = str(error)
+            return
+        self._enter(loaded)
+
+    def _enter(self, entered: Log) -> None:
+        self.logs[entered.topic, entered.partition] = entered
+        if self._flusher is not None:
+            self._flusher.attach(entered)
+
+    def _partition_directories(self) -> list[tuple[tuple[str, int], str]]:
+        """What is to be loaded; directories that wait for their deletion go to the trash at once."""
+        found = []
+        for entry in self.disk.entries(self.path):
+            if not entry.is_directory:
+                continue
+            name = names.parse_directory_name(entry.name)
+            path = f"{self.path}/{entry.name}"
+            if name is None:
+                log.warning("not the directory of a partition, left alone", path=path)
+            elif name.suffix == names.DELETE_DIRECTORY_SUFFIX:
+                self.trash.put(path, 0)
+            elif name.suffix:
+                log.warning("neither loaded nor removed", path=path)
+            else:
+                found.append(((name.topic, name.partition), path))
+        return sorted(found)
+
+    def _take_clean_shutdown(self) -> None:
+        """Learn whether the last stop was clean, and let a crash from here on be none."""
+        path = f"{self.path}/{names.CLEAN_SHUTDOWN}"
+        content = self._read(names.CLEAN_SHUTDOWN)
+        self.had_clean_shutdown = content is not None
+        if content is not None:
+            self.last_broker_epoch = decode_clean_shutdown(content)
+            self.disk.remove(path)
+            self.disk.sync_directory(self.path)
+
+    def _read(self, name: str) -> bytes | None:
+        try:
+            return self.disk.read_file(f"{self.path}/{name}", _CHECKPOINT_BYTES_MAX)
+        except FileNotFoundError:
+            return None
+
+    def _read_offsets(self, name: str) -> dict[tuple[str, int], int]:
+        try:
+            content = self._read(name)
+            return {} if content is None else decode_offsets(content)
+        except (CorruptCheckpoint, ValueError) as error:
+            log.warning("checkpoint ignored", path=f"{self.path}/{name}", reason=str(error))
+            return {}
+
+    # Partitions
+
+    def get(self, topic: str, partition: int) -> Log | None:
+        """The partition's log, None if it is not here (or is quarantined)."""
+        return self.logs.get((topic, partition))
+
+    def create(
+        self, topic: str, partition: int, topic_id: bytes, config: TopicConfig, now_ms: int
+    ) -> Log:
+        """Make a new partition's log, without waiting for the disk.
+
+        Raises ``KafkaError``: KAFKA_STORAGE_ERROR, also if the partition is quarantined here.
+        """
+        self.health.check()
+        why = self.quarantined.get((topic, partition))
+        if why is not None:
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, why)
+        try:
+            made = Log.create(
+                self.disk,
+                self.path,
+                topic,
+                partition,
+                topic_id,
+                config,
+                now_ms,
+                health=self.health,
+                trash=self.trash,
+            )
+        except OSError as error:
+            what = f"{topic}-{partition} could not be made in {self.path}"
+            raise self.health.failed_operation(what, error) from error
+        self._enter(made)
+        return made
+
+    def delete(self, topic: str, partition: int, now_ms: int) -> None:
+        """Take the partition's log out of service and have its files removed later.
+
+        Nothing if it is not here. The checkpoints forget it with their next writing. Raises
+        ``KafkaError`` (KAFKA_STORAGE_ERROR).
+        """
+        found = self.logs.get((topic, partition))
+        if found is None:
+            return
+        path = found.delete(os.urandom(16).hex())
+        del self.logs[topic, partition]
+        self.high_watermarks.pop((topic, partition), None)
+        self._checkpointed.pop((topic, partition), None)
+        self.trash.put(path, now_ms + found.rules.file_delete_delay_ms)
+
+    # Upkeep
+
+    def apply_retention(self, now_ms: int, limit_of: Callable[[Log], int]) -> int:
+        """Let retention run on every log that is not only compacted; returns the segments deleted.
+
+        ``limit_of(log)`` is its high watermark. A log that fails is logged and left. On the loop: it
+        renames files, and ``remove_trash`` unlinks them later.
+        """
+        total = 0
+        for one in list(self.logs.values()):
+            if one.rules.compact and not one.rules.delete:
+                continue
+            try:
+                deleted = one.delete_old_segments(now_ms, limit_of(one))
+            except KafkaError as error:
+                log.warning("retention failed", directory=one.directory, reason=str(error))
+                continue
+            if deleted:
+                total += deleted
+                one.want_flush()
+        return total
+
+    def remove_trash(self, paths: list[str]) -> None:
+        """Unlink what ``trash.take_due(now_ms)`` gave. Off the loop."""
+        self.trash.remove(paths)
+
+    def want_overdue_flushes(self, now_ms: int) -> None:
+        """Ask for a flush of every dirty log that has waited ``flush.ms`` for one."""
+        for one in self.logs.values():
+            if now_ms - one.flushed_ms >= one.rules.flush_ms and one.is_dirty:
+                one.want_flush()
+
+    def remove_expired_producers(self, now_ms: int, expiration_ms: int) -> int:
+        """Forget producers that were silent for ``producer.id.expiration.ms``; returns how many."""
+        return sum(
+            one.producers.remove_expired(now_ms, expiration_ms) for one in self.logs.values()
+        )
+
+    # Checkpoints
+
+    def recovery_points(self) -> dict[tuple[str, int], int]:
+        """What ``write_recovery_points`` is to write: taken on the loop, written off it."""
+        return {key: one.flushed_end_offset for key, one in self.logs.items()}
+
+    def log_starts(self) -> dict[tuple[str, int], int]:
+        """What ``write_log_starts`` is to write: the logs that don't start at 0."""
+        return {key: one.log_start_offset for key, one in self.logs.items() if one.log_start_offset}
+
+    def write_recovery_points(self, offsets: Mapping[tuple[str, int], int]) -> None:
+        """Replace the recovery-point checkpoint. Blocks; raises ``KafkaError``."""
+        self._write_offsets(names.RECOVERY_POINT_CHECKPOINT, offsets)
+        self._checkpointed = dict(offsets)
+
+    def write_log_starts(self, offsets: Mapping[tuple[str, int], int]) -> None:
+        """Replace the log-start checkpoint. Blocks; raises ``KafkaError``."""
+        self._write_offsets(names.LOG_START_CHECKPOINT, offsets)
+
+    def write_high_watermarks(self, offsets: Mapping[tuple[str, int], int]) -> None:
+        """Replace the high-watermark checkpoint. Blocks; raises ``KafkaError``."""
+        self._write_offsets(names.HIGH_WATERMARK_CHECKPOINT, offsets)
+
+    def lower_recovery_points(self, offsets: Mapping[tuple[str, int], int]) -> None:
+        """Before logs are cut to ``offsets``: no checkpointed recovery point may lie behind them.
+
+        Writes only if one does. Blocks; raises ``KafkaError``.
+        """
+        lowered = {
+            key: min(offset, offsets.get(key, offset)) for key, offset in self._checkpointed.items()
+        }
+        if lowered != self._checkpointed:
+            self.write_recovery_points(lowered)
+
+    def _write_offsets(self, name: str, offsets: Mapping[tuple[str, int], int]) -> None:
+        self.health.check()
+        path = f"{self.path}/{name}"
+        try:
+            self.disk.replace_file(path, encode_offsets(offsets))
+        except OSError as error:
+            raise self.health.failed_operation(f"{path} not written", error) from error
+
+    # Closing
+
+    def close(self, now_ms: int, *, clean: bool = True, broker_epoch: int = -1) -> None:
+        """Close every log and give the directory up; a clean close syncs all and says so.
+
+        The flusher must have nothing under way. Blocks. Never raises for a directory that failed.
+        """
+        try:
+            if clean and self.health.failure is None and self._lock_descriptor is not None:
+                self._close_cleanly(now_ms, broker_epoch)
+        except (KafkaError, OSError) as error:
+            log.error("clean close failed", directory=self.path, reason=str(error))
+        finally:
+            for one in self.logs.values():
+                one.close(now_ms, clean=False)
+            if self._lock_descriptor is not None:
+                self.disk.close(self._lock_descriptor)
+                self._lock_descriptor = None
+                _locked_here.discard(self.path)
+
+    def _close_cleanly(self, now_ms: int, broker_epoch: int) -> None:
+        flushes: list[tuple[Log, Flush]] = []
+        for one in self.logs.values():
+            if one.unusable is not None:
+                continue
+            one.finish_files()
+            flush = one.begin_flush()
+            if flush is not None:
+                flushes.append((one, flush))
+        outcomes = run_flushes(self.disk, [flush for _, flush in flushes])
+        for (one, flush), error in zip(flushes, outcomes, strict=True):
+            if error is not None:
+                one.abandon_flush(flush)
+                raise error
+            one.complete_flush(flush, now_ms)
+        self.write_recovery_points(self.recovery_points())
+        self.write_log_starts(self.log_starts())
+        path = f"{self.path}/{names.CLEAN_SHUTDOWN}"
+        self.disk.write_file(path, encode_clean_shutdown(broker_epoch), sync=True)
+        self.disk.sync_directory(self.path)

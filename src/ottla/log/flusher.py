@@ -1,0 +1,304 @@
+"""Group commit: one sync of a log's file serves everybody whose records are in it.
+
+The rules kept here (DESIGN, decisions 5 and 11):
+
+- A log has at most one flush under way. What is appended meanwhile waits for the next one, together.
+- At most ``parallelism`` threads sync, each a few logs at a time; where very many logs are dirty, one
+  ``syncfs`` serves them all.
+- A failed sync is final: the log directory goes offline, ``on_failure`` is called once, and nothing is
+  synced there again. A flush that found no room before it synced is tried again a little later.
+
+The loop calls ``request`` for every append under ``durability=disk``; it costs a flag. Nothing else of
+the log runs in the threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
+from errno import ENOENT
+from functools import partial
+
+from ottla.clock import Clock, SystemClock
+from ottla.errors import KafkaError
+from ottla.log.disk import Disk
+from ottla.log.flush import Flush
+from ottla.log.log import Log
+from ottla.logs import logger
+
+log = logger(__name__)
+
+PARALLELISM = 4
+SYNC_FILE_SYSTEM_FROM = 256
+"""As many logs dirty at once are synced with the whole file system."""
+
+_LOGS_PER_JOB_MAX = 16
+_RETRY_S = 0.5
+_IDLE, _QUEUED, _RUNNING, _AGAIN = 0, 1, 2, 3
+
+
+class Durability(Enum):
+    """What a replica's acknowledgement means."""
+
+    DISK = "disk"
+    """The records are synced: a power loss does not take them back."""
+    OS = "os"
+    """The records are in the page cache: they survive the process, as in Apache Kafka."""
+
+
+class Flusher:
+    """Syncs the logs that ask for it. One for all log directories of a broker."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        *,
+        durability: Durability = Durability.DISK,
+        parallelism: int = PARALLELISM,
+        sync_file_system_from: int = SYNC_FILE_SYSTEM_FROM,
+        on_failure: Callable[[str, OSError], None] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """``on_failure(directory, error)`` is told of the first failed sync of a log directory."""
+        self.durability = durability
+        self._disk = disk
+        self._on_failure = on_failure
+        self._clock = clock if clock is not None else SystemClock()
+        self._parallelism = parallelism
+        self._sync_file_system_from = sync_file_system_from
+        self._queue: deque[Log] = deque()
+        self._waiting: dict[Log, list[tuple[int, asyncio.Future[None]]]] = {}
+        self._jobs = 0
+        self._idle: asyncio.Event | None = None
+        self._executor: ThreadPoolExecutor | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._scheduled = False
+        self._alone = False
+        self._closed = False
+
+    def attach(self, log: Log) -> None:
+        """Serve the flushes that ``log`` itself asks for (rolls, ``flush.messages``)."""
+        log.on_flush_wanted = self.request
+
+    def appended(self, log: Log) -> None:
+        """Records were appended: request a flush if durability demands one."""
+        if self.durability is Durability.DISK:
+            self.request(log)
+
+    def acknowledged_end_offset(self, log: Log) -> int:
+        """Up to where (exclusive) this replica may acknowledge the log's records."""
+        if self.durability is Durability.DISK:
+            return log.flushed_end_offset
+        return log.log_end_offset
+
+    def request(self, log: Log) -> None:
+        """Have all that is in ``log`` now synced soon; its ``on_flushed`` is called then.
+
+        Cheap while a request for the log is waiting already.
+        """
+        state = log.flushing
+        if state == _IDLE:
+            log.flushing = _QUEUED
+            self._queue.append(log)
+            if not self._scheduled:
+                self._schedule()
+        elif state == _RUNNING:
+            log.flushing = _AGAIN
+
+    async def flush(self, log: Log) -> None:
+        """Wait until all that is in ``log`` now is synced.
+
+        Raises ``KafkaError`` (KAFKA_STORAGE_ERROR) if that cannot be any more.
+        """
+        log.check_usable()
+        if log.is_dirty:
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.setdefault(log, []).append((log.log_end_offset, done))
+            self.request(log)
+            await done
+
+    async def close(self) -> None:
+        """Wait for what is queued and under way, then stop. Later requests do nothing."""
+        while self._queue or self._jobs:
+            self._idle = asyncio.Event()
+            self._start_jobs()
+            if self._jobs:
+                await self._idle.wait()
+        self._closed = True
+        if self._executor is not None:
+            self._executor.shutdown(wait=True)
+            self._executor = None
+
+    def _schedule(self) -> None:
+        """Start jobs once the loop has run what is ready: more appends may join."""
+        if self._closed:
+            return
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        self._scheduled = True
+        self._loop.call_soon(self._start_jobs)
+
+    def _start_jobs(self) -> None:
+        self._scheduled = False
+        while self._queue and self._jobs < self._parallelism and not self._alone:
+            together = len(self._queue) >= self._sync_file_system_from
+            begun = self._begin(self._take(together))
+            if begun:
+                self._run(begun, together)
+
+    def _take(self, together: bool) -> list[Log]:
+        """The logs for the next job: a fair share of the queue, or all of it for one syncfs."""
+        waiting = len(self._queue)
+        count = min(max(waiting // self._parallelism, 1), _LOGS_PER_JOB_MAX)
+        if together:
+            count = waiting
+        return [self._queue.popleft() for _ in range(count)]
+
+    def _begin(self, logs: list[Log]) -> list[tuple[Log, Flush]]:
+        begun = []
+        for one in logs:
+            one.flushing = _IDLE
+            try:
+                flush = one.begin_flush()
+            except KafkaError as error:
+                self._answer(one, error)
+                continue
+            if flush is None:
+                self._answer(one, None)
+            else:
+                one.flushing = _RUNNING
+                begun.append((one, flush))
+        return begun
+
+    def _run(self, begun: list[tuple[Log, Flush]], together: bool) -> None:
+        loop = self._loop
+        assert loop is not None
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(self._parallelism, "ottla-flush")
+        self._jobs += 1
+        self._alone = together
+        run = _run_together if together else _run_each
+        work = [flush for _, flush in begun]
+        job = loop.run_in_executor(self._executor, run, self._disk, work)
+        job.add_done_callback(partial(self._job_done, begun))
+
+    def _job_done(
+        self, begun: list[tuple[Log, Flush]], job: asyncio.Future[list[OSError | None]]
+    ) -> None:
+        self._jobs -= 1
+        self._alone = False
+        now_ms = self._clock.now_ms()
+        for (one, flush), error in zip(begun, job.result(), strict=True):
+            self._finish(one, flush, error, now_ms)
+        if self._queue:
+            self._start_jobs()
+        if not self._jobs and self._idle is not None:
+            self._idle.set()
+
+    def _finish(self, one: Log, flush: Flush, error: OSError | None, now_ms: int) -> None:
+        again = one.flushing == _AGAIN
+        one.flushing = _IDLE
+        if error is None:
+            try:
+                one.complete_flush(flush, now_ms)
+            except Exception as failed:
+                log.error("flush callback failed", error=failed, directory=one.directory)
+            self._answer(one, None)
+            if again:
+                self.request(one)
+            return
+        one.abandon_flush(flush)
+        if flush.is_harmless(error):
+            log.warning("flush put off", directory=one.directory, reason=str(error))
+            if self._loop is not None and not self._closed:
+                self._loop.call_later(_RETRY_S, self.request, one)
+            return
+        if one.unusable is None or error.errno != ENOENT:  # else it was deleted meanwhile
+            self._fail(one, error)
+        self._answer(one, one.health.offline_error())
+
+    def _answer(self, one: Log, error: KafkaError | None) -> None:
+        """Tell who waits for the log: all of them that it failed, or those that it has come so far."""
+        waiting = self._waiting.pop(one, None)
+        if waiting is None:
+            return
+        left = []
+        for end_offset, done in waiting:
+            if done.done():
+                continue
+            if error is not None:
+                done.set_exception(error)
+            elif one.flushed_end_offset >= end_offset or not one.is_dirty:
+                done.set_result(None)
+            else:
+                left.append((end_offset, done))
+        if left:
+            self._waiting[one] = left
+
+    def _fail(self, one: Log, error: OSError) -> None:
+        if one.health.failure is None:
+            one.health.fail(error)
+            if self._on_failure is not None:
+                self._on_failure(one.health.path, error)
+
+
+def run_flushes(disk: Disk, flushes: list[Flush]) -> list[OSError | None]:
+    """Run flushes here and now, together if they are many; for each None or why it failed."""
+    if len(flushes) >= SYNC_FILE_SYSTEM_FROM:
+        return _run_together(disk, flushes)
+    return _run_each(disk, flushes)
+
+
+def _run_each(disk: Disk, flushes: list[Flush]) -> list[OSError | None]:
+    outcomes: list[OSError | None] = []
+    for flush in flushes:
+        try:
+            flush.run()
+        except OSError as error:
+            outcomes.append(error)
+        else:
+            outcomes.append(None)
+    return outcomes
+
+
+def _run_together(disk: Disk, flushes: list[Flush]) -> list[OSError | None]:
+    """Sync each log directory's file system once (twice where leader epochs are renamed into place)."""
+    if not disk.can_sync_file_systems:
+        return _run_each(disk, flushes)
+    outcomes: list[OSError | None] = [None] * len(flushes)
+    _step(flushes, outcomes, Flush.write_epochs)
+    if any(flush.epochs is not None for flush in flushes):
+        _sync_file_systems(disk, flushes, outcomes)
+        _step(flushes, outcomes, Flush.publish_epochs)
+    _sync_file_systems(disk, flushes, outcomes)
+    return outcomes
+
+
+def _step(
+    flushes: list[Flush], outcomes: list[OSError | None], step: Callable[[Flush], object]
+) -> None:
+    """Take a step of every flush that has not failed yet."""
+    for number, flush in enumerate(flushes):
+        if outcomes[number] is None:
+            try:
+                step(flush)
+            except OSError as error:
+                outcomes[number] = error
+
+
+def _sync_file_systems(disk: Disk, flushes: list[Flush], outcomes: list[OSError | None]) -> None:
+    synced: dict[str, OSError | None] = {}
+    for number, flush in enumerate(flushes):
+        if outcomes[number] is not None:
+            continue
+        flush.syncing = True
+        if flush.parent not in synced:
+            try:
+                disk.sync_file_system(flush.parent)
+                synced[flush.parent] = None
+            except OSError as error:
+                synced[flush.parent] = error
+        outcomes[number] = synced[flush.parent]

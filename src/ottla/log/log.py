@@ -1,0 +1,432 @@
+"""The log of one partition: appended to, read, rolled, flushed and cut.
+
+The rules kept here:
+
+- A batch is checked, stamped with its offset and epoch in place, and written as it came, in one call.
+  It is in the log (``log_end_offset``) only when all of it is written; a write that fails leaves nothing.
+- ``log_start_offset`` <= ``flushed_end_offset`` <= ``log_end_offset``; the start never goes back while
+  the log lives. What is below ``flushed_end_offset`` survives a power loss.
+- Nothing here waits for the disk to sync: see ``begin_flush``.
+- Once the directory is offline, or the log closed, deleted or found corrupt, every operation raises
+  KAFKA_STORAGE_ERROR.
+
+A log belongs to one thread (the event loop's). Sources: ``UnifiedLog``, ``LocalLog``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from ottla.errors import ErrorCode, KafkaError
+from ottla.log.disk import Disk
+from ottla.log.health import DirectoryHealth
+from ottla.log.leader_epochs import EpochEnd, LeaderEpochs
+from ottla.log.loading import LoadedLog, load_log
+from ottla.log.local_log import LocalLog
+from ottla.log.names import directory_name
+from ottla.log.producer_state import AppendedBatch, ProducerState
+from ottla.log.reading import LogRead, read_batches
+from ottla.log.rules import LogRules
+from ottla.log.search import TimestampAndOffset, find_max_timestamp, find_timestamp
+from ottla.log.segment import Segment, TornWrite
+from ottla.log.segments import Segments
+from ottla.log.trash import Trash
+from ottla.log.validation import check_client_batch, check_keys
+from ottla.records.batch import (
+    LOG_OVERHEAD_BYTES,
+    BatchHeader,
+    Bytes,
+    CorruptBatch,
+    InvalidRecord,
+    UnsupportedMagic,
+    iter_batches,
+    read_header,
+    stamp,
+    stamp_log_append_time,
+    verify_crc,
+)
+from ottla.settings.definitions import TopicConfig
+from ottla.topic_ids import ZERO_ID
+
+NO_TIMESTAMP_MS = -1
+
+
+class AppendInfo(NamedTuple):
+    """What became of an append. Offsets are inclusive; ``log_append_time_ms`` is -1 for CreateTime."""
+
+    base_offset: int
+    last_offset: int
+    log_append_time_ms: int
+    log_start_offset: int
+    record_count: int
+    size_bytes: int
+    duplicate: bool = False
+
+
+class UnexpectedAppendOffset(KafkaError):
+    """A leader sent batches that do not follow the log's end (UNKNOWN_SERVER_ERROR)."""
+
+    def __init__(self, first_offset: int, log_end_offset: int) -> None:
+        self.first_offset = first_offset
+        super().__init__(
+            ErrorCode.UNKNOWN_SERVER_ERROR,
+            f"offset {first_offset} is less than the log end offset {log_end_offset}",
+        )
+
+
+class Log(LocalLog):
+    """One partition's log. Made by ``Log.create`` or ``Log.open``, mostly through a ``LogDirectory``.
+
+    ``topic``, ``partition``, ``topic_id`` (16 bytes, ``ZERO_ID`` if unknown); ``directory`` is the path
+    of its files; ``config`` the topic's settings. ``on_flushed`` is called after each completed flush,
+    ``on_flush_wanted`` when the log itself asks for one (a roll, ``flush.messages``): both on the log's
+    thread, with the log.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def create(
+        cls,
+        disk: Disk,
+        parent: str,
+        topic: str,
+        partition: int,
+        topic_id: bytes,
+        config: TopicConfig,
+        now_ms: int,
+        *,
+        health: DirectoryHealth | None = None,
+        trash: Trash | None = None,
+    ) -> Log:
+        """Make an empty partition's directory in ``parent``, and its log.
+
+        Nothing is synced: if power fails before the first flush the directory may be gone or half
+        there, and whoever knows that the partition exists makes it again. The first flush syncs
+        partition.metadata, the segment, the directory and its name in ``parent``, before it lets
+        anything count as durable. Raises ``OSError``; ``FileExistsError`` if the directory exists.
+        """
+        directory = f"{parent}/{directory_name(topic, partition)}"
+        rules = LogRules(config)
+        disk.mkdir(directory)
+        segment = Segment(disk, directory, 0, rules, now_ms)
+        segment.create()
+        loaded = LoadedLog(
+            topic=topic,
+            partition=partition,
+            topic_id=ZERO_ID,
+            rules=rules,
+            segments=Segments([segment]),
+            epochs=LeaderEpochs(),
+            producers=ProducerState(),
+            log_start_offset=0,
+            log_end_offset=0,
+            flushed_end_offset=0,
+            retired=[],
+        )
+        made = cls(disk, directory, config, loaded, now_ms, health=health, trash=trash)
+        made._names_changed = made._new_directory = True
+        if topic_id != ZERO_ID:
+            made.assign_topic_id(topic_id)
+        return made
+
+    @classmethod
+    def open(
+        cls,
+        disk: Disk,
+        directory: str,
+        config: TopicConfig,
+        now_ms: int,
+        *,
+        recovery_point: int = 0,
+        log_start_offset: int = 0,
+        clean: bool = False,
+        health: DirectoryHealth | None = None,
+        trash: Trash | None = None,
+    ) -> Log:
+        """Load the log of an existing partition directory; without a clean stop, recover it.
+
+        ``recovery_point`` and ``log_start_offset`` are the checkpointed ones. Recovery reads all from
+        the recovery point's segment on, and syncs what it leaves: run it off the loop. Raises
+        ``CorruptLog`` or ``QuarantinedLog`` (KafkaErrors) for damage below the recovery point,
+        ``OSError`` for the disk's.
+        """
+        loaded = load_log(
+            disk,
+            directory,
+            LogRules(config),
+            now_ms,
+            recovery_point=recovery_point,
+            log_start_checkpoint=log_start_offset,
+            clean=clean,
+        )
+        return cls(disk, directory, config, loaded, now_ms, health=health, trash=trash)
+
+    def __repr__(self) -> str:
+        return (
+            f"Log({self.topic}-{self.partition}, {self.log_start_offset}..{self.log_end_offset}, "
+            f"flushed to {self.flushed_end_offset})"
+        )
+
+    # Appending
+
+    def append_as_leader(
+        self,
+        records: bytearray | memoryview,
+        leader_epoch: int,
+        now_ms: int,
+        *,
+        from_client: bool = True,
+    ) -> AppendInfo:
+        """Give the batch in ``records`` the next offsets, in place, and append it.
+
+        A client sends exactly one batch; with ``from_client=False`` (coordinators) there may be several,
+        which are trusted but for their checksums, and appended together or not at all.
+
+        Raises ``KafkaError``: what ``check_client_batch`` and ``check_keys`` refuse, CORRUPT_MESSAGE,
+        UNSUPPORTED_FOR_MESSAGE_FORMAT, RECORD_LIST_TOO_LARGE, OUT_OF_ORDER_SEQUENCE_NUMBER,
+        INVALID_PRODUCER_EPOCH, KAFKA_STORAGE_ERROR. Nothing is appended then.
+        """
+        if self._unusable is not None or self.health.failure is not None:
+            self.check_usable()
+        rules = self.rules
+        header = read_header(records)
+        if from_client:
+            check_client_batch(records, header, rules, now_ms)
+        elif LOG_OVERHEAD_BYTES + header.length != len(records):
+            return self._append_several(records, leader_epoch, now_ms)
+        verify_crc(records, header)
+        if header.producer_id >= 0:
+            duplicate = self.producers.check(header, sequences=from_client)
+            if duplicate is not None:
+                return self._duplicate(duplicate, header)
+        if rules.compact and from_client:
+            check_keys(records)
+        size = len(records)
+        if size > rules.segment_bytes:
+            raise _too_large_for_segment(size, rules)
+
+        base_offset = self.log_end_offset
+        last_offset = base_offset + header.last_offset_delta
+        timestamp_ms = header.max_timestamp_ms
+        stamp(records, base_offset, leader_epoch)
+        if rules.log_append_time:
+            timestamp_ms = now_ms
+            stamp_log_append_time(records, now_ms)
+        segment = self._segments.active
+        if segment.should_roll(size, timestamp_ms, last_offset, now_ms):
+            segment = self.roll(now_ms, base_offset)
+        try:
+            segment.append(records, base_offset, last_offset, timestamp_ms)
+        except OSError as error:
+            raise self._write_failed(error) from error
+
+        self.log_end_offset = self.producers.end_offset = last_offset + 1
+        if leader_epoch != self._epochs.latest and leader_epoch >= 0:
+            self._epochs.assign(leader_epoch, base_offset)
+        if header.producer_id >= 0:
+            self.producers.update(header, base_offset, timestamp_ms)
+        if last_offset + 1 - self.flushed_end_offset >= rules.flush_messages:
+            self.want_flush()
+        return AppendInfo(
+            base_offset,
+            last_offset,
+            timestamp_ms if rules.log_append_time else NO_TIMESTAMP_MS,
+            self.log_start_offset,
+            header.record_count,
+            size,
+        )
+
+    def _duplicate(self, batch: AppendedBatch, header: BatchHeader) -> AppendInfo:
+        return AppendInfo(
+            batch.first_offset,
+            batch.last_offset,
+            batch.timestamp_ms if self.rules.log_append_time else NO_TIMESTAMP_MS,
+            self.log_start_offset,
+            header.record_count,
+            LOG_OVERHEAD_BYTES + header.length,
+            True,
+        )
+
+    def _append_several(
+        self, records: bytearray | memoryview, leader_epoch: int, now_ms: int
+    ) -> AppendInfo:
+        """Several batches of a coordinator, all or none, in one segment."""
+        batches = list(iter_batches(records))
+        if sum(header.size_bytes for _, header in batches) != len(records):
+            raise CorruptBatch("the last batch is not there as a whole")
+        if len(records) > self.rules.segment_bytes:
+            raise _too_large_for_segment(len(records), self.rules)
+        for position, header in batches:
+            verify_crc(records, header, position)
+            if header.last_offset_delta != header.record_count - 1:
+                raise InvalidRecord("the last offset delta is not the number of records less one")
+        base_offset = offset = self.log_end_offset
+        stamped = []
+        for position, header in batches:
+            stamp(records, offset, leader_epoch, position)
+            if self.rules.log_append_time:
+                stamp_log_append_time(records, now_ms, position)
+            stamped.append(read_header(records, position))
+            offset += header.record_count
+        self._append_run(memoryview(records), stamped, now_ms)
+        return AppendInfo(
+            base_offset,
+            offset - 1,
+            now_ms if self.rules.log_append_time else NO_TIMESTAMP_MS,
+            self.log_start_offset,
+            offset - base_offset,
+            len(records),
+        )
+
+    def append_as_follower(self, records: Bytes, now_ms: int) -> AppendInfo | None:
+        """Append what the leader sent, with the offsets and epochs that it has.
+
+        A partial batch at the end (a fetch is cut at a number of bytes) is left out; None if nothing
+        else was there. Raises ``KafkaError``: CORRUPT_MESSAGE, UNSUPPORTED_FOR_MESSAGE_FORMAT,
+        KAFKA_STORAGE_ERROR, or ``UnexpectedAppendOffset``. A failed write may come after whole runs of
+        batches were appended: ``log_end_offset`` says how far.
+        """
+        self.check_usable()
+        view = memoryview(records)
+        batches = list(iter_batches(view))
+        if not batches:
+            return None
+        expected = self.log_end_offset
+        for position, header in batches:
+            verify_crc(view, header, position)
+            if header.base_offset < expected or header.last_offset_delta < 0:
+                raise UnexpectedAppendOffset(header.base_offset, expected)
+            expected = header.next_offset
+        run_start, run = 0, [batches[0][1]]
+        for position, header in batches[1:]:
+            run_bytes = position - run_start
+            if run_bytes + header.size_bytes > self.rules.segment_bytes:
+                self._append_run(view[run_start:position], run, now_ms)
+                run_start, run = position, []
+            run.append(header)
+        end = batches[-1][0] + batches[-1][1].size_bytes
+        self._append_run(view[run_start:end], run, now_ms)
+        first, last = batches[0][1], batches[-1][1]
+        return AppendInfo(
+            first.base_offset,
+            last.last_offset,
+            NO_TIMESTAMP_MS,
+            self.log_start_offset,
+            sum(header.record_count for _, header in batches),
+            end,
+        )
+
+    def _append_run(self, run: memoryview, headers: list[BatchHeader], now_ms: int) -> None:
+        """Append batches that have their places, with one write into one segment."""
+        first, last = headers[0], headers[-1]
+        timestamp_ms = max(header.max_timestamp_ms for header in headers)
+        segment = self._segments.active
+        if segment.should_roll(len(run), timestamp_ms, last.last_offset, now_ms):
+            segment = self.roll(now_ms, first.base_offset)
+        try:
+            segment.append_run(run, headers)
+        except OSError as error:
+            raise self._write_failed(error) from error
+        self.log_end_offset = self.producers.end_offset = last.next_offset
+        position = 0
+        for header in headers:
+            if header.leader_epoch >= 0 and header.leader_epoch != self._epochs.latest:
+                self._epochs.assign(header.leader_epoch, header.base_offset)
+            size = header.size_bytes
+            if header.producer_id >= 0:
+                self.producers.replay(header, partial(_slice, run, position, size))
+            position += size
+        if self.log_end_offset - self.flushed_end_offset >= self.rules.flush_messages:
+            self.want_flush()
+
+    def _write_failed(self, error: OSError) -> KafkaError:
+        if isinstance(error, TornWrite):
+            self.health.fail(error)
+        return self.health.failed_operation(f"append to {self.directory} failed", error)
+
+    # Reading
+
+    def read(
+        self,
+        start_offset: int,
+        max_bytes: int,
+        limit_offset: int,
+        *,
+        at_least_one: bool = True,
+    ) -> LogRead:
+        """The batches from the one with ``start_offset`` on, as regions of files.
+
+        Cut at ``max_bytes``, anywhere, but not within the first batch if ``at_least_one``; and cut
+        before the first batch that reaches ``limit_offset`` (exclusive; the high watermark). Whoever gets
+        the regions closes them.
+
+        Raises ``KafkaError``: OFFSET_OUT_OF_RANGE below the log's start or behind its end,
+        KAFKA_STORAGE_ERROR.
+        """
+        if self._unusable is not None or self.health.failure is not None:
+            self.check_usable()
+        end_offset = self.log_end_offset
+        if not self.log_start_offset <= start_offset <= end_offset:
+            raise KafkaError(
+                ErrorCode.OFFSET_OUT_OF_RANGE,
+                f"offset {start_offset} is not within [{self.log_start_offset}, {end_offset}]",
+            )
+        if start_offset >= limit_offset or start_offset == end_offset:
+            return LogRead([], start_offset, 0)
+        try:
+            return read_batches(
+                self._segments,
+                start_offset,
+                max_bytes,
+                limit_offset,
+                end_offset,
+                at_least_one=at_least_one,
+            )
+        except OSError as error:
+            raise self.health.failed_operation(f"read of {self.directory} failed", error) from error
+        except CorruptBatch as error:
+            raise self.quarantine(str(error)) from error
+
+    def offset_for_timestamp(self, timestamp_ms: int) -> TimestampAndOffset | None:
+        """The first record at or after ``timestamp_ms``; None if there is none.
+
+        Its offset may lie behind the high watermark: that is for the caller to compare. Decodes one
+        batch. Raises ``KafkaError`` (KAFKA_STORAGE_ERROR).
+        """
+        return self._search(
+            lambda: find_timestamp(self._segments, timestamp_ms, self.log_start_offset)
+        )
+
+    def max_timestamp_offset(self) -> TimestampAndOffset | None:
+        """The first record with the largest timestamp of all (KIP-734); None in an empty log.
+
+        Raises ``KafkaError`` (KAFKA_STORAGE_ERROR).
+        """
+        return self._search(lambda: find_max_timestamp(self._segments))
+
+    def _search(self, search: Callable[[], TimestampAndOffset | None]) -> TimestampAndOffset | None:
+        self.check_usable()
+        try:
+            return search()
+        except OSError as error:
+            raise self.health.failed_operation(f"read of {self.directory} failed", error) from error
+        except (CorruptBatch, UnsupportedMagic) as error:
+            raise self.quarantine(str(error)) from error
+
+    def end_offset_for_epoch(self, epoch: int) -> EpochEnd | None:
+        """Where the largest epoch that is at most ``epoch`` ends (OffsetForLeaderEpoch)."""
+        return self._epochs.end_offset_for(epoch, self.log_end_offset)
+
+
+def _slice(run: memoryview, position: int, size_bytes: int) -> memoryview:
+    return run[position : position + size_bytes]
+
+
+def _too_large_for_segment(size_bytes: int, rules: LogRules) -> KafkaError:
+    return KafkaError(
+        ErrorCode.RECORD_LIST_TOO_LARGE,
+        f"batch of {size_bytes} bytes, segment.bytes is {rules.segment_bytes}",
+    )

@@ -1,0 +1,76 @@
+"""A run of bytes of a segment's file, read or sent by whoever answers the fetch."""
+
+from __future__ import annotations
+
+from ottla.log.disk import Disk, File, read_fully
+
+_PROBE_STEP_BYTES = 128 * 1024
+
+
+class SegmentRegion:
+    """``ottla.wire.regions.FileRegion`` over a segment's ``.log`` file.
+
+    It pins the file, so that neither the descriptor pool nor the segment's deletion takes the bytes
+    away. The pin ends with ``close``, or with the region itself if it is dropped unsent.
+    """
+
+    __slots__ = ("_disk", "_file", "_length", "position")
+
+    def __init__(self, disk: Disk, file: File, position: int, length: int) -> None:
+        """``length`` bytes of ``file`` from ``position``. Raises ``OSError`` if it can't be opened."""
+        self._file: File | None = None
+        file.pin()
+        self._disk = disk
+        self._file = file
+        self.position = position
+        self._length = length
+
+    def __len__(self) -> int:
+        """The region's length in bytes."""
+        return self._length
+
+    def fileno(self) -> int:
+        """The file's descriptor. Raises ``OSError`` once the region is closed."""
+        return self._pinned().pinned_descriptor()
+
+    def read(self) -> bytes:
+        """The bytes; blocks for the disk where they are not resident.
+
+        Raises ``OSError``, also where the file has been cut meanwhile (a truncated follower).
+        """
+        descriptor = self._pinned().pinned_descriptor()
+        data = self._disk.pread(descriptor, self._length, self.position)
+        if len(data) < self._length:
+            rest = self._length - len(data)
+            data += read_fully(self._disk, descriptor, rest, self.position + len(data))
+            if len(data) < self._length:
+                raise OSError(f"the file ends {self._length - len(data)} bytes into the region")
+        return data
+
+    def is_resident(self) -> bool:
+        """Whether the page cache holds it, so that reading it does not block.
+
+        Probed at both ends and every 128 KiB between them, the system's read-ahead.
+        """
+        descriptor = self._pinned().pinned_descriptor()
+        probe, last = self._disk.is_resident, self.position + self._length - 1
+        if self._length <= 0:
+            return True
+        for position in range(self.position, last, _PROBE_STEP_BYTES):
+            if not probe(descriptor, position):
+                return False
+        return probe(descriptor, last)
+
+    def close(self) -> None:
+        """Drop the pin. A second call does nothing."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.unpin()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _pinned(self) -> File:
+        if self._file is None:
+            raise OSError("the region is closed")
+        return self._file

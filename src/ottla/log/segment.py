@@ -1,0 +1,480 @@
+"""One segment: a ``.log`` file of batches, its two indexes, and what is known of them in memory.
+
+The rules kept here:
+
+- Bytes that are not whole are never visible: ``size_bytes`` moves only after the write, and what a
+  failed write left is cut off again. Where even that fails, ``TornWrite`` says so.
+- An index that cannot be is rebuilt from the batches and the look-up goes on.
+- Positions are those of batch starts; a batch is found by the first one whose last offset is at or
+  behind the wanted offset, so a compacted or cut log reads as Kafka's does.
+
+A segment belongs to the log's thread, regions aside. Source: ``LogSegment``.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from struct import Struct
+from typing import NamedTuple
+
+from ottla.log.disk import Disk, File
+from ottla.log.names import (
+    DELETED_SUFFIX,
+    INDEX_SUFFIX,
+    LOG_SUFFIX,
+    SNAPSHOT_SUFFIX,
+    TIME_INDEX_SUFFIX,
+    TRANSACTION_INDEX_SUFFIX,
+    file_name,
+)
+from ottla.log.offset_index import OffsetIndex
+from ottla.log.regions import SegmentRegion
+from ottla.log.rules import LogRules
+from ottla.log.sparse_index import RELATIVE_OFFSET_MAX, CorruptIndex
+from ottla.log.time_index import TimeIndex
+from ottla.logs import logger
+from ottla.records.batch import (
+    HEADER_BYTES,
+    LOG_OVERHEAD_BYTES,
+    BatchHeader,
+    Bytes,
+    CorruptBatch,
+    read_header,
+)
+
+log = logger(__name__)
+
+_SCAN_BYTES = 4096
+_SHORTEST_LENGTH = HEADER_BYTES - LOG_OVERHEAD_BYTES
+_OFFSETS = Struct(">qi11xi")  # base offset, length, ..., last offset delta
+_RECENT_MAX = 128
+
+
+class TornWrite(OSError):
+    """A write failed, and what it left in the file could not be cut off: the file is not usable."""
+
+
+class BatchPlace(NamedTuple):
+    """Where a batch lies in its segment."""
+
+    position: int
+    size_bytes: int
+    base_offset: int
+    last_offset: int
+
+
+class Segment:
+    """The batches from ``base_offset`` on.
+
+    ``size_bytes`` is the end of what is valid. ``offset_index`` and ``time_index`` are the indexes.
+    """
+
+    __slots__ = (
+        "_bytes_since_index",
+        "_disk",
+        "_first_timestamp_ms",
+        "_max_timestamp_ms",
+        "_max_timestamp_offset",
+        "_recent_offsets",
+        "_recent_positions",
+        "base_offset",
+        "created_ms",
+        "jitter_ms",
+        "log_file",
+        "offset_index",
+        "rules",
+        "size_bytes",
+        "time_index",
+    )
+
+    def __init__(
+        self,
+        disk: Disk,
+        directory: str,
+        base_offset: int,
+        rules: LogRules,
+        now_ms: int,
+        *,
+        size_bytes: int = 0,
+        index_bytes: int = 0,
+        time_index_bytes: int = 0,
+    ) -> None:
+        """The segment of the files in ``directory`` that have these sizes. Touches no file.
+
+        Raises ``CorruptIndex`` if an index file's size cannot be.
+        """
+        stem = f"{directory}/"
+        self._disk = disk
+        self.rules = rules
+        self.base_offset = base_offset
+        self.size_bytes = size_bytes
+        self.created_ms = now_ms
+        self.jitter_ms = rules.jitter_ms(directory, base_offset) if rules.segment_jitter_ms else 0
+        self.log_file = disk.file(stem + file_name(base_offset, LOG_SUFFIX))
+        self.offset_index = OffsetIndex(
+            disk.file(stem + file_name(base_offset, INDEX_SUFFIX)), base_offset, index_bytes
+        )
+        self.time_index = TimeIndex(
+            disk.file(stem + file_name(base_offset, TIME_INDEX_SUFFIX)),
+            base_offset,
+            time_index_bytes,
+        )
+        self._first_timestamp_ms: int | None = None
+        self._max_timestamp_ms: int | None = None
+        self._max_timestamp_offset = base_offset
+        self._bytes_since_index = 0
+        self._recent_offsets: array[int] | None = None
+        self._recent_positions: array[int] | None = None
+
+    def __repr__(self) -> str:
+        return f"Segment({self.log_file.path!r}, {self.size_bytes} bytes)"
+
+    def create(self) -> None:
+        """Make the segment's files, empty. Raises ``OSError`` and leaves none of them."""
+        files = self.files
+        try:
+            for file in files:
+                file.create()
+        except OSError:
+            for file in files:
+                self._disk.remove(file.path)
+            raise
+        self.offset_index.file.close()
+        self.time_index.file.close()
+
+    # Appending
+
+    def append(
+        self, records: Bytes, base_offset: int, last_offset: int, max_timestamp_ms: int
+    ) -> None:
+        """Write one batch that already has its place stamped on it, and index it if it is time.
+
+        Raises ``OSError`` (nothing is appended) or ``TornWrite`` (the file must not be used).
+        """
+        position = self.size_bytes
+        try:
+            self.log_file.write_at(records, position)
+        except OSError as error:
+            self._cut_back(error)
+            raise
+        self.note_batch(len(records), base_offset, last_offset, max_timestamp_ms)
+
+    def append_run(self, records: Bytes, headers: list[BatchHeader]) -> None:
+        """Write several batches with one call. Raises as ``append`` does, with none of them kept."""
+        try:
+            self.log_file.write_at(records, self.size_bytes)
+        except OSError as error:
+            self._cut_back(error)
+            raise
+        for header in headers:
+            self.note_batch(
+                LOG_OVERHEAD_BYTES + header.length,
+                header.base_offset,
+                header.base_offset + header.last_offset_delta,
+                header.max_timestamp_ms,
+            )
+
+    def note_batch(
+        self, size_bytes: int, base_offset: int, last_offset: int, max_timestamp_ms: int
+    ) -> None:
+        """Take account of a batch that lies at the end of what was known of the file."""
+        position = self.size_bytes
+        if position == 0:
+            self._first_timestamp_ms = max_timestamp_ms
+        if max_timestamp_ms > self.max_timestamp_ms:
+            self._max_timestamp_ms = max_timestamp_ms
+            self._max_timestamp_offset = last_offset
+        if self._bytes_since_index > self.rules.index_interval_bytes:
+            self.offset_index.append(last_offset, position)
+            self.time_index.maybe_append(self.max_timestamp_ms, self._max_timestamp_offset)
+            self._bytes_since_index = 0
+        self._bytes_since_index += size_bytes
+        self.size_bytes = position + size_bytes
+        self._note_recent(base_offset, position)
+
+    def _note_recent(self, base_offset: int, position: int) -> None:
+        offsets, positions = self._recent_offsets, self._recent_positions
+        if offsets is None or positions is None:
+            self._recent_offsets = array("q", (base_offset,))
+            self._recent_positions = array("q", (position,))
+            return
+        offsets.append(base_offset)
+        positions.append(position)
+        if len(offsets) >= _RECENT_MAX:
+            del offsets[: _RECENT_MAX // 2], positions[: _RECENT_MAX // 2]
+
+    def _cut_back(self, error: OSError) -> None:
+        try:
+            self.log_file.truncate(self.size_bytes)
+        except OSError as failed:
+            raise TornWrite(
+                failed.errno,
+                f"{self.log_file.path}: after {error}, could not be cut back: {failed}",
+            ) from error
+
+    def should_roll(
+        self, size_bytes: int, max_timestamp_ms: int, last_offset: int, now_ms: int
+    ) -> bool:
+        """Whether a batch of this size, time and last offset belongs into another segment.
+
+        By size, by age (from the first batch's timestamp; by the clock where it has none), because an
+        index is full, or because the offset is too far from the base offset.
+        """
+        rules, size = self.rules, self.size_bytes
+        if size > rules.segment_bytes - size_bytes:
+            return True
+        if last_offset - self.base_offset > RELATIVE_OFFSET_MAX:
+            return True
+        if size == 0:
+            return False
+        first = self._first_timestamp_ms
+        if first is None:
+            first = self._load_first_timestamp()
+        waited_ms = max_timestamp_ms - first if first >= 0 else now_ms - self.created_ms
+        if waited_ms > rules.segment_ms - self.jitter_ms:
+            return True
+        index_bytes = rules.segment_index_bytes
+        return self.offset_index.is_full(index_bytes) or self.time_index.is_full(index_bytes)
+
+    def end_appends(self) -> bool:
+        """The segment is rolled or closed: write the indexes out, the largest timestamp last.
+
+        Returns whether there was anything to write. Raises ``OSError``, and may be called again.
+        """
+        if self.size_bytes:
+            self.time_index.maybe_append(self.max_timestamp_ms, self._max_timestamp_offset)
+        offsets_written = self.offset_index.write_out()
+        return self.time_index.write_out() or offsets_written
+
+    # Finding
+
+    def find(self, offset: int) -> BatchPlace | None:
+        """The first batch whose last offset is at least ``offset``; None if there is none.
+
+        Raises ``CorruptBatch`` where the file holds no batch although one must be there.
+        """
+        recent = self._recent_offsets
+        if recent and self._recent_positions and offset >= recent[0]:
+            position = self._recent_positions[bisect_right(recent, offset) - 1]
+            return self._scan_for(offset, position)
+        try:
+            return self._scan_for(offset, self.offset_index.lookup(offset))
+        except (CorruptIndex, CorruptBatch) as error:
+            self.rebuild_indexes(str(error))
+        return self._scan_for(offset, 0)
+
+    def _scan_for(self, offset: int, position: int) -> BatchPlace | None:
+        end, read, unpack = self.size_bytes, self.log_file.read_at, _OFFSETS.unpack_from
+        while position < end:
+            chunk = read(_SCAN_BYTES, position)
+            last_start = min(len(chunk), end - position) - HEADER_BYTES
+            at = 0
+            while at <= last_start:
+                base_offset, length, delta = unpack(chunk, at)
+                if length < _SHORTEST_LENGTH or delta < 0 or base_offset < self.base_offset:
+                    raise self._corrupt(position + at)
+                if base_offset + delta >= offset:
+                    size = LOG_OVERHEAD_BYTES + length
+                    if position + at + size > end:
+                        raise self._corrupt(position + at)
+                    return BatchPlace(position + at, size, base_offset, base_offset + delta)
+                at += LOG_OVERHEAD_BYTES + length
+            if at == 0:
+                raise self._corrupt(position)
+            position += at
+        return None
+
+    def headers(self, position: int = 0) -> Iterator[tuple[int, BatchHeader]]:
+        """The position and header of each batch from the one at ``position`` on.
+
+        Checksums are not verified. Raises ``CorruptBatch`` (or ``UnsupportedMagic``).
+        """
+        end = self.size_bytes
+        while position < end:
+            chunk = self.log_file.read_at(_SCAN_BYTES, position)
+            last_start = min(len(chunk), end - position) - HEADER_BYTES
+            at = 0
+            while at <= last_start:
+                header = read_header(chunk, at)
+                if position + at + header.size_bytes > end:
+                    raise self._corrupt(position + at)
+                yield position + at, header
+                at += header.size_bytes
+            if at == 0:
+                raise self._corrupt(position)
+            position += at
+
+    def _corrupt(self, position: int) -> CorruptBatch:
+        return CorruptBatch(f"{self.log_file.path} holds no batch at byte {position}")
+
+    def read_batch(self, position: int, size_bytes: int) -> bytes:
+        """The bytes of the batch at ``position``. Raises ``CorruptBatch`` if they are not there."""
+        data = self.log_file.read_at(size_bytes, position)
+        if len(data) < size_bytes:
+            raise self._corrupt(position)
+        return data
+
+    def region(self, position: int, size_bytes: int) -> SegmentRegion:
+        """These bytes of the file, pinned until the region is closed. Raises ``OSError``."""
+        return SegmentRegion(self._disk, self.log_file, position, size_bytes)
+
+    def last_batch_end(self) -> int:
+        """The offset behind the last batch, found from the last index entry on.
+
+        Sets right what an append needs to know (how long ago the last index entry was). The base
+        offset if the segment is empty. Raises ``CorruptBatch``, ``CorruptIndex``.
+        """
+        next_offset = self.base_offset
+        if self.size_bytes:
+            indexed_offset, indexed = self.offset_index.last()
+            if indexed >= self.size_bytes:
+                raise CorruptIndex(f"{self.offset_index.file.path} points behind the log's end")
+            for position, header in self.headers(indexed):
+                next_offset = header.next_offset
+                if position == indexed and header.base_offset > indexed_offset > self.base_offset:
+                    raise CorruptIndex(f"{self.offset_index.file.path} points to another batch")
+            self._bytes_since_index = self.size_bytes - indexed
+        return next_offset
+
+    # Time
+
+    @property
+    def max_timestamp_ms(self) -> int:
+        """The largest timestamp of the segment's batches; -1 if none has one."""
+        known = self._max_timestamp_ms
+        return known if known is not None else self._load_max_timestamp()
+
+    @property
+    def max_timestamp_offset(self) -> int:
+        """The last offset of the first batch with ``max_timestamp_ms``."""
+        return self._max_timestamp_offset if self.max_timestamp_ms >= 0 else self.base_offset
+
+    def largest_timestamp_ms(self) -> int:
+        """For retention: the largest timestamp, or when the file was written if there is none."""
+        known = self.max_timestamp_ms
+        return known if known >= 0 else self._disk.modified_ms(self.log_file.path)
+
+    def find_timestamp(self, timestamp_ms: int) -> Iterator[tuple[int, BatchHeader]]:
+        """The batches with a record at or after ``timestamp_ms``, in order of offset."""
+        try:
+            position = self.offset_index.lookup(self.time_index.lookup(timestamp_ms))
+        except CorruptIndex as error:
+            self.rebuild_indexes(str(error))
+            position = self.offset_index.lookup(self.time_index.lookup(timestamp_ms))
+        for found in self.headers(position):
+            if found[1].max_timestamp_ms >= timestamp_ms:
+                yield found
+
+    def _load_max_timestamp(self) -> int:
+        if not self.size_bytes:
+            return -1
+        try:
+            timestamp_ms, offset = self.time_index.last()
+        except CorruptIndex as error:
+            self.rebuild_indexes(str(error))
+            return self.max_timestamp_ms
+        self._max_timestamp_ms, self._max_timestamp_offset = timestamp_ms, offset
+        return timestamp_ms
+
+    def _load_first_timestamp(self) -> int:
+        first = next((header.max_timestamp_ms for _, header in self.headers()), -1)
+        self._first_timestamp_ms = first
+        return first
+
+    # Changing
+
+    def forget_batches(self) -> None:
+        """Empty both indexes and what is known of the batches, before they are noted anew."""
+        self.offset_index.cut_to(0)
+        self.time_index.cut_to(0)
+        self.size_bytes = 0
+        self._first_timestamp_ms = None
+        self._max_timestamp_ms = -1
+        self._max_timestamp_offset = self.base_offset
+        self._bytes_since_index = 0
+        self._recent_offsets = self._recent_positions = None
+
+    def rebuild_indexes(self, reason: str) -> None:
+        """Make both indexes anew from the headers of the batches.
+
+        Raises ``CorruptBatch`` if the batches themselves are damaged.
+        """
+        log.warning("index rebuilt", path=self.log_file.path, reason=reason)
+        size_bytes = self.size_bytes
+        headers = [header for _, header in self.headers()]
+        self.forget_batches()
+        for header in headers:
+            self.note_batch(
+                header.size_bytes, header.base_offset, header.last_offset, header.max_timestamp_ms
+            )
+        assert self.size_bytes == size_bytes
+        self.end_appends()
+
+    def truncate_to(self, offset: int, now_ms: int) -> int:
+        """Drop the batches that end at or behind ``offset``; returns the bytes dropped.
+
+        Raises ``OSError``; then the log directory must not be used further.
+        """
+        place = self.find(offset)
+        if place is None:
+            return 0
+        dropped = self.size_bytes - place.position
+        self.offset_index.truncate_to(offset)
+        self.time_index.truncate_to(offset)
+        self.log_file.truncate(place.position)
+        self.size_bytes = place.position
+        self._recent_offsets = self._recent_positions = None
+        self._bytes_since_index = self.size_bytes - self.offset_index.last()[1]
+        if not self.size_bytes:
+            self.created_ms = now_ms
+            self._first_timestamp_ms = None
+        self._read_max_timestamp()
+        return dropped
+
+    def _read_max_timestamp(self) -> None:
+        """Find the largest timestamp from the last entry of the time index on."""
+        largest_ms, offset = self.time_index.last()
+        for _, header in self.headers(self.offset_index.lookup(offset)):
+            if header.max_timestamp_ms > largest_ms:
+                largest_ms, offset = header.max_timestamp_ms, header.last_offset
+        self._max_timestamp_ms, self._max_timestamp_offset = largest_ms, offset
+
+    def close(self) -> None:
+        """Close the descriptors; they open again when needed."""
+        for file in self.files:
+            file.close()
+
+    def relocate(self, directory: str) -> None:
+        """The partition's directory has another name now."""
+        for file in self.files:
+            file.path = f"{directory}/{file.path.rpartition('/')[2]}"
+
+    def retire(self) -> list[str]:
+        """Rename the files (and the snapshot at the base offset) ``.deleted``; returns their paths.
+
+        Regions that are being sent keep theirs. Raises ``OSError``.
+        """
+        directory = self.log_file.path.rpartition("/")[0]
+        retired = []
+        for file in self.files:
+            try:
+                file.rename(file.path + DELETED_SUFFIX)
+                retired.append(file.path)
+            except FileNotFoundError:
+                log.warning("file of a segment was gone", path=file.path)
+            file.forget()
+        for suffix in (TRANSACTION_INDEX_SUFFIX, SNAPSHOT_SUFFIX):
+            path = f"{directory}/{file_name(self.base_offset, suffix)}"
+            try:
+                self._disk.rename(path, path + DELETED_SUFFIX)
+            except FileNotFoundError:
+                continue
+            retired.append(path + DELETED_SUFFIX)
+        return retired
+
+    @property
+    def files(self) -> tuple[File, File, File]:
+        """The ``.log``, ``.index`` and ``.timeindex`` files."""
+        return self.log_file, self.offset_index.file, self.time_index.file

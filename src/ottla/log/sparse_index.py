@@ -1,0 +1,173 @@
+"""What the offset index and the time index share: sorted entries of one size in a file of their own.
+
+The rules kept here:
+
+- Entries are only appended. The newest stay in memory until there are enough for one write, or the
+  segment is rolled or closed: after a crash the index of the active segment is rebuilt anyway.
+- After ``write_out`` the file's bytes are what Kafka leaves when it trims its preallocated map.
+- What lies in the file is not believed: a size that is no multiple, or a last entry that cannot be,
+  raises ``CorruptIndex``, and the segment builds both indexes again from its batches.
+
+An index has no locks and belongs to the log's thread. Source: ``AbstractIndex``.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import ClassVar
+
+from ottla.log.disk import File
+from ottla.logs import logger
+
+log = logger(__name__)
+
+RELATIVE_OFFSET_MAX = 2**31 - 1
+"""Offsets are stored relative to the segment's base, in 31 bits."""
+
+_SPILL_BYTES = 2048
+_PAGE_BYTES = 4096
+
+
+class CorruptIndex(Exception):
+    """The index file cannot be what was written; it is to be rebuilt."""
+
+
+class SparseIndex:
+    """Entries of ``ENTRY`` in ascending order of their first field.
+
+    ``entries``, ``append_entry`` and ``search`` are the whole of it; the two indexes name the fields.
+    """
+
+    __slots__ = ("_loaded", "_stored", "_tail", "base_offset", "file")
+
+    ENTRY: ClassVar[Struct]
+    KEY: ClassVar[Struct]
+
+    def __init__(self, file: File, base_offset: int, size_bytes: int) -> None:
+        """``size_bytes``: the file's size, 0 for a new index. Nothing is read yet.
+
+        Raises ``CorruptIndex`` if the size is no multiple of an entry's.
+        """
+        if size_bytes % self.ENTRY.size:
+            raise CorruptIndex(f"{file.path}: {size_bytes} bytes")
+        self.file = file
+        self.base_offset = base_offset
+        self._stored = size_bytes // self.ENTRY.size
+        self._tail: bytearray | None = None
+        self._loaded = size_bytes == 0
+
+    @property
+    def entries(self) -> int:
+        """How many entries there are."""
+        tail = self._tail
+        return self._stored + (len(tail) // self.ENTRY.size if tail else 0)
+
+    @property
+    def size_bytes(self) -> int:
+        """The size that the file has once all is written out."""
+        return self.entries * self.ENTRY.size
+
+    def write_out(self) -> bool:
+        """Write what is only in memory; whether there was any.
+
+        Raises ``OSError``, and may then be called again.
+        """
+        tail = self._tail
+        if not tail:
+            return False
+        size = self.ENTRY.size
+        self.file.write_at(bytes(tail), self._stored * size)
+        self._stored += len(tail) // size
+        self._tail = None
+        return True
+
+    def cut_to(self, entries: int) -> None:
+        """Drop all but the first ``entries``, in the file too."""
+        if entries >= self._stored:
+            if self._tail:
+                del self._tail[(entries - self._stored) * self.ENTRY.size :]
+        else:
+            self._tail = None
+            self.file.truncate(entries * self.ENTRY.size)
+            self._stored = entries
+        self._loaded = False
+
+    def raw_entry(self, number: int) -> tuple[int, int]:
+        """The fields of entry ``number``, 0 being the oldest. Raises ``CorruptIndex``, ``OSError``."""
+        if number >= self._stored:
+            tail = self._tail
+            assert tail is not None
+            found: tuple[int, int] = self.ENTRY.unpack_from(
+                tail, (number - self._stored) * self.ENTRY.size
+            )
+            return found
+        size = self.ENTRY.size
+        data = self.file.read_at(size, number * size)
+        if len(data) < size:
+            raise CorruptIndex(f"{self.file.path} has lost entries")
+        key, value = self.ENTRY.unpack(data)
+        return key, value
+
+    def all_entries(self) -> list[tuple[int, int]]:
+        """Every entry's fields, oldest first."""
+        data = self.file.read_at(self._stored * self.ENTRY.size, 0) if self._stored else b""
+        return list(self.ENTRY.iter_unpack(data + bytes(self._tail or b"")))
+
+    def _append_entry(self, key: int, value: int) -> None:
+        tail = self._tail
+        if tail is None:
+            tail = self._tail = bytearray()
+        tail += self.ENTRY.pack(key, value)
+        if len(tail) % _SPILL_BYTES < self.ENTRY.size and len(tail) >= _SPILL_BYTES:
+            self._spill()
+
+    def _spill(self) -> None:
+        """Write out, or keep everything in memory for the next time: the batch itself is written."""
+        try:
+            self.write_out()
+        except OSError as error:
+            log.warning("index entries stay in memory", path=self.file.path, reason=str(error))
+
+    def _search(self, key: int) -> tuple[int, int] | None:
+        """The last entry whose first field is at most ``key``; None if there is none."""
+        tail = self._tail
+        if tail:
+            slot = self._slot(tail, key, len(tail) // self.ENTRY.size)
+            if slot >= 0:
+                found: tuple[int, int] = self.ENTRY.unpack_from(tail, slot * self.ENTRY.size)
+                return found
+        return self._search_file(key) if self._stored else None
+
+    def _search_file(self, key: int) -> tuple[int, int] | None:
+        """As ``_search`` in the file: halve down to a page by its first key, then within the page."""
+        size = self.ENTRY.size
+        per_page = _PAGE_BYTES // size
+        low, high = 0, (self._stored - 1) // per_page
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self.raw_entry(middle * per_page)[0] <= key:
+                low = middle
+            else:
+                high = middle - 1
+        first = low * per_page
+        count = min(per_page, self._stored - first)
+        page = self.file.read_at(count * size, first * size)
+        if len(page) < count * size:
+            raise CorruptIndex(f"{self.file.path} has lost entries")
+        slot = self._slot(page, key, count)
+        if slot < 0:
+            return None
+        found: tuple[int, int] = self.ENTRY.unpack_from(page, slot * size)
+        return found
+
+    def _slot(self, entries: bytes | bytearray, key: int, count: int) -> int:
+        """The number of the last of ``count`` entries with a first field of at most ``key``, or -1."""
+        unpack, size = self.KEY.unpack_from, self.ENTRY.size
+        low, high = 0, count
+        while low < high:
+            middle = (low + high) // 2
+            if unpack(entries, middle * size)[0] <= key:
+                low = middle + 1
+            else:
+                high = middle
+        return low - 1

@@ -1,0 +1,52 @@
+"""Files and directories on their way out: renamed already, unlinked once their time has come.
+
+Readers that are in a deleted segment keep their descriptor; the delay is Kafka's
+``file.delete.delay.ms``. Unlinking a large file takes a while, so it is done off the loop.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+from ottla.log.disk import Disk
+from ottla.logs import logger
+
+log = logger(__name__)
+
+
+class Trash:
+    """What is to be removed, and when. ``put`` and ``take_due`` belong to the loop's thread."""
+
+    __slots__ = ("_disk", "_waiting")
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._waiting: list[tuple[int, str]] = []
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, path: str, due_ms: int) -> None:
+        """Remove the file or directory at ``path`` from ``due_ms`` (wall time) on."""
+        heappush(self._waiting, (due_ms, path))
+
+    def take_due(self, now_ms: int) -> list[str]:
+        """The paths whose time has come, for ``remove``."""
+        due = []
+        while self._waiting and self._waiting[0][0] <= now_ms:
+            due.append(heappop(self._waiting)[1])
+        return due
+
+    def remove(self, paths: list[str]) -> None:
+        """Remove them; what is gone already is fine. From any thread.
+
+        What can't be removed is logged and left: at the next start it is found and tried again.
+        """
+        for path in paths:
+            try:
+                if self._disk.is_directory(path):
+                    self._disk.remove_tree(path)
+                else:
+                    self._disk.remove(path)
+            except OSError as error:
+                log.warning("not removed", path=path, reason=str(error))
