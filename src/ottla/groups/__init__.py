@@ -1,5 +1,7 @@
 """Consumer groups: who is in a group and which offsets it committed, kept in ``__consumer_offsets``.
 
-``group`` (with ``membership`` and ``outcome``), ``offsets``, ``expiry`` and ``group_records`` are sans-IO;
-``coordinator`` is the shell that appends their records and parks the answers until those are committed.
+Sans-IO: ``group`` on ``lifecycle`` and ``membership`` (the state machine), ``outcome`` (what it asks for),
+``offsets``, ``subscription``, ``group_records``, ``partitioner``. The shell: ``coordinator`` (the operations) on
+``ledger`` (loading, appending, expiring), with a ``shard`` for each partition, and ``parking`` and ``replies`` for
+answers that wait.
 """
