@@ -28,6 +28,17 @@ PYTHON = {
     "uuid": ("uuid", "bytes"),
 }
 
+DEFAULTS = {
+    "boolean": "False",
+    "string": '""',
+    "bytes_": 'b""',
+    "uuid": "bytes(16)",
+    "records": "None",
+    "struct": "None",
+    "array": "list",
+    "float64": "0.0",
+}
+
 
 def snake(name: str) -> str:
     """``ErrorCode`` or ``errorCode`` as ``error_code``."""
@@ -95,6 +106,9 @@ class Draft:
             if nullable != "none" or "tag" in field:
                 null = " | None"
         self.used.add(specifier)
+        if not any(argument.startswith("default=") for argument in arguments):
+            # Said even where it is the specifier's own: without it a type checker takes the field for required.
+            arguments.insert(0, f"default={DEFAULTS.get(specifier, '0')}")
         inside = ", ".join([*([first] if first else []), *arguments])
         return f"    {snake(field['name'])}: {annotation}{null} = {specifier}({inside})"
 

@@ -12,8 +12,8 @@ from ottla.wire.schema import Message, array, boolean, int16, int32, int64, sinc
 class ApiVersionsRequest(Message, key=18, versions=(0, 5), flexible_from=3):
     """Kafka's ``ApiVersionsRequest``."""
 
-    client_software_name: str = string(versions=since(3))
-    client_software_version: str = string(versions=since(3))
+    client_software_name: str = string(default="", versions=since(3))
+    client_software_version: str = string(default="", versions=since(3))
     cluster_id: str | None = string(default=None, versions=since(5), nullable=since(5))
     node_id: int = int32(default=-1, versions=since(5))
 
@@ -21,38 +21,38 @@ class ApiVersionsRequest(Message, key=18, versions=(0, 5), flexible_from=3):
 class ApiVersion(Message):
     """Api version."""
 
-    api_key: int = int16()
-    min_version: int = int16()
-    max_version: int = int16()
+    api_key: int = int16(default=0)
+    min_version: int = int16(default=0)
+    max_version: int = int16(default=0)
 
 
 class SupportedFeatureKey(Message):
     """Supported feature key."""
 
-    name: str = string(versions=since(3))
-    min_version: int = int16(versions=since(3))
-    max_version: int = int16(versions=since(3))
+    name: str = string(default="", versions=since(3))
+    min_version: int = int16(default=0, versions=since(3))
+    max_version: int = int16(default=0, versions=since(3))
 
 
 class FinalizedFeatureKey(Message):
     """Finalized feature key."""
 
-    name: str = string(versions=since(3))
-    max_version_level: int = int16(versions=since(3))
-    min_version_level: int = int16(versions=since(3))
+    name: str = string(default="", versions=since(3))
+    max_version_level: int = int16(default=0, versions=since(3))
+    min_version_level: int = int16(default=0, versions=since(3))
 
 
 class ApiVersionsResponse(Message, key=18, versions=(0, 5), flexible_from=3):
     """Kafka's ``ApiVersionsResponse``."""
 
-    error_code: int = int16()
-    api_keys: list[ApiVersion] = array(ApiVersion)
-    throttle_time_ms: int = int32(versions=since(1))
+    error_code: int = int16(default=0)
+    api_keys: list[ApiVersion] = array(ApiVersion, default=list)
+    throttle_time_ms: int = int32(default=0, versions=since(1))
     supported_features: list[SupportedFeatureKey] = array(
-        SupportedFeatureKey, versions=since(3), tag=0
+        SupportedFeatureKey, default=list, versions=since(3), tag=0
     )
     finalized_features_epoch: int = int64(default=-1, versions=since(3), tag=1)
     finalized_features: list[FinalizedFeatureKey] = array(
-        FinalizedFeatureKey, versions=since(3), tag=2
+        FinalizedFeatureKey, default=list, versions=since(3), tag=2
     )
     zk_migration_ready: bool = boolean(default=False, versions=since(3), tag=3)

@@ -12,16 +12,16 @@ from ottla.wire.schema import Message, array, bytes_, int32, since, string
 class TopicPartition(Message):
     """Partitions of a topic."""
 
-    topic: str = string()
-    partitions: list[int] = array(int32)
+    topic: str = string(default="")
+    partitions: list[int] = array(int32, default=list)
 
 
 class ConsumerProtocolSubscription(Message, versions=(0, 3)):
     """Kafka's ``ConsumerProtocolSubscription``."""
 
-    topics: list[str] = array(string)
+    topics: list[str] = array(string, default=list)
     user_data: bytes | None = bytes_(default=None, nullable=since(0))
-    owned_partitions: list[TopicPartition] = array(TopicPartition, versions=since(1))
+    owned_partitions: list[TopicPartition] = array(TopicPartition, default=list, versions=since(1))
     generation_id: int = int32(default=-1, versions=since(2))
     rack_id: str | None = string(default=None, versions=since(3), nullable=since(3))
 
@@ -29,5 +29,5 @@ class ConsumerProtocolSubscription(Message, versions=(0, 3)):
 class ConsumerProtocolAssignment(Message, versions=(0, 3)):
     """Kafka's ``ConsumerProtocolAssignment``."""
 
-    assigned_partitions: list[TopicPartition] = array(TopicPartition)
+    assigned_partitions: list[TopicPartition] = array(TopicPartition, default=list)
     user_data: bytes | None = bytes_(default=None, nullable=since(0))

@@ -9,28 +9,28 @@ class DeleteTopicState(Message):
     """Delete topic state."""
 
     name: str | None = string(default=None, versions=since(6), nullable=since(6))
-    topic_id: bytes = uuid(versions=since(6))
+    topic_id: bytes = uuid(default=bytes(16), versions=since(6))
 
 
 class DeleteTopicsRequest(Message, key=20, versions=(1, 6), flexible_from=4):
     """Kafka's ``DeleteTopicsRequest``."""
 
-    topics: list[DeleteTopicState] = array(DeleteTopicState, versions=since(6))
-    topic_names: list[str] = array(string, versions=V(0, 5))
-    timeout_ms: int = int32()
+    topics: list[DeleteTopicState] = array(DeleteTopicState, default=list, versions=since(6))
+    topic_names: list[str] = array(string, default=list, versions=V(0, 5))
+    timeout_ms: int = int32(default=0)
 
 
 class DeletableTopicResult(Message):
     """Deletable topic result."""
 
-    name: str | None = string(nullable=since(6))
-    topic_id: bytes = uuid(versions=since(6))
-    error_code: int = int16()
+    name: str | None = string(default="", nullable=since(6))
+    topic_id: bytes = uuid(default=bytes(16), versions=since(6))
+    error_code: int = int16(default=0)
     error_message: str | None = string(default=None, versions=since(5), nullable=since(5))
 
 
 class DeleteTopicsResponse(Message, key=20, versions=(1, 6), flexible_from=4):
     """Kafka's ``DeleteTopicsResponse``."""
 
-    throttle_time_ms: int = int32()
-    responses: list[DeletableTopicResult] = array(DeletableTopicResult)
+    throttle_time_ms: int = int32(default=0)
+    responses: list[DeletableTopicResult] = array(DeletableTopicResult, default=list)

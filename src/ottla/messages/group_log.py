@@ -30,50 +30,50 @@ M = TypeVar("M", bound=Message)
 class OffsetCommitKey(Message, versions=(0, 1)):
     """The key of a committed offset."""
 
-    group: str = string()
-    topic: str = string()
-    partition: int = int32()
+    group: str = string(default="")
+    topic: str = string(default="")
+    partition: int = int32(default=0)
 
 
 class OffsetCommitValue(Message, versions=(0, 4), flexible_from=4):
     """A committed offset; timestamps in milliseconds."""
 
-    offset: int = int64()
+    offset: int = int64(default=0)
     leader_epoch: int = int32(default=-1, versions=since(3))
-    metadata: str = string()
-    commit_timestamp: int = int64()
+    metadata: str = string(default="")
+    commit_timestamp: int = int64(default=0)
     expire_timestamp: int = int64(default=-1, versions=V(1, 1))
-    topic_id: bytes = uuid(versions=since(4), tag=0)
+    topic_id: bytes = uuid(default=bytes(16), versions=since(4), tag=0)
 
 
 class GroupMetadataKey(Message, versions=(2, 2)):
     """The key of a group."""
 
-    group: str = string()
+    group: str = string(default="")
 
 
 class MemberMetadata(Message):
     """A member of a group; timeouts in milliseconds."""
 
-    member_id: str = string()
+    member_id: str = string(default="")
     group_instance_id: str | None = string(default=None, versions=since(3), nullable=since(3))
-    client_id: str = string()
-    client_host: str = string()
+    client_id: str = string(default="")
+    client_host: str = string(default="")
     rebalance_timeout: int = int32(default=-1, versions=since(1))
-    session_timeout: int = int32()
-    subscription: bytes = bytes_()
-    assignment: bytes = bytes_()
+    session_timeout: int = int32(default=0)
+    subscription: bytes = bytes_(default=b"")
+    assignment: bytes = bytes_(default=b"")
 
 
 class GroupMetadataValue(Message, versions=(0, 4), flexible_from=4):
     """A group's generation with its members."""
 
-    protocol_type: str = string()
-    generation: int = int32()
-    protocol: str | None = string(nullable=since(0))
-    leader: str | None = string(nullable=since(0))
+    protocol_type: str = string(default="")
+    generation: int = int32(default=0)
+    protocol: str | None = string(default="", nullable=since(0))
+    leader: str | None = string(default="", nullable=since(0))
     current_state_timestamp: int = int64(default=-1, versions=since(2))
-    members: list[MemberMetadata] = array(MemberMetadata)
+    members: list[MemberMetadata] = array(MemberMetadata, default=list)
 
 
 def encode_versioned(message: Message, version: int) -> bytes:

@@ -8,37 +8,39 @@ from ottla.wire.schema import Message, array, boolean, int8, int16, int32, since
 class AlterableConfig(Message):
     """Alterable config."""
 
-    name: str = string()
-    config_operation: int = int8()
-    value: str | None = string(nullable=since(0))
+    name: str = string(default="")
+    config_operation: int = int8(default=0)
+    value: str | None = string(default="", nullable=since(0))
 
 
 class AlterConfigsResource(Message):
     """Alter configs resource."""
 
-    resource_type: int = int8()
-    resource_name: str = string()
-    configs: list[AlterableConfig] = array(AlterableConfig)
+    resource_type: int = int8(default=0)
+    resource_name: str = string(default="")
+    configs: list[AlterableConfig] = array(AlterableConfig, default=list)
 
 
 class IncrementalAlterConfigsRequest(Message, key=44, versions=(0, 1), flexible_from=1):
     """Kafka's ``IncrementalAlterConfigsRequest``."""
 
-    resources: list[AlterConfigsResource] = array(AlterConfigsResource)
-    validate_only: bool = boolean()
+    resources: list[AlterConfigsResource] = array(AlterConfigsResource, default=list)
+    validate_only: bool = boolean(default=False)
 
 
 class AlterConfigsResourceResponse(Message):
     """Alter configs resource response."""
 
-    error_code: int = int16()
-    error_message: str | None = string(nullable=since(0))
-    resource_type: int = int8()
-    resource_name: str = string()
+    error_code: int = int16(default=0)
+    error_message: str | None = string(default="", nullable=since(0))
+    resource_type: int = int8(default=0)
+    resource_name: str = string(default="")
 
 
 class IncrementalAlterConfigsResponse(Message, key=44, versions=(0, 1), flexible_from=1):
     """Kafka's ``IncrementalAlterConfigsResponse``."""
 
-    throttle_time_ms: int = int32()
-    responses: list[AlterConfigsResourceResponse] = array(AlterConfigsResourceResponse)
+    throttle_time_ms: int = int32(default=0)
+    responses: list[AlterConfigsResourceResponse] = array(
+        AlterConfigsResourceResponse, default=list
+    )

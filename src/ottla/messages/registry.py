@@ -48,6 +48,37 @@ API_NAMES: dict[int, str] = {
 }
 
 
+API_VERSIONS_RANGES: dict[int, tuple[int, int]] = {
+    0: (3, 13),
+    1: (4, 18),
+    2: (1, 11),
+    3: (0, 13),
+    4: (0, 7),
+    5: (0, 4),
+    6: (0, 8),
+    8: (2, 10),
+    9: (1, 10),
+    10: (0, 6),
+    11: (0, 9),
+    12: (0, 4),
+    13: (0, 5),
+    14: (0, 5),
+    15: (0, 6),
+    16: (0, 5),
+    18: (0, 5),
+    19: (2, 7),
+    20: (1, 6),
+    22: (0, 5),
+    23: (2, 4),
+    32: (1, 4),
+    37: (0, 3),
+    42: (0, 3),
+    44: (0, 1),
+    60: (0, 2),
+}
+"""Lowest and highest version of each API, known without importing its messages."""
+
+
 class Api(NamedTuple):
     """One API."""
 
@@ -86,6 +117,7 @@ def api(key: int) -> Api:
         request: type[Message] = getattr(module, f"{name}Request")
         response: type[Message] = getattr(module, f"{name}Response")
         found = Api(key, name, request, response, request.__versions__, request.__flexible_from__)
+        assert found.versions == API_VERSIONS_RANGES[key], name
         _apis[key] = found
     return found
 
@@ -185,6 +217,7 @@ def encode_size(chunks: list[Any]) -> bytes:
 __all__ = [
     "API_NAMES",
     "API_VERSIONS",
+    "API_VERSIONS_RANGES",
     "Api",
     "RequestHeader",
     "api",
