@@ -14,7 +14,6 @@ import multiprocessing
 import os
 import socket
 import struct
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -213,4 +212,4 @@ def fetch_frame() -> bytes:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
