@@ -1,0 +1,117 @@
+"""What the controller knows of the cluster: live brokers, topics, assignments, leaders, deletions.
+
+Rules: it is read from the store when a controller takes office and changed only after the store took
+the same change. It decides nothing. Partition numbers need not be dense while a topic is half made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+from ottla.controller.topic_names import collisions, unify_collision_characters
+from ottla.coordination.znodes import BrokerRegistration, LeaderAndIsr, TopicAssignment
+from ottla.topic_ids import ZERO_ID
+
+
+class LiveBroker(NamedTuple):
+    """A broker whose registration is in the store; ``epoch`` is that znode's czxid."""
+
+    registration: BrokerRegistration
+    epoch: int
+
+
+class Topic:
+    """One topic: its assignment, the version of its znode, and the state of each partition."""
+
+    __slots__ = ("assignment", "name", "partitions", "topic_id", "version")
+
+    def __init__(
+        self, name: str, topic_id: bytes, assignment: dict[int, tuple[int, ...]], version: int
+    ) -> None:
+        self.name = name
+        self.topic_id = topic_id
+        self.assignment = assignment
+        self.version = version
+        self.partitions: dict[int, LeaderAndIsr] = {}
+
+    @property
+    def replication_factor(self) -> int:
+        """Replicas of the first partition, as Kafka reports it."""
+        return len(next(iter(self.assignment.values()), ()))
+
+    def encode(self) -> bytes:
+        """The topic's znode."""
+        return TopicAssignment(self.topic_id, self.assignment).encode()
+
+
+class PartitionId(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    partition: int
+
+
+class ClusterState:
+    """The controller's picture of the cluster under one controller epoch."""
+
+    def __init__(self, controller_id: int, controller_epoch: int, epoch_version: int) -> None:
+        self.controller_id = controller_id
+        self.controller_epoch = controller_epoch
+        self.epoch_version = epoch_version
+        """The version of ``/controller_epoch`` that every write is conditional on."""
+        self.brokers: dict[int, LiveBroker] = {}
+        self.topics: dict[str, Topic] = {}
+        self.deleting: set[str] = set()
+        self.stale = False
+        """The store may know better: a write's outcome is unknown, or somebody else has written."""
+        self._names_by_id: dict[bytes, str] = {}
+        self._names_by_unified: dict[str, set[str]] = {}
+
+    def add_topic(self, topic: Topic) -> None:
+        """A topic that the store has."""
+        self.topics[topic.name] = topic
+        if topic.topic_id != ZERO_ID:
+            self._names_by_id[topic.topic_id] = topic.name
+        unified = unify_collision_characters(topic.name)
+        self._names_by_unified.setdefault(unified, set()).add(topic.name)
+
+    def remove_topic(self, name: str) -> None:
+        """A topic that the store has no more."""
+        self.deleting.discard(name)
+        topic = self.topics.pop(name, None)
+        if topic is None:
+            return
+        self._names_by_id.pop(topic.topic_id, None)
+        unified = unify_collision_characters(name)
+        names = self._names_by_unified[unified]
+        names.discard(name)
+        if not names:
+            del self._names_by_unified[unified]
+
+    def topic_by_id(self, topic_id: bytes) -> Topic | None:
+        """The topic with this id, if there is one."""
+        name = self._names_by_id.get(topic_id)
+        return self.topics.get(name) if name is not None else None
+
+    def colliding_topics(self, name: str) -> list[str]:
+        """Topics whose names differ from ``name`` only by ``.`` and ``_``."""
+        return collisions(name, self._names_by_unified.get(unify_collision_characters(name), ()))
+
+    def partition_ids(self, topics: Collection[str] | None = None) -> Iterator[PartitionId]:
+        """All assigned partitions of ``topics`` (of all, if None)."""
+        for name in self.topics if topics is None else topics:
+            for partition in self.topics[name].assignment:
+                yield PartitionId(name, partition)
+
+    def assignment(self, partition: PartitionId) -> tuple[int, ...]:
+        """The partition's replicas, the preferred leader first."""
+        return self.topics[partition.topic].assignment[partition.partition]
+
+    def leader_and_isr(self, partition: PartitionId) -> LeaderAndIsr | None:
+        """The partition's state; None before its first leader is elected."""
+        return self.topics[partition.topic].partitions.get(partition.partition)
+
+    def is_alive(self, broker_id: int) -> bool:
+        """Whether the broker is registered."""
+        return broker_id in self.brokers
