@@ -81,21 +81,35 @@ def _run(config: BrokerConfig, level: str) -> int:
         return asyncio.run(_serve(config, held.hand_over))
     except (KeyboardInterrupt, asyncio.CancelledError):
         return EXIT_OK
+    except SettingError as error:
+        return _fail(one_line(error), EXIT_USAGE)
     except Exception as error:
         if not _expected(error):
             import logging
 
             logging.getLogger(__name__).error("the broker failed", exc_info=error)
-        return _fail(one_line(error), EXIT_FAILED)
+        return _fail(_in_words(error, config), EXIT_FAILED)
     finally:
         held.hand_over()
 
 
 def _expected(error: Exception) -> bool:
     """Whether an error's own words are enough: the world's doing, not a fault in the program."""
+    from ottla.coordination.store import StoreError
     from ottla.errors import KafkaError
+    from ottla.log.checkpoints import CorruptCheckpoint
+    from ottla.log.directory import DirectoryInUse
 
-    return isinstance(error, OSError | KafkaError)
+    worldly = (OSError, KafkaError, StoreError, CorruptCheckpoint, DirectoryInUse)
+    return isinstance(error, worldly)
+
+
+def _in_words(error: Exception, config: BrokerConfig) -> str:
+    """One line for an error; asyncio's words for an address that can't be had are about Python."""
+    if isinstance(error, OSError) and error.errno and "bind on address" in str(error):
+        addresses = ", ".join(format_address(item.host, item.port) for item in config.endpoints)
+        return f"can't listen on {addresses}: {os.strerror(error.errno)}"
+    return one_line(error)
 
 
 async def _serve(config: BrokerConfig, release_events: Callable[[], None]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -18,6 +19,7 @@ import pytest
 from ottla.cli import serve as serve_module
 from ottla.cli.entry import main
 from ottla.cli.serve import config_of
+from ottla.log.directory import DirectoryInUse
 from ottla.settings.definitions import BrokerConfig, SettingError
 
 
@@ -111,10 +113,21 @@ def test_settings_that_can_not_be_taken_are_one_line_and_exit_code_2(
 def test_a_broker_that_can_not_start_is_one_line_and_exit_code_1(
     broker: type[StandIn], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    broker.error = OSError(98, "Address already in use")
+    broker.error = DirectoryInUse("/d is in use by another process")
     assert main(["serve"]) == 1
-    assert capsys.readouterr().err == "ottla serve: Address already in use\n"
+    assert capsys.readouterr().err == "ottla serve: /d is in use by another process\n"
     assert broker.stopped == 1
+    broker.error = OSError(errno.EADDRINUSE, "error while attempting to bind on address ('h', 1)")
+    assert main(["serve", "--listen", "h:1"]) == 1
+    assert capsys.readouterr().err == "ottla serve: can't listen on h:1: Address already in use\n"
+
+
+def test_settings_that_the_broker_itself_can_not_take_are_exit_code_2(
+    broker: type[StandIn], capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker.error = SettingError("log.dirs: several directories")
+    assert main(["serve"]) == 2
+    assert capsys.readouterr().err == "ottla serve: log.dirs: several directories\n"
 
 
 def test_a_fault_in_the_program_is_logged_with_its_traceback(
