@@ -247,7 +247,7 @@ class LogDirectory:
     def create(
         self, topic: str, partition: int, topic_id: bytes, config: TopicConfig, now_ms: int
     ) -> Log:
-        """Make a new partition's log, without waiting for the disk.
+        """The log of a new partition. Touches no disk before the first append: see ``Log.create``.
 
         Raises ``KafkaError``: KAFKA_STORAGE_ERROR, also if the partition is quarantined here.
         """
@@ -267,9 +267,8 @@ class LogDirectory:
                 health=self.health,
                 trash=self.trash,
             )
-        except OSError as error:
-            what = f"{topic}-{partition} could not be made in {self.path}"
-            raise self.health.failed_operation(what, error) from error
+        except FileExistsError as error:
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(error)) from error
         self._enter(made)
         return made
 
@@ -282,11 +281,28 @@ class LogDirectory:
         found = self.logs.get((topic, partition))
         if found is None:
             return
-        path = found.delete(os.urandom(16).hex())
-        del self.logs[topic, partition]
-        self.high_watermarks.pop((topic, partition), None)
-        self._checkpointed.pop((topic, partition), None)
-        self.trash.put(path, now_ms + found.rules.file_delete_delay_ms)
+        path = self._retire(found, names.DELETE_DIRECTORY_SUFFIX)
+        if path is not None:
+            self.trash.put(path, now_ms + found.rules.file_delete_delay_ms)
+
+    def set_aside(self, topic: str, partition: int) -> None:
+        """Take a log out of service and keep its files, in a directory named ``...-stray``.
+
+        For the log of a topic that the cluster does not know: whoever lost track of it may want it back.
+        Nothing if it is not here. Raises ``KafkaError`` (KAFKA_STORAGE_ERROR).
+        """
+        found = self.logs.get((topic, partition))
+        if found is not None:
+            path = self._retire(found, names.STRAY_DIRECTORY_SUFFIX)
+            log.warning("log of an unknown topic set aside", topic=topic, path=path)
+
+    def _retire(self, found: Log, suffix: str) -> str | None:
+        path = found.retire(os.urandom(16).hex(), suffix)
+        key = (found.topic, found.partition)
+        del self.logs[key]
+        self.high_watermarks.pop(key, None)
+        self._checkpointed.pop(key, None)
+        return path
 
     # Upkeep
 

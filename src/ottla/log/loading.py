@@ -243,19 +243,23 @@ class _Loader:
         return Segments([self._open_segment(base) for base in bases])
 
     def _open_segment(self, base_offset: int) -> Segment:
-        sizes = [
-            self.sizes.get(names.file_name(base_offset, suffix), -1)
+        size, index, time_index = (
+            self.sizes.get(names.file_name(base_offset, suffix))
             for suffix in (names.LOG_SUFFIX, names.INDEX_SUFFIX, names.TIME_INDEX_SUFFIX)
-        ]
+        )
+        assert size is not None
         try:
-            segment = self._segment(base_offset, *sizes)
+            segment = self._segment(base_offset, size, index, time_index)
         except CorruptIndex as error:
-            segment = self._rebuilt(base_offset, sizes[0], str(error))
-        if min(sizes) < 0:
-            segment = self._rebuilt(base_offset, sizes[0], "an index is missing")
+            log.warning("index ignored", directory=self.directory, reason=str(error))
+            segment, index = self._segment(base_offset, size, None, None), None
+        if size and (index is None or time_index is None):
+            self.unindexed.append(segment)
         return segment
 
-    def _segment(self, base_offset: int, size: int, index: int, time_index: int) -> Segment:
+    def _segment(
+        self, base_offset: int, size: int, index: int | None, time_index: int | None
+    ) -> Segment:
         return Segment(
             self.disk,
             self.directory,
@@ -263,18 +267,9 @@ class _Loader:
             self.rules,
             self.now_ms,
             size_bytes=size,
-            index_bytes=max(index, 0),
-            time_index_bytes=max(time_index, 0),
+            index_bytes=index,
+            time_index_bytes=time_index,
         )
-
-    def _rebuilt(self, base_offset: int, size: int, reason: str) -> Segment:
-        """The segment with empty indexes, to be filled from its batches when it is looked at."""
-        log.warning("index unusable", directory=self.directory, segment=base_offset, reason=reason)
-        segment = self._segment(base_offset, size, 0, 0)
-        segment.offset_index.file.create()
-        segment.time_index.file.create()
-        self.unindexed.append(segment)
-        return segment
 
     # The end of the log
 

@@ -56,6 +56,7 @@ class LocalLog:
         "flushed_ms",
         "flushing",
         "health",
+        "is_on_disk",
         "log_end_offset",
         "log_start_offset",
         "on_flush_wanted",
@@ -99,6 +100,8 @@ class LocalLog:
         """The flusher's note of how far this log's flush is."""
         self.on_flushed: Callable[[Any], None] | None = None
         self.on_flush_wanted: Callable[[Any], None] | None = None
+        self.is_on_disk = True
+        """False while a new partition has no directory yet: see ``Log.create``."""
         self._unusable: str | None = None
         self._generation = 0
         self._unsynced_segments: list[Segment] = []
@@ -148,14 +151,38 @@ class LocalLog:
                 f"{self.directory} belongs to another topic named {self.topic}",
             )
         self.check_usable()
-        path = f"{self.directory}/{names.PARTITION_METADATA}"
         try:
-            self._disk.write_file(path, encode_partition_metadata(topic_id))
+            if self.is_on_disk:
+                self._write_metadata(topic_id)
         except OSError as error:
-            raise self.health.failed_operation(f"{path} not written", error) from error
+            what = f"partition.metadata of {self.directory} not written"
+            raise self.health.failed_operation(what, error) from error
         self.topic_id = topic_id
+
+    def _write_metadata(self, topic_id: bytes) -> None:
+        path = f"{self.directory}/{names.PARTITION_METADATA}"
+        self._disk.write_file(path, encode_partition_metadata(topic_id))
         self._unsynced_paths.append(path)
         self._names_changed = True
+
+    def make_directory(self) -> None:
+        """Make what ``Log.create`` has put off. Raises ``KafkaError``, and may be called again."""
+        self.check_usable()
+        active = self._segments.active
+        try:
+            self._disk.mkdir(self.directory)
+            try:
+                if self.topic_id != ZERO_ID:
+                    self._write_metadata(self.topic_id)
+                active.create()
+            except OSError:
+                self._unsynced_paths.clear()
+                self._disk.remove_tree(self.directory)
+                raise
+        except OSError as error:
+            what = f"{self.directory} could not be made"
+            raise self.health.failed_operation(what, error) from error
+        self.is_on_disk = self._names_changed = self._new_directory = True
 
     def update_config(self, config: TopicConfig) -> None:
         """Use other settings from now on."""
@@ -221,7 +248,7 @@ class LocalLog:
     @property
     def is_dirty(self) -> bool:
         """Whether a flush would have anything to do."""
-        return (
+        return self.is_on_disk and (
             self.log_end_offset > self.flushed_end_offset
             or self._names_changed
             or self._epochs.changed
@@ -421,6 +448,8 @@ class LocalLog:
     def truncate_fully_and_start_at(self, offset: int, now_ms: int) -> None:
         """Drop everything; the next batch gets ``offset``. Raises ``KafkaError``."""
         self.check_usable()
+        if not self.is_on_disk:
+            self.make_directory()
         self._generation += 1
         segment = Segment(self._disk, self.directory, offset, self.rules, now_ms)
         try:
@@ -461,6 +490,8 @@ class LocalLog:
 
         What this writes is durable after the next flush. Raises ``KafkaError``.
         """
+        if not self.is_on_disk:
+            return
         active = self._segments.active
         try:
             if active.end_appends():
@@ -472,25 +503,26 @@ class LocalLog:
             self._unsynced_paths.append(snapshot)
             self._names_changed = True
 
-    def delete(self, unique: str) -> str:
-        """Give the log up and rename its directory ``...-delete``; returns the path, to be removed.
+    def retire(self, unique: str, suffix: str) -> str | None:
+        """Give the log up and rename its directory ``...-delete`` or ``...-stray``; returns the path.
 
-        ``unique``: 32 hex digits. Regions that are being sent stay readable. Raises ``KafkaError``.
+        None if it never had a directory. ``unique``: 32 hex digits. Regions that are being sent stay
+        readable. Raises ``KafkaError``.
         """
         if self._unusable is None:
             self.health.check()
-        parent = self.directory.rpartition("/")[0]
-        name = names.deleted_directory_name(self.topic, self.partition, unique)
-        path = f"{parent}/{name}"
-        try:
-            self._disk.rename(self.directory, path)
-        except OSError as error:
-            what = f"{self.directory} could not be deleted"
-            raise self.health.failed_operation(what, error) from error
+        path = None
+        if self.is_on_disk:
+            name = names.retired_directory_name(self.topic, self.partition, unique, suffix)
+            path = f"{self.directory.rpartition('/')[0]}/{name}"
+            try:
+                self._disk.rename(self.directory, path)
+            except OSError as error:
+                what = f"{self.directory} could not be renamed"
+                raise self.health.failed_operation(what, error) from error
         self._unusable = "is deleted"
         self._generation += 1
         for segment in self._segments:
-            segment.relocate(path)
             for file in segment.files:
                 file.forget()
         return path

@@ -16,6 +16,7 @@ A log belongs to one thread (the event loop's). Sources: ``UnifiedLog``, ``Local
 from __future__ import annotations
 
 from collections.abc import Callable
+from errno import EEXIST
 from functools import partial
 from typing import NamedTuple
 
@@ -48,7 +49,6 @@ from ottla.records.batch import (
     verify_crc,
 )
 from ottla.settings.definitions import TopicConfig
-from ottla.topic_ids import ZERO_ID
 
 NO_TIMESTAMP_MS = -1
 
@@ -101,24 +101,26 @@ class Log(LocalLog):
         health: DirectoryHealth | None = None,
         trash: Trash | None = None,
     ) -> Log:
-        """Make an empty partition's directory in ``parent``, and its log.
+        """The empty log of a new partition, to lie in the directory ``parent``.
 
-        Nothing is synced: if power fails before the first flush the directory may be gone or half
-        there, and whoever knows that the partition exists makes it again. The first flush syncs
-        partition.metadata, the segment, the directory and its name in ``parent``, before it lets
-        anything count as durable. Raises ``OSError``; ``FileExistsError`` if the directory exists.
+        Nothing is written before the first batch is: creating files is slow, a group's coordinator
+        wants fifty partitions at once, and most stay empty. A partition without records needs no
+        directory: whoever knows that it exists makes its log again, here or in Apache Kafka. With the
+        first batch come the directory, partition.metadata and the segment, unsynced; the first flush
+        syncs them all and the directory's name in ``parent``, before anything counts as durable.
+
+        Raises ``FileExistsError`` if there is such a directory.
         """
         directory = f"{parent}/{directory_name(topic, partition)}"
+        if disk.exists(directory):
+            raise FileExistsError(EEXIST, "partition directory exists", directory)
         rules = LogRules(config)
-        disk.mkdir(directory)
-        segment = Segment(disk, directory, 0, rules, now_ms)
-        segment.create()
         loaded = LoadedLog(
             topic=topic,
             partition=partition,
-            topic_id=ZERO_ID,
+            topic_id=topic_id,
             rules=rules,
-            segments=Segments([segment]),
+            segments=Segments([Segment(disk, directory, 0, rules, now_ms)]),
             epochs=LeaderEpochs(),
             producers=ProducerState(),
             log_start_offset=0,
@@ -127,9 +129,7 @@ class Log(LocalLog):
             retired=[],
         )
         made = cls(disk, directory, config, loaded, now_ms, health=health, trash=trash)
-        made._names_changed = made._new_directory = True
-        if topic_id != ZERO_ID:
-            made.assign_topic_id(topic_id)
+        made.is_on_disk = False
         return made
 
     @classmethod
@@ -216,7 +216,9 @@ class Log(LocalLog):
             timestamp_ms = now_ms
             stamp_log_append_time(records, now_ms)
         segment = self._segments.active
-        if segment.should_roll(size, timestamp_ms, last_offset, now_ms):
+        if not self.is_on_disk:
+            self.make_directory()
+        elif segment.should_roll(size, timestamp_ms, last_offset, now_ms):
             segment = self.roll(now_ms, base_offset)
         try:
             segment.append(records, base_offset, last_offset, timestamp_ms)
@@ -324,6 +326,8 @@ class Log(LocalLog):
         first, last = headers[0], headers[-1]
         timestamp_ms = max(header.max_timestamp_ms for header in headers)
         segment = self._segments.active
+        if not self.is_on_disk:
+            self.make_directory()
         if segment.should_roll(len(run), timestamp_ms, last.last_offset, now_ms):
             segment = self.roll(now_ms, first.base_offset)
         try:

@@ -67,12 +67,12 @@ def directory_name(topic: str, partition: int) -> str:
     return f"{topic}-{partition}"
 
 
-def deleted_directory_name(topic: str, partition: int, unique: str) -> str:
-    """What a partition's directory is called while it waits for removal.
+def retired_directory_name(topic: str, partition: int, unique: str, suffix: str) -> str:
+    """What a partition's directory is called once it is out of service: ``...-delete`` or ``...-stray``.
 
     ``unique``: 32 hex digits. The topic is cut so that the name fits a file system's 255 bytes.
     """
-    ending = f"-{partition}.{unique}{DELETE_DIRECTORY_SUFFIX}"
+    ending = f"-{partition}.{unique}{suffix}"
     return topic[: _NAME_BYTES_MAX - len(ending)] + ending
 
 

@@ -98,10 +98,13 @@ class Segment:
         now_ms: int,
         *,
         size_bytes: int = 0,
-        index_bytes: int = 0,
-        time_index_bytes: int = 0,
+        index_bytes: int | None = None,
+        time_index_bytes: int | None = None,
     ) -> None:
-        """The segment of the files in ``directory`` that have these sizes. Touches no file.
+        """The segment of the files in ``directory`` that have these sizes, None where there is none.
+
+        Touches no file: ``create`` makes a new segment's ``.log``, the first ``end_appends`` (or a
+        large index) makes the indexes.
 
         Raises ``CorruptIndex`` if an index file's size cannot be.
         """
@@ -132,17 +135,12 @@ class Segment:
         return f"Segment({self.log_file.path!r}, {self.size_bytes} bytes)"
 
     def create(self) -> None:
-        """Make the segment's files, empty. Raises ``OSError`` and leaves none of them."""
-        files = self.files
+        """Make the ``.log`` file, empty. Raises ``OSError`` and leaves none."""
         try:
-            for file in files:
-                file.create()
+            self.log_file.create()
         except OSError:
-            for file in files:
-                self._disk.remove(file.path)
+            self._disk.remove(self.log_file.path)
             raise
-        self.offset_index.file.close()
-        self.time_index.file.close()
 
     # Appending
 
@@ -446,11 +444,6 @@ class Segment:
         for file in self.files:
             file.close()
 
-    def relocate(self, directory: str) -> None:
-        """The partition's directory has another name now."""
-        for file in self.files:
-            file.path = f"{directory}/{file.path.rpartition('/')[2]}"
-
     def retire(self) -> list[str]:
         """Rename the files (and the snapshot at the base offset) ``.deleted``; returns their paths.
 
@@ -463,7 +456,7 @@ class Segment:
                 file.rename(file.path + DELETED_SUFFIX)
                 retired.append(file.path)
             except FileNotFoundError:
-                log.warning("file of a segment was gone", path=file.path)
+                log.debug("segment has no such file", path=file.path)
             file.forget()
         for suffix in (TRANSACTION_INDEX_SUFFIX, SNAPSHOT_SUFFIX):
             path = f"{directory}/{file_name(self.base_offset, suffix)}"

@@ -38,23 +38,24 @@ class SparseIndex:
     ``entries``, ``append_entry`` and ``search`` are the whole of it; the two indexes name the fields.
     """
 
-    __slots__ = ("_loaded", "_stored", "_tail", "base_offset", "file")
+    __slots__ = ("_exists", "_loaded", "_stored", "_tail", "base_offset", "file")
 
     ENTRY: ClassVar[Struct]
     KEY: ClassVar[Struct]
 
-    def __init__(self, file: File, base_offset: int, size_bytes: int) -> None:
-        """``size_bytes``: the file's size, 0 for a new index. Nothing is read yet.
+    def __init__(self, file: File, base_offset: int, size_bytes: int | None) -> None:
+        """``size_bytes``: the file's size, None if there is none yet. Nothing is read or made here.
 
         Raises ``CorruptIndex`` if the size is no multiple of an entry's.
         """
-        if size_bytes % self.ENTRY.size:
+        if size_bytes is not None and size_bytes % self.ENTRY.size:
             raise CorruptIndex(f"{file.path}: {size_bytes} bytes")
         self.file = file
         self.base_offset = base_offset
-        self._stored = size_bytes // self.ENTRY.size
+        self._exists = size_bytes is not None
+        self._stored = size_bytes // self.ENTRY.size if size_bytes is not None else 0
         self._tail: bytearray | None = None
-        self._loaded = size_bytes == 0
+        self._loaded = self._stored == 0
 
     @property
     def entries(self) -> int:
@@ -68,13 +69,16 @@ class SparseIndex:
         return self.entries * self.ENTRY.size
 
     def write_out(self) -> bool:
-        """Write what is only in memory; whether there was any.
+        """Write what is only in memory, the file itself if there is none; whether there was any.
 
         Raises ``OSError``, and may then be called again.
         """
-        tail = self._tail
-        if not tail:
+        if not self._exists:
+            self.file.create()
+            self._exists = True
+        elif not self._tail:
             return False
+        tail = self._tail or b""
         size = self.ENTRY.size
         self.file.write_at(bytes(tail), self._stored * size)
         self._stored += len(tail) // size
