@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ from ottla.controller.configs import ConfigListener
 from ottla.controller.controller import Controller
 from ottla.controller.topic_changes import TopicDefaults
 from ottla.controller.topics import NewTopic
+from ottla.coordination import znodes
 from ottla.coordination.bootstrap import (
     initial_layout,
     new_cluster_id,
@@ -47,6 +48,7 @@ from ottla.coordination.znodes import BrokerRegistration, Endpoint
 from ottla.errors import ErrorCode, KafkaError
 from ottla.groups.coordinator import Coordinator
 from ottla.groups.settings import GroupSettings
+from ottla.log.checkpoints import MetaProperties
 from ottla.log.directory import LogDirectory
 from ottla.log.disk import Disk
 from ottla.log.flusher import Durability, Flusher
@@ -159,7 +161,7 @@ class Broker:
             await self.config_listener.close()
             await self.controller.close()
             await self._flusher.close()
-            await asyncio.to_thread(self._directory.close)
+            await asyncio.to_thread(self._directory.close, self.clock.now_ms())
             await self._store.close()
             await self._keeper.close()
             self._keeper = None
@@ -176,12 +178,17 @@ class Broker:
         self._flusher = Flusher(
             self._disk,
             durability=Durability(self.config.durability),
-            on_failure=self._directory_failed,
             clock=self.clock,
         )
-        self._directory = LogDirectory(self._disk, str(path), clock=self.clock)
-        self._directory.lock()
-        known = self._directory.meta_properties()
+        self._directory = LogDirectory(
+            str(path), self._disk, flusher=self._flusher, on_offline=self._directory_failed
+        )
+        self._directory.open()
+        known = self._directory.read_meta_properties()
+        if known is not None and known.broker_id != self.node_id:
+            raise SettingError(
+                f"node.id is {self.node_id}, but {path} belongs to broker {known.broker_id}"
+            )
         cluster_id = known.cluster_id if known is not None else new_cluster_id()
         self._keeper = await Keeper.open(
             path / STORE_FILE,
@@ -191,7 +198,13 @@ class Broker:
         )
         self._store = await self._keeper.connect()
         self.cluster_id = await prepare_layout(self._store, cluster_id)
-        self._directory.identify(self.node_id, self.cluster_id)
+        if known is None:
+            self._directory.write_meta_properties(MetaProperties(self.node_id, self.cluster_id))
+        elif known.cluster_id != self.cluster_id:
+            raise KafkaError(
+                ErrorCode.INCONSISTENT_CLUSTER_ID,
+                f"{path} belongs to cluster {known.cluster_id}, its store to {self.cluster_id}",
+            )
 
     def _make_rooms(self) -> None:
         config = self.config
@@ -206,6 +219,7 @@ class Broker:
             self._directory,
             self._flusher,
             node_id=self.node_id,
+            clock=self.clock,
             exists=self.metadata.has_partition,
             config_of=self.topic_config,
         )
@@ -224,8 +238,8 @@ class Broker:
         self.producer_ids = ProducerIds(self.controller.allocate_producer_id_block)
 
     async def _load_logs(self) -> None:
-        await self.config_listener.load_topics(self._directory.topics())
-        await asyncio.to_thread(self._directory.load, self.topic_config)
+        await self.config_listener.load_topics(await self._store.children(znodes.TOPICS))
+        await asyncio.to_thread(self._directory.load, self.topic_config, self.clock.now_ms())
 
     async def _listen(self) -> tuple[Endpoint, ...]:
         config = self.config
@@ -299,9 +313,7 @@ class Broker:
     async def _dispatch_when_ready(self, request: Request) -> Message | None:
         await self._ready.wait()
         answer = self.dispatch(request)
-        if hasattr(answer, "__await__"):
-            return await answer  # type: ignore[misc]
-        return answer  # type: ignore[return-value]
+        return await answer if isinstance(answer, Awaitable) else answer
 
     # -- what handlers ask
 
@@ -377,7 +389,7 @@ class Broker:
         """Forget what is known of a topic that is gone, and the offsets that groups committed in it."""
         self._topic_configs.pop(name, None)
         self.config_listener.forget_topic(name)
-        self.groups.topic_deleted(name)
+        self.groups.topics_deleted([name])
 
     def _on_topic_config(self, name: str, overrides: dict[str, str]) -> None:
         self._topic_configs.pop(name, None)
@@ -396,32 +408,32 @@ class Broker:
         now_ms = self.clock.now_ms()
         for partition in self.replicas:
             if partition.is_leader:
-                if partition.log.delete_old_segments(now_ms, partition.high_watermark):
-                    partition.log_start_moved()
+                partition.apply_retention(now_ms)
                 await asyncio.sleep(0)
 
     async def _checkpoint(self) -> None:
-        await asyncio.to_thread(self._directory.write_checkpoints)
+        directory = self._directory
+        points, starts = directory.recovery_points(), directory.log_starts()
+        await asyncio.to_thread(directory.write_recovery_points, points)
+        await asyncio.to_thread(directory.write_log_starts, starts)
 
     async def _checkpoint_marks(self) -> None:
         marks = {(p.topic, p.index): p.high_watermark for p in self.replicas}
         await asyncio.to_thread(self._directory.write_high_watermarks, marks)
 
     def _expire_producers(self) -> None:
-        before_ms = self.clock.now_ms() - self.config.producer_id_expiration_ms
-        for partition in self.replicas:
-            partition.log.producers.expire(before_ms)
+        self._directory.remove_expired_producers(
+            self.clock.now_ms(), self.config.producer_id_expiration_ms
+        )
 
     def _flush_by_time(self) -> None:
         """``flush.ms``, where a topic has it."""
-        now_ms = self.clock.now_ms()
-        for partition in self.replicas:
-            flush_ms = partition.log.config.flush_ms
-            if flush_ms < now_ms - partition.log.flushed_ms and partition.log.is_dirty:
-                self._flusher.request(partition.log)
+        self._directory.want_overdue_flushes(self.clock.now_ms())
 
     async def _empty_trash(self) -> None:
-        await asyncio.to_thread(self._directory.empty_trash)
+        paths = self._directory.trash.take_due(self.clock.now_ms())
+        if paths:
+            await asyncio.to_thread(self._directory.remove_trash, paths)
 
 
 FLUSH_CHECK_INTERVAL_MS = 1_000

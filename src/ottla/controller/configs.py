@@ -128,6 +128,7 @@ class ConfigListener:
         self._clock = clock or SystemClock()
         self._last_change = -1
         self._changed = asyncio.Event()
+        self._turn = asyncio.Lock()
         self._topics: dict[str, dict[str, str]] = {}
         self._broker_configs: dict[str, dict[str, str]] = {DEFAULT_ENTITY: {}, self._broker: {}}
         self._task: asyncio.Task[None] | None = None
@@ -182,9 +183,7 @@ class ConfigListener:
             await self._changed.wait()
             self._changed.clear()
             try:
-                # The watch is set again before the changes are read, so that none falls in between.
-                names = await self._store.children(znodes.CONFIG_CHANGES, watch=self._on_watch)
-                await self._take_in(sorted(names, key=_number))
+                await self.settle()
             except ConnectionLoss as error:
                 log.warning("changes of settings can't be read now", reason=str(error))
                 await asyncio.sleep(RETRY_DELAY_S)
@@ -192,6 +191,13 @@ class ConfigListener:
             except StoreError as error:
                 log.error("changes of settings are not followed any more", reason=str(error))
                 return
+
+    async def settle(self) -> None:
+        """Take in all that is altered by now, so that the broker goes by it. Raises StoreError."""
+        async with self._turn:
+            # The watch is set again before the changes are read, so that none falls in between.
+            names = await self._store.children(znodes.CONFIG_CHANGES, watch=self._on_watch)
+            await self._take_in(sorted(names, key=_number))
 
     async def _take_in(self, names: list[str]) -> None:
         paths = [f"{znodes.CONFIG_CHANGES}/{name}" for name in names]

@@ -20,7 +20,8 @@ from ottla.replication.waiters import CommitWaiters, Waiter
 
 if TYPE_CHECKING:
     from ottla.log.flusher import Flusher
-    from ottla.log.log import AppendInfo, Log, LogRead
+    from ottla.log.log import AppendInfo, Log
+    from ottla.log.reading import LogRead
 
 log = logger(__name__)
 
@@ -219,9 +220,18 @@ class Partition:
         """Tell it no more; nothing happens if it was not there."""
         self._readers.pop(reader, None)
 
-    def log_start_moved(self) -> None:
-        """Retention removed segments: the high watermark is never below the log start."""
-        self.high_watermark = max(self.high_watermark, self.log.log_start_offset)
+    def apply_retention(self, now_ms: int) -> None:
+        """Delete the segments that are past the topic's retention, and tell who reads.
+
+        A log that fails is logged and left: its directory is looked after where that is known.
+        """
+        try:
+            if not self.log.delete_old_segments(now_ms, self.high_watermark):
+                return
+        except KafkaError as error:
+            log.warning("retention failed", partition=repr(self), reason=str(error))
+            return
+        self.log.want_flush()
         self._tell_readers()
 
     def storage_failed(self) -> None:

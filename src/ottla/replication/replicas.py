@@ -3,8 +3,8 @@
 Rules:
 - Only the controller's LeaderAndIsr makes this broker lead, and only its StopReplica takes a replica away;
   one that is older than what was last heard of the partition changes nothing (its leader epoch says so).
-- A topic made again under its old name is another topic: the log of the old one is deleted first
-  (KAFKA-12257).
+- A topic made again under its old name is another topic: the log that lies here under another id is set
+  aside, never led and never deleted unasked (KAFKA-12257).
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
 from ottla.replication.partition import Partition
+from ottla.topic_ids import ZERO_ID
 
 if TYPE_CHECKING:
+    from ottla.clock import Clock
     from ottla.log.directory import LogDirectory
     from ottla.log.flusher import Flusher
     from ottla.log.log import Log
@@ -35,6 +37,7 @@ class Replicas:
         flusher: Flusher,
         *,
         node_id: int,
+        clock: Clock,
         exists: Callable[[str, int], bool],
         config_of: Callable[[str], TopicConfig],
     ) -> None:
@@ -42,6 +45,7 @@ class Replicas:
         self._directory = directory
         self._flusher = flusher
         self._node_id = node_id
+        self._clock = clock
         self._exists = exists
         self._config_of = config_of
         self._partitions: dict[tuple[str, int], Partition] = {}
@@ -86,7 +90,7 @@ class Replicas:
         key = (topic, state.partition_index)
         partition = self._partitions.get(key)
         if partition is not None and partition.topic_id != topic_id:
-            self.remove(topic, state.partition_index, delete=True)
+            self._let_go(key)
             partition = None
         if partition is not None and state.leader_epoch < partition.leader_epoch:
             return ErrorCode.STALE_BROKER_EPOCH
@@ -109,12 +113,13 @@ class Replicas:
         return ErrorCode.NONE
 
     def remove(self, topic: str, index: int, *, delete: bool) -> None:
-        """Let go of a replica; with ``delete`` its files go too, in the background."""
-        partition = self._partitions.pop((topic, index), None)
-        if partition is not None:
-            partition.resign(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-            if delete:
-                self._directory.delete(partition.log)
+        """Let go of a replica; with ``delete`` its files go too, in the background.
+
+        Raises ``KafkaError`` (KAFKA_STORAGE_ERROR).
+        """
+        self._let_go((topic, index))
+        if delete:
+            self._directory.delete(topic, index, self._clock.now_ms())
 
     def configure(self, topic: str, config: TopicConfig) -> None:
         """A topic's settings changed."""
@@ -127,8 +132,22 @@ class Replicas:
         for partition in self:
             partition.storage_failed()
 
+    def _let_go(self, key: tuple[str, int]) -> None:
+        partition = self._partitions.pop(key, None)
+        if partition is not None:
+            partition.resign(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+
     def _open(self, topic: str, topic_id: bytes, index: int) -> Partition:
-        found: Log = self._directory.get_or_create(topic, index, topic_id, self._config_of(topic))
+        found: Log | None = self._directory.get(topic, index)
+        if found is not None and found.topic_id not in (ZERO_ID, topic_id):
+            self._directory.set_aside(topic, index)
+            found = None
+        if found is None:
+            found = self._directory.create(
+                topic, index, topic_id, self._config_of(topic), self._clock.now_ms()
+            )
+        else:
+            found.assign_topic_id(topic_id)
         return Partition(
             topic,
             topic_id,

@@ -30,6 +30,7 @@ from ottla.messages.fetch import (
     FetchResponse,
     PartitionData,
 )
+from ottla.network.outbox import close_regions
 
 if TYPE_CHECKING:
     from ottla.broker.broker import Broker
@@ -72,8 +73,8 @@ class _Result:
 
     def close(self) -> None:
         for _, data in self.partitions:
-            for region in data.records or ():
-                region.close()  # type: ignore[union-attr]
+            if isinstance(data.records, list):
+                close_regions(data.records)
 
 
 class ParkedFetch:
@@ -101,10 +102,9 @@ class ParkedFetch:
         result = _Result(self.min_bytes)
         room = self.max_bytes
         for key, position in self.context.due():
-            data, quiet = self._read_partition(key, position, room, result.bytes == 0)
+            data, size, quiet = self._read_partition(key, position, room, result.bytes == 0)
             if data.error_code or data.diverging_epoch is not None:
                 result.failed = True
-            size = sum(map(len, data.records)) if data.records else 0
             result.bytes += size
             room = max(0, room - size)
             if not quiet or self.context.includes(
@@ -116,17 +116,18 @@ class ParkedFetch:
 
     def _read_partition(
         self, key: Key, position: Position, room: int, first: bool
-    ) -> tuple[PartitionData, bool]:
-        """The partition's part of the response, and whether there is nothing new in it."""
+    ) -> tuple[PartitionData, int, bool]:
+        """The partition's part of the response, its bytes, and whether there is nothing new in it."""
         try:
             partition = self._resolve(key, position)
         except KafkaError as error:
-            return PartitionData(
+            data = PartitionData(
                 partition_index=position.index,
                 error_code=error.code,
                 high_watermark=-1,
                 records=b"",
-            ), False
+            )
+            return data, 0, False
         data = PartitionData(
             partition_index=position.index,
             high_watermark=partition.high_watermark,
@@ -139,16 +140,16 @@ class ParkedFetch:
             if position.last_fetched_epoch >= 0:
                 data.diverging_epoch = _divergence(partition, position)
                 if data.diverging_epoch is not None:
-                    return data, False
+                    return data, 0, False
             found = partition.read(
                 position.fetch_offset, min(position.max_bytes, room), at_least_one=first
             )
         except KafkaError as error:
             data.error_code = error.code
-            return data, False
-        data.records = found.regions or b""
+            return data, 0, False
+        data.records = found.regions
         behind = position.fetch_offset < partition.high_watermark
-        return data, not (found.regions or behind)
+        return data, found.size_bytes, not (found.regions or behind)
 
     def _resolve(self, key: Key, position: Position) -> Partition:
         name: str | None = position.topic
