@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from threading import Lock
 
 from ottla.errors import ErrorCode, KafkaError
 from ottla.log import names
@@ -84,6 +85,8 @@ class LogDirectory:
         self._flusher = flusher
         self._lock_descriptor: int | None = None
         self._checkpointed: dict[tuple[str, int], int] = {}
+        self._ceilings: dict[tuple[str, int], tuple[int, int]] = {}
+        self._checkpoint_lock = Lock()
 
     @property
     def offline(self) -> OSError | None:
@@ -346,6 +349,10 @@ class LogDirectory:
 
     def recovery_points(self) -> dict[tuple[str, int], int]:
         """What ``write_recovery_points`` is to write: taken on the loop, written off it."""
+        for key, (_, generation) in list(self._ceilings.items()):
+            found = self.logs.get(key)
+            if found is None or found.generation != generation:
+                del self._ceilings[key]  # the log has been cut since
         return {key: one.flushed_end_offset for key, one in self.logs.items()}
 
     def log_starts(self) -> dict[tuple[str, int], int]:
@@ -354,8 +361,13 @@ class LogDirectory:
 
     def write_recovery_points(self, offsets: Mapping[tuple[str, int], int]) -> None:
         """Replace the recovery-point checkpoint. Blocks; raises ``KafkaError``."""
-        self._write_offsets(names.RECOVERY_POINT_CHECKPOINT, offsets)
-        self._checkpointed = dict(offsets)
+        with self._checkpoint_lock:
+            points = dict(offsets)
+            for key, (offset, _) in list(self._ceilings.items()):
+                if key in points:
+                    points[key] = min(points[key], offset)
+            self._write_offsets(names.RECOVERY_POINT_CHECKPOINT, points)
+            self._checkpointed = points
 
     def write_log_starts(self, offsets: Mapping[tuple[str, int], int]) -> None:
         """Replace the log-start checkpoint. Blocks; raises ``KafkaError``."""
@@ -368,13 +380,15 @@ class LogDirectory:
     def lower_recovery_points(self, offsets: Mapping[tuple[str, int], int]) -> None:
         """Before logs are cut to ``offsets``: no checkpointed recovery point may lie behind them.
 
-        Writes only if one does. Blocks; raises ``KafkaError``.
+        It stays so until they are cut. Writes only if one does lie behind. Blocks; raises
+        ``KafkaError``.
         """
-        lowered = {
-            key: min(offset, offsets.get(key, offset)) for key, offset in self._checkpointed.items()
-        }
-        if lowered != self._checkpointed:
-            self.write_recovery_points(lowered)
+        for key, offset in offsets.items():
+            if key in self.logs:
+                self._ceilings[key] = (offset, self.logs[key].generation)
+        points = self._checkpointed
+        if any(points.get(key, 0) > offset for key, offset in offsets.items()):
+            self.write_recovery_points(points)
 
     def _write_offsets(self, name: str, offsets: Mapping[tuple[str, int], int]) -> None:
         self.health.check()

@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import deque
+from collections.abc import Callable
 from errno import EDQUOT, EFBIG, EMFILE, ENFILE, ENOSPC
 from threading import Lock
 from typing import NamedTuple
@@ -56,16 +57,16 @@ class Disk:
         """``descriptors_max``: how many files ``File`` keeps open; half the process's limit if None."""
         self.pool = DescriptorPool(self, descriptors_max or _default_descriptors_max())
 
-    open = staticmethod(os.open)
-    close = staticmethod(os.close)
-    pread = staticmethod(os.pread)
-    pwrite = staticmethod(os.pwrite)
-    ftruncate = staticmethod(os.ftruncate)
-    fsync = staticmethod(os.fsync)
-    fdatasync = staticmethod(os.fdatasync)
-    rename = staticmethod(os.rename)
-    unlink = staticmethod(os.unlink)
-    rmdir = staticmethod(os.rmdir)
+    open: Callable[..., int] = staticmethod(os.open)
+    close: Callable[[int], None] = staticmethod(os.close)
+    pread: Callable[[int, int, int], bytes] = staticmethod(os.pread)
+    pwrite: Callable[[int, Bytes, int], int] = staticmethod(os.pwrite)
+    ftruncate: Callable[[int, int], None] = staticmethod(os.ftruncate)
+    fsync: Callable[[int], None] = staticmethod(os.fsync)
+    fdatasync: Callable[[int], None] = staticmethod(os.fdatasync)
+    rename: Callable[[str, str], None] = staticmethod(os.rename)
+    unlink: Callable[[str], None] = staticmethod(os.unlink)
+    rmdir: Callable[[str], None] = staticmethod(os.rmdir)
 
     def file(self, path: str) -> File:
         """The file at ``path``, which need not exist yet and is not touched."""

@@ -133,6 +133,11 @@ class LocalLog:
         return self._epochs.latest
 
     @property
+    def generation(self) -> int:
+        """Changes whenever the log's end is cut."""
+        return self._generation
+
+    @property
     def unusable(self) -> str | None:
         """Why the log takes no operation any more (closed, deleted, corrupt); None while it does."""
         return self._unusable
