@@ -115,28 +115,32 @@ class Metadata:
         self.topics[topic].partitions[partition] = known._replace(leader=leader, leader_epoch=epoch)
         return True
 
+    @staticmethod
+    def partitions_of(topic: MetadataResponseTopic) -> dict[int, PartitionMetadata]:
+        """A topic's partitions as an answer tells them, in order of their numbers."""
+        return {
+            p.partition_index: PartitionMetadata(
+                p.partition_index,
+                -1 if _code(p.error_code) is ErrorCode.LEADER_NOT_AVAILABLE else p.leader_id,
+                p.leader_epoch,
+                tuple(p.replica_nodes),
+                tuple(p.isr_nodes),
+            )
+            for p in sorted(topic.partitions, key=lambda p: p.partition_index)
+        }
+
     def _update_topic(self, topic: MetadataResponseTopic, name: str) -> None:
         known = self.topics.get(name)
         topic_id = bytes(topic.topic_id)
         if known is not None and known.topic_id != topic_id:
             self._forget(name)
             known = None
-        partitions: dict[int, PartitionMetadata] = {}
-        for new in sorted(topic.partitions, key=lambda p: p.partition_index):
-            leader = (
-                -1 if _code(new.error_code) is ErrorCode.LEADER_NOT_AVAILABLE else new.leader_id
-            )
-            found = PartitionMetadata(
-                new.partition_index,
-                leader,
-                new.leader_epoch,
-                tuple(new.replica_nodes),
-                tuple(new.isr_nodes),
-            )
-            before = known.partitions.get(new.partition_index) if known is not None else None
-            if before is not None and 0 <= found.leader_epoch < before.leader_epoch:
-                found = before
-            partitions[new.partition_index] = found
+        partitions = self.partitions_of(topic)
+        if known is not None:
+            for number, before in known.partitions.items():
+                found = partitions.get(number)
+                if found is not None and 0 <= found.leader_epoch < before.leader_epoch:
+                    partitions[number] = before
         self.topics[name] = TopicMetadata(name, topic_id, topic.is_internal, partitions)
         if topic_id != ZERO_ID:
             self._names[topic_id] = name

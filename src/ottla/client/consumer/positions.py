@@ -128,6 +128,18 @@ class PartitionState:
             self.phase = Phase.VALIDATE
             self.retry_at_ms = 0
 
+    def rewind(self, offset: int, epoch: int) -> None:
+        """The log was cut at ``offset``: fetch from there, or from the position if that is before it."""
+        self.version += 1
+        self.buffered = 0
+        self.retry_at_ms = 0
+        self.phase = Phase.FETCH
+        if self.position > offset:
+            self.position, self.position_epoch = offset, epoch
+        if self.passed > offset:
+            self.passed, self.passed_epoch = offset, epoch
+        self.fetch_offset, self.fetch_epoch = self.position, self.position_epoch
+
     def truncated_at(self, end_offset: int, epoch: int) -> bool:
         """The leader's log of our epoch ends at ``end_offset``: whether that is before what we have read."""
         if epoch < 0 or end_offset < 0:

@@ -1,0 +1,1 @@
+"""Looking after a cluster: topics, settings, groups and their offsets."""

@@ -1,0 +1,96 @@
+"""What the admin client tells and is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ottla.client.metadata import Node, PartitionMetadata
+from ottla.client.types import TopicPartition
+
+
+class NewTopic(NamedTuple):
+    """A topic to be made; -1 leaves a number to the broker's defaults."""
+
+    name: str
+    partitions: int = -1
+    replication_factor: int = -1
+    config: Mapping[str, str] = {}
+
+
+class TopicDescription(NamedTuple):
+    """A topic as the metadata tell it; ``topic_id`` is Kafka's text, empty where there are no ids."""
+
+    name: str
+    topic_id: str
+    internal: bool
+    partitions: list[PartitionMetadata]
+
+
+class ConfigEntry(NamedTuple):
+    """One setting of a topic or a broker.
+
+    ``source`` says where the value comes from: "topic", "broker" (dynamic), "static" (the broker's file),
+    "default" or "unknown". ``value`` is None for a secret.
+    """
+
+    name: str
+    value: str | None
+    source: str
+    read_only: bool
+    sensitive: bool
+    documentation: str | None = None
+
+    @property
+    def is_default(self) -> bool:
+        """Whether nobody has set it."""
+        return self.source == "default"
+
+
+class GroupListing(NamedTuple):
+    """A group by name; state and type are empty where the broker is too old to say."""
+
+    group: str
+    protocol_type: str
+    state: str
+    group_type: str
+
+
+class MemberDescription(NamedTuple):
+    """One member of a group, with what it reads."""
+
+    member_id: str
+    group_instance_id: str | None
+    client_id: str
+    host: str
+    partitions: list[TopicPartition]
+
+
+class GroupDescription(NamedTuple):
+    """A group with its members; ``assignor`` is the protocol they agreed on."""
+
+    group: str
+    state: str
+    protocol_type: str
+    assignor: str
+    members: list[MemberDescription]
+    coordinator: Node
+
+
+class ClusterDescription(NamedTuple):
+    """The cluster's id and brokers; ``controller_id`` is -1 when there is none."""
+
+    cluster_id: str
+    controller_id: int
+    nodes: list[Node]
+
+
+CONFIG_SOURCES = {
+    1: "topic",
+    2: "broker",
+    3: "broker",
+    4: "static",
+    5: "default",
+    6: "broker",
+}
+"""``DescribeConfigsResponse.ConfigSource``."""

@@ -1,0 +1,189 @@
+"""The synchronous admin client: ``ottla.Admin``. The asynchronous one on a thread of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+from ottla.client.admin.admin import AdminOptions, AsyncAdmin, Outcome
+from ottla.client.admin.descriptions import (
+    ClusterDescription,
+    ConfigEntry,
+    GroupDescription,
+    GroupListing,
+    NewTopic,
+    TopicDescription,
+)
+from ottla.client.loop_thread import LoopThread
+from ottla.client.types import OffsetAndMetadata, OffsetAndTimestamp, TopicPartition
+from ottla.errors import KafkaError
+
+T = TypeVar("T")
+
+
+class Admin:
+    """Makes, describes and deletes topics, settings and groups.
+
+    Methods for one thing raise ``KafkaError`` when it is refused; methods for several return each one's
+    outcome. ``request_timeout_ms`` bounds every call.
+    """
+
+    def __init__(
+        self, bootstrap: str | Sequence[str] | None = None, **options: Unpack[AdminOptions]
+    ) -> None:
+        self._admin = AsyncAdmin(bootstrap, **options)
+        self._thread: LoopThread | None = LoopThread("ottla-admin")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        if self._thread is not None:
+            self._run(self._admin.close())
+            self._thread.stop()
+            self._thread = None
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._thread is None:
+            work.close()
+            raise RuntimeError("the admin client is closed")
+        return self._thread.run(work)
+
+    def create_topic(
+        self,
+        name: str,
+        partitions: int = -1,
+        replication_factor: int = -1,
+        config: Mapping[str, str] | None = None,
+        *,
+        validate_only: bool = False,
+    ) -> None:
+        """Make a topic; -1 leaves a number to the broker. Raises ``KafkaError`` when it is refused."""
+        self._run(
+            self._admin.create_topic(
+                name, partitions, replication_factor, config, validate_only=validate_only
+            )
+        )
+
+    def create_topics(self, topics: Iterable[NewTopic], *, validate_only: bool = False) -> Outcome:
+        """Make several topics."""
+        return self._run(self._admin.create_topics(topics, validate_only=validate_only))
+
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic with all its records; raises ``KafkaError`` when that is refused."""
+        self._run(self._admin.delete_topic(name))
+
+    def delete_topics(self, names: Iterable[str]) -> Outcome:
+        """Delete several topics."""
+        return self._run(self._admin.delete_topics(names))
+
+    def create_partitions(
+        self, topic: str, total_count: int, *, validate_only: bool = False
+    ) -> None:
+        """Give a topic more partitions, ``total_count`` in all; raises ``KafkaError`` when refused."""
+        self._run(self._admin.create_partitions(topic, total_count, validate_only=validate_only))
+
+    def list_topics(self, *, internal: bool = False) -> list[str]:
+        """The names of all topics, sorted; internal ones only if asked for."""
+        return self._run(self._admin.list_topics(internal=internal))
+
+    def describe_topic(self, name: str) -> TopicDescription:
+        """A topic's partitions; raises ``KafkaError`` for one that does not exist."""
+        return self._run(self._admin.describe_topic(name))
+
+    def describe_topics(self, *names: str) -> dict[str, TopicDescription | KafkaError]:
+        """The partitions of several topics, or why one can't be described; of all, if none are named."""
+        return self._run(self._admin.describe_topics(*names))
+
+    def describe_config(
+        self,
+        *,
+        topic: str | None = None,
+        broker: int | None = None,
+        names: Collection[str] | None = None,
+        documentation: bool = False,
+    ) -> dict[str, ConfigEntry]:
+        """The settings of a topic or of a broker, by name; all of them, or those in ``names``."""
+        return self._run(
+            self._admin.describe_config(
+                topic=topic, broker=broker, names=names, documentation=documentation
+            )
+        )
+
+    def alter_config(
+        self,
+        *,
+        topic: str | None = None,
+        broker: int | None = None,
+        set: Mapping[str, str] | None = None,
+        delete: Collection[str] = (),
+        validate_only: bool = False,
+    ) -> None:
+        """Change some settings of a topic or of a broker: ``set`` these, let those go back to defaults."""
+        self._run(
+            self._admin.alter_config(
+                topic=topic, broker=broker, set=set, delete=delete, validate_only=validate_only
+            )
+        )
+
+    def describe_cluster(self) -> ClusterDescription:
+        """The brokers that are there."""
+        return self._run(self._admin.describe_cluster())
+
+    def list_offsets(
+        self, wanted: Mapping[tuple[str, int], int | str], *, read_committed: bool = False
+    ) -> dict[TopicPartition, OffsetAndTimestamp | None]:
+        """For each partition an offset: "earliest", "latest", "max_timestamp", or a time in milliseconds.
+
+        A time finds the first record of that time or later; None where there is none.
+        """
+        return self._run(self._admin.list_offsets(wanted, read_committed=read_committed))
+
+    def list_groups(self, states: Collection[str] = ()) -> list[GroupListing]:
+        """All groups of all brokers, sorted by name; only those in one of ``states``, if given."""
+        return self._run(self._admin.list_groups(states))
+
+    def describe_group(self, group: str) -> GroupDescription:
+        """A group with its members.
+
+        One that does not exist is described as "Dead" by older brokers; newer ones have this raise
+        ``KafkaError`` (GROUP_ID_NOT_FOUND).
+        """
+        return self._run(self._admin.describe_group(group))
+
+    def describe_groups(self, *groups: str) -> dict[str, GroupDescription | KafkaError]:
+        """Several groups, or why one can't be described."""
+        return self._run(self._admin.describe_groups(*groups))
+
+    def delete_group(self, group: str) -> None:
+        """Delete an empty group with its offsets; raises ``KafkaError`` (NON_EMPTY_GROUP, ...)."""
+        self._run(self._admin.delete_group(group))
+
+    def delete_groups(self, *groups: str) -> dict[str, KafkaError | None]:
+        """Delete several empty groups; why one was not, or None."""
+        return self._run(self._admin.delete_groups(*groups))
+
+    def group_offsets(
+        self, group: str, partitions: Iterable[tuple[str, int]] | None = None
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
+        """What a group has committed, for all partitions or for some; those without are left out."""
+        return self._run(self._admin.group_offsets(group, partitions))
+
+    def alter_group_offsets(
+        self, group: str, offsets: Mapping[tuple[str, int], int | OffsetAndMetadata]
+    ) -> None:
+        """Set what a group has committed; it must have no members.
+
+        Raises ``KafkaError`` (NON_EMPTY_GROUP) for one that has, and for partitions that do not exist.
+        """
+        self._run(self._admin.alter_group_offsets(group, offsets))

@@ -1,0 +1,371 @@
+"""What the asynchronous and the synchronous consumer have in common.
+
+The application drives by ``poll``: it hands out records and, in between, sees to the group. Fetching, finding
+positions, heartbeats and auto-commit go on in the background of the loop. ``take`` alone may be called from
+another thread; ``attention`` says when it is not enough and ``poll`` must run on the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from ottla.client.cluster import Cluster
+from ottla.client.consumer.commits import CommittedOffsets, Identity
+from ottla.client.consumer.cursor import Cursor
+from ottla.client.consumer.fetched import Chunk
+from ottla.client.consumer.fetcher import Fetcher
+from ottla.client.consumer.group_link import GroupLink
+from ottla.client.consumer.membership import Membership
+from ottla.client.consumer.position_keeper import PositionKeeper
+from ottla.client.consumer.positions import Phase, Positions
+from ottla.client.consumer.rebalancing import Rebalancing
+from ottla.client.consumer.settings import ConsumerSettings
+from ottla.client.consumer.subscription import Listeners, Mode, OnRebalance, Subscription
+from ottla.client.errors import RequestTimeout
+from ottla.client.settings import ConnectionSettings
+from ottla.client.types import OffsetAndMetadata, TopicPartition
+from ottla.errors import KafkaError
+from ottla.logs import logger
+
+log = logger(__name__)
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+class ConsumerCore:
+    """Everything runs on one loop, except ``take`` and the cursor."""
+
+    def __init__(self, connection: ConnectionSettings, settings: ConsumerSettings) -> None:
+        self.settings = settings
+        self.cluster = Cluster(connection)
+        self.positions = Positions()
+        self.subscription = Subscription()
+        self.cursor = Cursor()
+        self.attention = True
+        """Whether ``poll`` has more to do than to hand out what is there."""
+        self.closed = False
+        self.call_listener: Callable[[OnRebalance, list[TopicPartition]], Any] = _call_listener
+        self._news = asyncio.Event()
+        self.fetcher = Fetcher(self.cluster, self.positions, settings, self._news.set, _now_ms)
+        self.committed_offsets: CommittedOffsets | None = None
+        self.membership: Membership | None = None
+        self._rebalancing: Rebalancing | None = None
+        if settings.group is not None:
+            link = GroupLink(self.cluster, settings.group)
+            self.committed_offsets = CommittedOffsets(self.cluster, link)
+            self.membership = Membership(self.cluster, link, settings, self._call_for_attention)
+            self._rebalancing = Rebalancing(
+                self.membership,
+                self.positions,
+                self.subscription,
+                self._commit_passed,
+                self._set_assignment,
+                lambda listener, partitions: self.call_listener(listener, partitions),
+            )
+        self._keeper = PositionKeeper(
+            self.cluster,
+            self.positions,
+            self.committed_offsets,
+            settings,
+            self.fetcher.maintain,
+            self._fail,
+            _now_ms,
+        )
+        self._commit_lock = asyncio.Lock()
+        self._last_committed: dict[TopicPartition, OffsetAndMetadata] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._started = False
+
+    # Lifetime
+
+    def start(self) -> None:
+        """Begin; on the loop."""
+        if self._started or self.closed:
+            return
+        self._started = True
+        self.cluster.on_update.append(self._metadata_changed)
+        self.cluster.start()
+        if self.settings.auto_commit:
+            self._spawn(self._auto_commit())
+
+    async def close(self, *, clean: bool, timeout_ms: float) -> None:
+        """Commit (everything that was handed out, if ``clean``), leave the group and stop."""
+        if self.closed:
+            return
+        self.closed = True
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                if clean:
+                    self.positions.pass_all()
+                if self._rebalancing is not None and self.subscription.shared:
+                    if self.membership is not None and self.membership.generation_id < 0:
+                        await self._rebalancing.lose()
+                    else:
+                        await self._rebalancing.give_up(self.positions.partitions)
+                else:
+                    await self._commit_passed()
+        except (TimeoutError, KafkaError) as error:
+            log.warning("closing without a last commit", error=str(error))
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self.fetcher.close()
+            await self._keeper.close()
+            if self.membership is not None:
+                await self.membership.close(min(timeout_ms, 5_000))
+            await self.cluster.close()
+            self._news.set()
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def check_open(self) -> None:
+        """Raise ``RuntimeError`` on a closed consumer."""
+        if self.closed:
+            raise RuntimeError("the consumer is closed")
+
+    # Subscription; on the loop
+
+    async def subscribe(
+        self, topics: Sequence[str] | None, pattern: str | re.Pattern[str] | None, how: Listeners
+    ) -> None:
+        """Read topics; what was assigned by hand is let go."""
+        self.check_open()
+        if self.subscription.mode is Mode.MANUAL and len(self.positions):
+            raise RuntimeError("partitions are assigned by hand: unsubscribe first")
+        if pattern is not None:
+            self.subscription.set_pattern(pattern, how)
+        else:
+            self.subscription.set_topics(topics or (), how)
+        self.cluster.all_topics = pattern is not None
+        self._topics_changed("the subscription changed")
+        self.start()
+        self.cluster.request_refresh()
+
+    async def assign(self, partitions: Iterable[TopicPartition]) -> None:
+        """Read these partitions; no group shares them out."""
+        self.check_open()
+        if self.subscription.shared:
+            raise RuntimeError("topics are subscribed: unsubscribe first")
+        wanted = [TopicPartition(*partition) for partition in partitions]
+        self.subscription.set_manual(wanted)
+        self.cluster.set_topics(self.subscription.topics)
+        self.start()
+        self.cluster.request_refresh()
+        self._set_assignment(wanted)
+
+    async def unsubscribe(self) -> None:
+        """Read nothing; leaves the group."""
+        if self._rebalancing is not None and self.membership is not None:
+            if self.subscription.shared:
+                await self._rebalancing.give_up(self.positions.partitions)
+            await self.membership.leave("unsubscribed")
+        self.subscription.clear()
+        self.cluster.all_topics = False
+        self._set_assignment([])
+
+    def _topics_changed(self, reason: str) -> None:
+        self.cluster.set_topics(
+            self.subscription.topics | {topic for topic, _ in self.positions.partitions}
+        )
+        if self.membership is not None:
+            self.membership.request_rejoin(reason)
+        elif self.subscription.shared:
+            self._set_assignment(self.subscription.all_partitions(self.cluster.metadata))
+
+    def _set_assignment(self, partitions: Iterable[TopicPartition]) -> None:
+        self.positions.assign(partitions)
+        self.cluster.add_topics(*{topic for topic, _ in self.positions.partitions})
+        self._keeper.leaders_changed()
+        self.fetcher.maintain()
+
+    def _metadata_changed(self) -> None:
+        if self.subscription.match(self.cluster.metadata):
+            self._topics_changed("other topics match the pattern")
+        elif self.membership is None and self.subscription.shared:
+            found = self.subscription.all_partitions(self.cluster.metadata)
+            if not self.positions.partitions >= set(found):
+                self._set_assignment(self.positions.partitions | set(found))
+        if self.membership is not None:
+            self.membership.metadata_changed()
+        self._keeper.leaders_changed()
+        self.fetcher.maintain()
+
+    # Polling
+
+    def take(self, max_records: int) -> tuple[list[Chunk], bool]:
+        """What is there, and whether ``fetcher.maintain`` should be called (on the loop)."""
+        chunks = self.cursor.rest(max_records)
+        if chunks:
+            return chunks, False
+        return self.fetcher.take(max_records)
+
+    def polled(self) -> None:
+        """The application is alive, and done with what it was given."""
+        self.positions.pass_all()
+        if self.membership is not None:
+            self.membership.last_poll = time.monotonic()
+
+    async def poll(self, timeout: float | None, max_records: int) -> list[Chunk]:
+        """Chunks with at least one record, or none after ``timeout`` seconds. Runs rebalance callbacks.
+
+        Raises ``KafkaError`` for what the application has to know, ``RuntimeError`` when nothing is
+        subscribed.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if self.subscription.mode is Mode.NONE:
+            raise RuntimeError("subscribe to topics or assign partitions first")
+        while True:
+            self.check_open()
+            self._news.clear()
+            await self.attend()
+            chunks, freed = self.take(max_records)
+            if freed:
+                self.fetcher.maintain()
+            if any(chunk.records for chunk in chunks):
+                return chunks
+            for chunk in chunks:  # control batches and the like: nothing to hand out
+                chunk.state.handed_out(chunk.end_offset, chunk.epoch)
+                chunk.state.pass_handed_out()
+            if chunks or self.attention:
+                continue
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                await asyncio.sleep(0)
+                return []
+            try:
+                async with asyncio.timeout(left):
+                    await self._news.wait()
+            except TimeoutError:
+                return []
+
+    async def attend(self) -> None:
+        """See to the group and to failures; what a poll does before it looks for records."""
+        self.attention = False
+        if self.fetcher.failures:
+            self.attention = True
+            raise self.fetcher.failures.popleft()
+        if self._rebalancing is not None and self.subscription.shared:
+            try:
+                await self._rebalancing.attend()
+            except BaseException:
+                self.attention = True
+                raise
+            if self.membership is not None and self.membership.needs_attention():
+                self.attention = bool(self.subscription.topics)
+
+    def _call_for_attention(self) -> None:
+        self.attention = True
+        self._news.set()
+
+    def _fail(self, error: KafkaError) -> None:
+        self.fetcher.failures.append(error)
+        self._call_for_attention()
+
+    # Committing; on the loop
+
+    @property
+    def identity(self) -> Identity:
+        """As whom offsets are committed."""
+        if self.membership is None or not self.subscription.shared:
+            return Identity()
+        return self.membership.identity
+
+    def committer(self) -> CommittedOffsets:
+        """The group's offsets; raises ``RuntimeError`` for a consumer without a group."""
+        if self.committed_offsets is None:
+            raise RuntimeError("a consumer without a group has no committed offsets")
+        return self.committed_offsets
+
+    async def commit(
+        self, offsets: Mapping[TopicPartition, OffsetAndMetadata], timeout_ms: float
+    ) -> None:
+        """Commit, after the commits that were asked for before."""
+        committer = self.committer()
+        async with self._commit_lock:
+            await committer.commit(offsets, self.identity, timeout_ms=timeout_ms)
+            self._last_committed.update(offsets)
+
+    async def _commit_passed(self) -> None:
+        if not self.settings.auto_commit:
+            return
+        offsets = {
+            partition: offset
+            for partition, offset in self.positions.passed().items()
+            if self._last_committed.get(partition) != offset
+        }
+        if not offsets:
+            return
+        try:
+            await self.commit(offsets, self.cluster.settings.request_timeout_ms)
+        except KafkaError as error:
+            log.warning("auto-commit failed", group=self.settings.group, error=str(error))
+
+    async def _auto_commit(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.auto_commit_interval_ms / 1000)
+            membership = self.membership
+            between_generations = membership is not None and (
+                membership.joining or membership.generation_id < 0
+            )
+            if not (self.subscription.shared and between_generations):
+                await self._commit_passed()
+
+    # Positions; on the loop
+
+    async def position(self, partition: TopicPartition, timeout_ms: float) -> int:
+        """The next offset to be handed out, once it is known; ``RequestTimeout`` if it does not get known."""
+        state = self.positions.get(partition)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_ms / 1000):
+                while state.phase in (Phase.COMMITTED, Phase.RESET):
+                    if self.fetcher.failures:
+                        raise self.fetcher.failures.popleft()
+                    await self._keeper.round_done()
+        if state.position < 0:
+            raise RequestTimeout(f"{partition}: no position within {timeout_ms:.0f} ms")
+        return state.position
+
+    def commit_later(
+        self, offsets: Mapping[TopicPartition, OffsetAndMetadata], on_commit: Any | None
+    ) -> None:
+        """Commit in the background; ``on_commit`` is called with the offsets and the error, if any."""
+
+        async def work() -> None:
+            failure: KafkaError | None = None
+            try:
+                await self.commit(offsets, self.cluster.settings.request_timeout_ms)
+            except KafkaError as error:
+                failure = error
+                log.warning("commit failed", group=self.settings.group, error=str(error))
+            if on_commit is not None:
+                on_commit(dict(offsets), failure)
+
+        self.start()
+        self._spawn(work())
+
+    def resumed(self) -> None:
+        """A partition is not paused any more: what was fetched of it may be handed out."""
+        self._news.set()
+        self.fetcher.maintain()
+
+    def moved(self) -> None:
+        """Positions were changed by the application."""
+        self._keeper.kick()
+        self.fetcher.maintain()
+
+
+async def _call_listener(listener: OnRebalance, partitions: list[TopicPartition]) -> None:
+    result = listener(partitions)
+    if hasattr(result, "__await__"):
+        await result

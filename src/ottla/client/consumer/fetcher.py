@@ -1,0 +1,401 @@
+"""Keeps the buffer of fetched batches filled: one Fetch in flight to each broker, at most two answers a partition.
+
+The broker's sessions (KIP-227) spare naming the same partitions again; topics go by id where the broker
+does (version 13). A follower in our rack is read from when the leader says so (KIP-392). Nothing here
+waits: everything is driven by answers, by the application taking records, and by changed positions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+from ottla.client.cluster import Cluster
+from ottla.client.consumer.fetch_session import FetchSession, SessionFetch, Wanted
+from ottla.client.consumer.fetched import Chunk, FetchedPartition, Reading
+from ottla.client.consumer.positions import PartitionState, Phase, Positions
+from ottla.client.consumer.settings import ConsumerSettings
+from ottla.client.errors import NoOffsetForPartition
+from ottla.client.metadata import Node
+from ottla.client.types import TopicPartition
+from ottla.errors import ErrorCode, KafkaError
+from ottla.logs import logger
+from ottla.messages.fetch import FetchPartition, FetchRequest, FetchTopic, ForgottenTopic
+from ottla.topic_ids import ZERO_ID
+
+log = logger(__name__)
+
+FETCH = 1
+TOPIC_ID_VERSION = 13
+BUFFERED_ANSWERS = 2
+
+_SESSION_ERRORS = frozenset(
+    {
+        ErrorCode.FETCH_SESSION_ID_NOT_FOUND,
+        ErrorCode.INVALID_FETCH_SESSION_EPOCH,
+        ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR,
+        ErrorCode.UNKNOWN_TOPIC_ID,
+        ErrorCode.INCONSISTENT_TOPIC_ID,
+    }
+)
+_ASK_METADATA = frozenset(
+    {
+        ErrorCode.NOT_LEADER_OR_FOLLOWER,
+        ErrorCode.REPLICA_NOT_AVAILABLE,
+        ErrorCode.KAFKA_STORAGE_ERROR,
+        ErrorCode.FENCED_LEADER_EPOCH,
+        ErrorCode.UNKNOWN_LEADER_EPOCH,
+        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+        ErrorCode.UNKNOWN_TOPIC_ID,
+        ErrorCode.INCONSISTENT_TOPIC_ID,
+        ErrorCode.OFFSET_NOT_AVAILABLE,
+        ErrorCode.LEADER_NOT_AVAILABLE,
+    }
+)
+
+
+class _Asked(NamedTuple):
+    """What a partition's state was when its Fetch left."""
+
+    state: PartitionState
+    version: int
+    offset: int
+    node_id: int
+
+
+class Fetcher:
+    """``on_news`` is called when there is something for the application: records or a failure."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        positions: Positions,
+        settings: ConsumerSettings,
+        on_news: Callable[[], None],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._cluster = cluster
+        self._positions = positions
+        self._settings = settings
+        self._on_news = on_news
+        self._now_ms = now_ms
+        self._reading = Reading(
+            settings.check_crcs,
+            settings.isolation_level == 1,
+            settings.key_deserializer,
+            settings.value_deserializer,
+        )
+        self._sessions: dict[int, FetchSession] = {}
+        self._fetching: set[int] = set()
+        self._connecting: set[int] = set()
+        self._lock = threading.Lock()
+        self._buffered_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self.completed: deque[FetchedPartition] = deque()
+        self.failures: deque[KafkaError] = deque()
+        self.closed = False
+
+    # Taking records: on any thread
+
+    def take(self, max_records: int) -> tuple[list[Chunk], bool]:
+        """Up to so many records, and whether room was made for a next Fetch (then call ``maintain``).
+
+        Raises ``KafkaError`` for what cannot be read; the position stays before it.
+        """
+        chunks: list[Chunk] = []
+        freed = False
+        left = max_records
+        held: list[FetchedPartition] = []
+        try:
+            while left > 0 and self.completed:
+                fetched = self.completed[0]
+                state = fetched.state
+                if state.version != fetched.version:
+                    self._drop(fetched)
+                    freed = True
+                    continue
+                if state.paused:
+                    held.append(self.completed.popleft())
+                    continue
+                try:
+                    chunk = fetched.take(left)
+                except KafkaError:
+                    if chunks:
+                        break  # first what came before; the failure is met again
+                    raise
+                if chunk is None:
+                    self._drop(fetched)
+                    freed = True
+                    continue
+                chunks.append(chunk)
+                left -= len(chunk.records)
+                if fetched.exhausted:
+                    self._drop(fetched)
+                    freed = True
+        finally:
+            self.completed.extendleft(reversed(held))
+        return chunks, freed
+
+    def _drop(self, fetched: FetchedPartition) -> None:
+        with self._lock:
+            if self.completed and self.completed[0] is fetched:
+                self.completed.popleft()
+                self._buffered_bytes -= fetched.size_bytes
+                if fetched.version == fetched.state.version:
+                    fetched.state.buffered -= 1
+
+    # Fetching: on the loop
+
+    def maintain(self) -> None:
+        """Send every Fetch that may be sent."""
+        if self.closed:
+            return
+        now = self._now_ms()
+        wanted: dict[int, dict[TopicPartition, PartitionState]] = {}
+        retry_at: int | None = None
+        for state in self._positions:
+            if state.phase is not Phase.FETCH or state.paused or state.fetch_offset < 0:
+                continue
+            if state.retry_at_ms > now:
+                retry_at = min(retry_at or state.retry_at_ms, state.retry_at_ms)
+                continue
+            if state.buffered >= BUFFERED_ANSWERS:
+                continue
+            node_id = self._node_for(state, now)
+            if node_id is None:
+                self._cluster.request_refresh()
+                continue
+            wanted.setdefault(node_id, {})[state.topic_partition] = state
+        if self._buffered_bytes < self._settings.fetch_max_bytes:
+            for node_id, states in wanted.items():
+                if node_id not in self._fetching and node_id not in self._connecting:
+                    self._fetch(node_id, states)
+        if retry_at is not None:
+            self._call_later(retry_at - now)
+
+    def _call_later(self, delay_ms: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(delay_ms / 1000, self.maintain)
+
+    def close(self) -> None:
+        """Fetch no more; answers that still come are dropped."""
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self.completed.clear()
+
+    def _node_for(self, state: PartitionState, now: int) -> int | None:
+        nodes = self._cluster.metadata.nodes
+        if state.preferred_replica in nodes:
+            if now < state.preferred_until_ms:
+                return state.preferred_replica
+            state.preferred_replica = -1
+        return self._cluster.metadata.leader_of(*state.topic_partition)
+
+    def _fetch(self, node_id: int, states: dict[TopicPartition, PartitionState]) -> None:
+        node = self._cluster.metadata.nodes[node_id]
+        channel = self._cluster.connections.ready(node, "fetch")
+        if channel is None:
+            self._connecting.add(node_id)
+            self._cluster.connections.connect(node, "fetch", partial(self._connected, node))
+            return
+        metadata = self._cluster.metadata
+        session = self._sessions.setdefault(node_id, FetchSession())
+        wanted = {
+            partition: Wanted(
+                metadata.topic_id(partition.topic),
+                state.fetch_offset,
+                state.leader.epoch,
+                state.fetch_epoch,
+                self._settings.max_partition_fetch_bytes,
+            )
+            for partition, state in states.items()
+        }
+        try:
+            with_ids = all(want.topic_id != ZERO_ID for want in wanted.values())
+            version = channel.version_for(FETCH, None if with_ids else (0, TOPIC_ID_VERSION - 1))
+            fetch = session.next_fetch(wanted, with_ids=version >= TOPIC_ID_VERSION)
+            timeout = self._settings.fetch_max_wait_ms + self._cluster.settings.request_timeout_ms
+            future = channel.send(self._request(fetch), version=version, timeout=timeout / 1000)
+        except KafkaError as error:
+            self._failed(node_id, error)
+            return
+        names = {want.topic_id: partition.topic for partition, want in wanted.items()}
+        asked = {
+            partition: _Asked(state, state.version, state.fetch_offset, node_id)
+            for partition, state in states.items()
+        }
+        self._fetching.add(node_id)
+        future.add_done_callback(
+            partial(self._answered, node_id, asked, names if version >= TOPIC_ID_VERSION else {})
+        )
+
+    def _connected(self, node: Node) -> None:
+        self._connecting.discard(node.node_id)
+        if self.closed:
+            return
+        if self._cluster.connections.ready(node, "fetch") is None:
+            self._cluster.request_refresh()
+        self.maintain()
+
+    def _request(self, fetch: SessionFetch) -> FetchRequest:
+        topics: dict[str, FetchTopic] = {}
+        for (name, number), want in fetch.to_send.items():
+            topic = topics.get(name)
+            if topic is None:
+                topic = topics[name] = FetchTopic(topic=name, topic_id=want.topic_id, partitions=[])
+            topic.partitions.append(
+                FetchPartition(
+                    partition=number,
+                    current_leader_epoch=want.leader_epoch,
+                    fetch_offset=want.fetch_offset,
+                    last_fetched_epoch=want.last_fetched_epoch,
+                    partition_max_bytes=want.max_bytes,
+                    replica_directory_id=ZERO_ID,
+                )
+            )
+        forgotten: dict[bytes, ForgottenTopic] = {}
+        for (name, number), topic_id in fetch.to_forget.items():
+            key = topic_id + name.encode()
+            if key not in forgotten:
+                forgotten[key] = ForgottenTopic(topic=name, topic_id=topic_id, partitions=[])
+            forgotten[key].partitions.append(number)
+        settings = self._settings
+        return FetchRequest(
+            replica_state=None,
+            max_wait_ms=settings.fetch_max_wait_ms,
+            min_bytes=settings.fetch_min_bytes,
+            max_bytes=settings.fetch_max_bytes,
+            isolation_level=settings.isolation_level,
+            session_id=fetch.session_id,
+            session_epoch=fetch.epoch,
+            topics=list(topics.values()),
+            forgotten_topics_data=list(forgotten.values()),
+            rack_id=settings.client_rack,
+        )
+
+    # Answers
+
+    def _answered(
+        self,
+        node_id: int,
+        asked: dict[TopicPartition, _Asked],
+        names: dict[bytes, str],
+        future: asyncio.Future[Any],
+    ) -> None:
+        self._fetching.discard(node_id)
+        if future.cancelled():
+            return
+        error = future.exception()
+        if self.closed:
+            return
+        if error is not None:
+            if not isinstance(error, KafkaError):
+                error = KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, repr(error))
+            self._failed(node_id, error)
+            return
+        response = future.result()
+        code = ErrorCode(response.error_code)
+        session = self._sessions[node_id]
+        session.answered(code, response.session_id)
+        if code in _SESSION_ERRORS:
+            log.debug("fetch session ended", node=node_id, error=code.name)
+            if code in _ASK_METADATA:
+                self._cluster.request_refresh()
+                self._call_later(self._cluster.settings.retry_backoff_ms)
+                return
+        elif code is not ErrorCode.NONE:
+            self._failed(node_id, KafkaError(code, "Fetch"))
+            return
+        news = False
+        for topic in response.responses:
+            name = names.get(bytes(topic.topic_id)) if names else topic.topic
+            for data in topic.partitions:
+                found = asked.get(TopicPartition(name or "", data.partition_index))
+                if found is not None and found.version == found.state.version:
+                    news = self._take_partition(found, data) or news
+        if news:
+            self._on_news()
+        self.maintain()
+
+    def _take_partition(self, asked: _Asked, data: Any) -> bool:
+        """Whether there is something for the application."""
+        state = asked.state
+        code = ErrorCode(data.error_code)
+        if code is not ErrorCode.NONE:
+            return self._partition_failed(asked, data, code)
+        state.high_watermark = data.high_watermark
+        state.last_stable_offset = data.last_stable_offset
+        if data.log_start_offset >= 0:
+            state.log_start_offset = data.log_start_offset
+        if data.diverging_epoch is not None and data.diverging_epoch.end_offset >= 0:
+            state.phase = Phase.VALIDATE
+            self._on_news()
+            return False
+        if data.preferred_read_replica >= 0:
+            state.preferred_replica = data.preferred_read_replica
+            age_ms = self._cluster.settings.metadata_max_age_ms
+            state.preferred_until_ms = self._now_ms() + age_ms
+        if not data.records or state.fetch_offset != asked.offset:
+            return False
+        aborted = [(a.first_offset, a.producer_id) for a in data.aborted_transactions or ()]
+        try:
+            fetched = FetchedPartition(state, memoryview(data.records), aborted, self._reading)
+        except KafkaError as error:
+            return self._give_to_application(state, error)
+        state.fetch_offset = max(fetched.end_offset, state.fetch_offset)
+        state.fetch_epoch = fetched.last_epoch
+        with self._lock:
+            state.buffered += 1
+            self._buffered_bytes += fetched.size_bytes
+            self.completed.append(fetched)
+        return True
+
+    def _partition_failed(self, asked: _Asked, data: Any, code: ErrorCode) -> bool:
+        state = asked.state
+        if code is ErrorCode.OFFSET_OUT_OF_RANGE:
+            if asked.node_id == state.preferred_replica:
+                state.preferred_replica = -1  # the follower lags or leads: the leader decides
+                return False
+            return self._out_of_range(state)
+        if code in _ASK_METADATA:
+            leader = data.current_leader
+            if leader is None or not self._cluster.metadata.new_leader(
+                *state.topic_partition, leader.leader_id, leader.leader_epoch
+            ):
+                self._cluster.request_refresh()
+            state.preferred_replica = -1
+            state.retry_at_ms = self._now_ms() + self._cluster.settings.retry_backoff_ms
+            return False
+        return self._give_to_application(state, KafkaError(code, str(state.topic_partition)))
+
+    def _out_of_range(self, state: PartitionState) -> bool:
+        log.warning(
+            "position is out of range",
+            partition=str(state.topic_partition),
+            offset=state.fetch_offset,
+        )
+        if self._settings.reset_timestamp is None:
+            error = NoOffsetForPartition([state.topic_partition], out_of_range=True)
+            return self._give_to_application(state, error)
+        state.request_reset(self._settings.reset_timestamp)
+        self._on_news()
+        return False
+
+    def _give_to_application(self, state: PartitionState, error: KafkaError) -> bool:
+        state.retry_at_ms = self._now_ms() + self._cluster.settings.retry_backoff_max_ms
+        self.failures.append(error)
+        return True
+
+    def _failed(self, node_id: int, error: KafkaError) -> None:
+        log.debug("fetch failed", node=node_id, error=str(error))
+        session = self._sessions.get(node_id)
+        if session is not None:
+            session.failed()
+        self._cluster.request_refresh()
+        self._call_later(self._cluster.settings.retry_backoff_ms)

@@ -1,0 +1,141 @@
+"""A consumer's settings, checked. Times in milliseconds, sizes in bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypedDict
+
+from ottla.client.consumer.assignors import Assignor, assignors_of
+from ottla.client.consumer.positions import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP
+from ottla.client.serializers import Deserializer, deserializer
+from ottla.client.settings import check_positive
+
+_RESETS = {"earliest": EARLIEST_TIMESTAMP, "latest": LATEST_TIMESTAMP, "none": None}
+_ISOLATION = {"read_uncommitted": 0, "read_committed": 1}
+
+
+class ConsumerSettings(NamedTuple):
+    """What the core of a consumer is told."""
+
+    group: str | None
+    group_instance_id: str | None
+    reset_timestamp: int | None
+    auto_commit: bool
+    auto_commit_interval_ms: int
+    assignors: Sequence[str | Assignor]
+    session_timeout_ms: int
+    heartbeat_interval_ms: int
+    max_poll_interval_ms: int
+    max_poll_records: int
+    fetch_min_bytes: int
+    fetch_max_wait_ms: int
+    fetch_max_bytes: int
+    max_partition_fetch_bytes: int
+    isolation_level: int
+    check_crcs: bool
+    client_rack: str
+    key_deserializer: Deserializer | None
+    value_deserializer: Deserializer | None
+
+
+class ConsumerOptions(TypedDict, total=False):
+    """The keyword arguments of a consumer, beside its group and its bootstrap addresses."""
+
+    group_instance_id: str | None
+    auto_offset_reset: str
+    enable_auto_commit: bool
+    auto_commit_interval_ms: int
+    assignors: Sequence[str | Assignor]
+    session_timeout_ms: int
+    heartbeat_interval_ms: int
+    max_poll_interval_ms: int
+    max_poll_records: int
+    fetch_min_bytes: int
+    fetch_max_wait_ms: int
+    fetch_max_bytes: int
+    max_partition_fetch_bytes: int
+    isolation_level: str
+    check_crcs: bool
+    client_rack: str
+    key_deserializer: str | Deserializer | None
+    value_deserializer: str | Deserializer | None
+    allow_auto_create_topics: bool
+    client_id: str
+    request_timeout_ms: int
+    retry_backoff_ms: int
+    retry_backoff_max_ms: int
+    metadata_max_age_ms: int
+
+
+def consumer_settings(
+    group: str | None,
+    *,
+    group_instance_id: str | None = None,
+    auto_offset_reset: str = "latest",
+    enable_auto_commit: bool = True,
+    auto_commit_interval_ms: int = 5_000,
+    assignors: Sequence[str | Assignor] = ("range", "cooperative-sticky"),
+    session_timeout_ms: int = 45_000,
+    heartbeat_interval_ms: int = 3_000,
+    max_poll_interval_ms: int = 300_000,
+    max_poll_records: int = 500,
+    fetch_min_bytes: int = 1,
+    fetch_max_wait_ms: int = 500,
+    fetch_max_bytes: int = 50 * 1024 * 1024,
+    max_partition_fetch_bytes: int = 1024 * 1024,
+    isolation_level: str = "read_uncommitted",
+    check_crcs: bool = True,
+    client_rack: str = "",
+    key_deserializer: str | Deserializer | None = None,
+    value_deserializer: str | Deserializer | None = None,
+    retry_backoff_ms: int = 100,
+    retry_backoff_max_ms: int = 1_000,
+) -> ConsumerSettings:
+    """Check and translate; raises ``ValueError`` for what cannot be."""
+    if auto_offset_reset not in _RESETS:
+        raise ValueError(
+            f'auto_offset_reset is "earliest", "latest" or "none", not {auto_offset_reset!r}'
+        )
+    if isolation_level not in _ISOLATION:
+        raise ValueError(
+            f'isolation_level is "read_uncommitted" or "read_committed", not {isolation_level!r}'
+        )
+    if group == "":
+        raise ValueError("a group needs a name; without a group leave it out")
+    if group_instance_id is not None and group is None:
+        raise ValueError("group_instance_id needs a group")
+    if max_poll_records < 1:
+        raise ValueError("max_poll_records must be positive")
+    if heartbeat_interval_ms >= session_timeout_ms:
+        raise ValueError("heartbeat_interval_ms must be less than session_timeout_ms")
+    check_positive(
+        auto_commit_interval_ms=auto_commit_interval_ms,
+        heartbeat_interval_ms=heartbeat_interval_ms,
+        max_poll_interval_ms=max_poll_interval_ms,
+        fetch_min_bytes=fetch_min_bytes,
+        fetch_max_wait_ms=fetch_max_wait_ms,
+        fetch_max_bytes=fetch_max_bytes,
+        max_partition_fetch_bytes=max_partition_fetch_bytes,
+    )
+    assignors_of(assignors)  # raises for a name that is not known
+    return ConsumerSettings(
+        group=group,
+        group_instance_id=group_instance_id,
+        reset_timestamp=_RESETS[auto_offset_reset],
+        auto_commit=enable_auto_commit and group is not None,
+        auto_commit_interval_ms=auto_commit_interval_ms,
+        assignors=assignors,
+        session_timeout_ms=session_timeout_ms,
+        heartbeat_interval_ms=heartbeat_interval_ms,
+        max_poll_interval_ms=max_poll_interval_ms,
+        max_poll_records=max_poll_records,
+        fetch_min_bytes=fetch_min_bytes,
+        fetch_max_wait_ms=fetch_max_wait_ms,
+        fetch_max_bytes=fetch_max_bytes,
+        max_partition_fetch_bytes=max_partition_fetch_bytes,
+        isolation_level=_ISOLATION[isolation_level],
+        check_crcs=check_crcs,
+        client_rack=client_rack,
+        key_deserializer=deserializer(key_deserializer),
+        value_deserializer=deserializer(value_deserializer),
+    )
