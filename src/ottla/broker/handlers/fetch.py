@@ -11,7 +11,8 @@ Behaviour
 Versions: 7 sessions (KIP-227), 9 the leader epoch is checked (KIP-320), 11 rack, 12 diverging epochs, 13
 topic ids, 15 the replica's state in a tag.
 Errors: a partition's UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, NOT_LEADER_OR_FOLLOWER,
-FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, OFFSET_OUT_OF_RANGE, KAFKA_STORAGE_ERROR; the request's
+FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, OFFSET_OUT_OF_RANGE, KAFKA_STORAGE_ERROR,
+UNSUPPORTED_COMPRESSION_TYPE (a topic of zstd, below version 10); the request's
 FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_TOPIC_ID_ERROR.
 Source: ``KafkaApis.handleFetchRequest``, ``ReplicaManager.fetchMessages``, ``FetchSession.scala``.
 """
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from ottla.replication.partition import Partition
 
 READ_COMMITTED = 1
-CONSUMER = -1
+ZSTD_SINCE = 10
 
 
 def handle(broker: Broker, request: Request) -> FetchResponse | asyncio.Future[FetchResponse]:
@@ -166,6 +167,8 @@ class ParkedFetch:
             raise
         self.context.attach(key, position, partition)
         partition.require_leader(position.current_leader_epoch)
+        if self.version < ZSTD_SINCE and partition.log.config.compression_type == "zstd":
+            raise KafkaError(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE)
         if not self.is_consumer:  # a follower that is not in the assignment
             raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         return partition

@@ -9,7 +9,7 @@ Behaviour
 - A batch for a topic with another ``compression.type`` is rewritten in a thread, the partition's later
   appends queued behind it.
 
-Versions: 0-2 are advertised (KAFKA-18659) and refused by closing the connection; 5 log start, 8 record
+Versions: 0-2 are advertised (KAFKA-18659) and refused by closing the connection; 5 log start, 7 zstd, 8 record
 errors and a message, 13 topic ids.
 Errors: INVALID_REQUIRED_ACKS, UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, NOT_LEADER_OR_FOLLOWER,
 NOT_ENOUGH_REPLICAS, REQUEST_TIMED_OUT, KAFKA_STORAGE_ERROR, and those of ``Log.append_as_leader``.
@@ -42,13 +42,19 @@ log = logger(__name__)
 
 ALL = -1
 
+# zstd came with version 7 (KIP-110): an older client must not put into a topic what its like cannot read.
+ZSTD_SINCE = 7
+ZSTD = 4
+ATTRIBUTES_LOW = 22
+CODEC_MASK = 7
+
 
 def handle(
     broker: Broker, request: Request
 ) -> ProduceResponse | asyncio.Future[ProduceResponse] | None:
     """Append everything, then answer or park."""
     body: ProduceRequest = request.body
-    produce = _Produce(broker, body)
+    produce = _Produce(broker, body, request.api_version)
     for topic in body.topic_data:
         name = topic.name
         if request.api_version >= 13:
@@ -81,10 +87,20 @@ def fail(answer: PartitionProduceResponse, error: KafkaError) -> None:
 class _Produce:
     """One Produce request; the waiter of its partitions."""
 
-    __slots__ = ("acks", "broker", "future", "response", "timer", "transactional", "unanswered")
+    __slots__ = (
+        "acks",
+        "broker",
+        "future",
+        "response",
+        "timer",
+        "transactional",
+        "unanswered",
+        "version",
+    )
 
-    def __init__(self, broker: Broker, body: ProduceRequest) -> None:
+    def __init__(self, broker: Broker, body: ProduceRequest, version: int) -> None:
         self.broker = broker
+        self.version = version
         self.acks = body.acks
         self.transactional = body.transactional_id is not None
         self.response = ProduceResponse()
@@ -112,10 +128,13 @@ class _Produce:
         if not name:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
         records = data.records
-        if records is None:
-            raise KafkaError(ErrorCode.INVALID_RECORD, "no records")
-        partition = self.broker.replicas.leader_of(name, data.index)
+        if not records:
+            raise KafkaError(ErrorCode.INVALID_RECORD, "no record batch")
         assert isinstance(records, memoryview)
+        if self.version < ZSTD_SINCE and len(records) > ATTRIBUTES_LOW:
+            if records[ATTRIBUTES_LOW] & CODEC_MASK == ZSTD:
+                raise KafkaError(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE)
+        partition = self.broker.replicas.leader_of(name, data.index)
         outcome = partition.append_as_leader(records, now_ms, required_acks=self.acks)
         if isinstance(outcome, asyncio.Future):
             self.unanswered[id(answer)] = answer
