@@ -157,7 +157,11 @@ class AsyncConsumer:
     # Positions
 
     async def seek(self, partition: Partition, offset: int | OffsetAndMetadata) -> None:
-        """Go on at this offset."""
+        """Go on at this offset.
+
+        Raises ``RuntimeError`` for a partition that is not assigned: in a group only ``poll`` gets one.
+        """
+        await self._assigned()
         state = self._core.positions.get(TopicPartition(*partition))
         if isinstance(offset, OffsetAndMetadata):
             state.seek(offset.offset, offset.leader_epoch, validate=True)
@@ -169,30 +173,38 @@ class AsyncConsumer:
 
     async def seek_to_beginning(self, *partitions: Partition) -> None:
         """Go on at the first record there is; of all assigned partitions, if none are named."""
-        self._reset(partitions, EARLIEST_TIMESTAMP)
+        await self._reset(partitions, EARLIEST_TIMESTAMP)
 
     async def seek_to_end(self, *partitions: Partition) -> None:
         """Go on behind the last record there is."""
-        self._reset(partitions, LATEST_TIMESTAMP)
+        await self._reset(partitions, LATEST_TIMESTAMP)
 
     async def seek_to_time(self, timestamp_ms: int, *partitions: Partition) -> None:
         """Go on at the first record of that time (milliseconds since 1970) or later, or at the end."""
         if timestamp_ms < 0:
             raise ValueError(f"timestamp {timestamp_ms} is negative")
-        self._reset(partitions, timestamp_ms)
+        await self._reset(partitions, timestamp_ms)
 
-    def _reset(self, partitions: tuple[Partition, ...], timestamp: int) -> None:
+    async def _reset(self, partitions: tuple[Partition, ...], timestamp: int) -> None:
+        await self._assigned()
         positions = self._core.positions
         for partition in partitions or positions.partitions:
             positions.get(TopicPartition(*partition)).request_reset(timestamp)
         self._core.moved()
 
+    async def _assigned(self) -> None:
+        """Without a group the partitions are as good as assigned: wait until they are known."""
+        await self._begin()
+        await self._core.assigned()
+
     async def position(self, partition: Partition, timeout: float = 30.0) -> int:
         """The offset of the next record to be handed out; waits until it is known."""
+        await self._assigned()
         return await self._core.position(TopicPartition(*partition), timeout * 1000)
 
     async def pause(self, *partitions: Partition) -> None:
         """Hand out nothing of these until ``resume``; of all assigned ones, if none are named."""
+        await self._assigned()
         for partition in partitions or self._core.positions.partitions:
             self._core.positions.get(TopicPartition(*partition)).paused = True
 

@@ -17,12 +17,13 @@ from typing import Any
 from ottla.client.cluster import Cluster
 from ottla.client.consumer.commits import CommittedOffsets, Identity
 from ottla.client.consumer.cursor import Cursor
+from ottla.client.consumer.failures import Failures
 from ottla.client.consumer.fetched import Chunk
 from ottla.client.consumer.fetcher import Fetcher
 from ottla.client.consumer.group_link import GroupLink
 from ottla.client.consumer.membership import Membership
 from ottla.client.consumer.position_keeper import PositionKeeper
-from ottla.client.consumer.positions import Phase, Positions
+from ottla.client.consumer.positions import PartitionState, Phase, Positions
 from ottla.client.consumer.rebalancing import Rebalancing
 from ottla.client.consumer.settings import ConsumerSettings
 from ottla.client.consumer.subscription import Listeners, Mode, OnRebalance, Subscription
@@ -53,7 +54,10 @@ class ConsumerCore:
         self.closed = False
         self.call_listener: Callable[[OnRebalance, list[TopicPartition]], Any] = _call_listener
         self._news = asyncio.Event()
-        self.fetcher = Fetcher(self.cluster, self.positions, settings, self._news.set, _now_ms)
+        self.failures = Failures()
+        self.fetcher = Fetcher(
+            self.cluster, self.positions, settings, self._news.set, self._fail, _now_ms
+        )
         self.committed_offsets: CommittedOffsets | None = None
         self.membership: Membership | None = None
         self._rebalancing: Rebalancing | None = None
@@ -252,9 +256,11 @@ class ConsumerCore:
     async def attend(self) -> None:
         """See to the group and to failures; what a poll does before it looks for records."""
         self.attention = False
-        if self.fetcher.failures:
-            self.attention = True
-            raise self.fetcher.failures.popleft()
+        try:
+            self.failures.raise_next()
+        except KafkaError:
+            self.attention = True  # there may be another
+            raise
         if self._rebalancing is not None and self.subscription.shared:
             try:
                 await self._rebalancing.attend()
@@ -268,8 +274,8 @@ class ConsumerCore:
         self.attention = True
         self._news.set()
 
-    def _fail(self, error: KafkaError) -> None:
-        self.fetcher.failures.append(error)
+    def _fail(self, error: KafkaError, states: Iterable[PartitionState]) -> None:
+        self.failures.add(error, states)
         self._call_for_attention()
 
     # Committing; on the loop
@@ -323,14 +329,22 @@ class ConsumerCore:
 
     # Positions; on the loop
 
+    async def assigned(self) -> None:
+        """Wait until a consumer without a group has its partitions; others are told by ``poll``."""
+        if self.membership is None and self.subscription.mode is Mode.TOPICS:
+            await self.cluster.wait_for(
+                lambda: len(self.positions) or None,
+                self.cluster.settings.request_timeout_ms,
+                f"partitions of {', '.join(sorted(self.subscription.topics))}",
+            )
+
     async def position(self, partition: TopicPartition, timeout_ms: float) -> int:
         """The next offset to be handed out, once it is known; ``RequestTimeout`` if it does not get known."""
         state = self.positions.get(partition)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_ms / 1000):
                 while state.phase in (Phase.COMMITTED, Phase.RESET):
-                    if self.fetcher.failures:
-                        raise self.fetcher.failures.popleft()
+                    self.failures.raise_next()
                     await self._keeper.round_done()
         if state.position < 0:
             raise RequestTimeout(f"{partition}: no position within {timeout_ms:.0f} ms")

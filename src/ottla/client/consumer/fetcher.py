@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -68,7 +68,7 @@ class _Asked(NamedTuple):
 
 
 class Fetcher:
-    """``on_news`` is called when there is something for the application: records or a failure."""
+    """``on_news`` is called when there are records, ``on_failure`` for what the application has to know."""
 
     def __init__(
         self,
@@ -76,12 +76,14 @@ class Fetcher:
         positions: Positions,
         settings: ConsumerSettings,
         on_news: Callable[[], None],
+        on_failure: Callable[[KafkaError, Iterable[PartitionState]], None],
         now_ms: Callable[[], int],
     ) -> None:
         self._cluster = cluster
         self._positions = positions
         self._settings = settings
         self._on_news = on_news
+        self._on_failure = on_failure
         self._now_ms = now_ms
         self._reading = Reading(
             settings.check_crcs,
@@ -96,7 +98,6 @@ class Fetcher:
         self._buffered_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self.completed: deque[FetchedPartition] = deque()
-        self.failures: deque[KafkaError] = deque()
         self.closed = False
 
     # Taking records: on any thread
@@ -389,7 +390,7 @@ class Fetcher:
 
     def _give_to_application(self, state: PartitionState, error: KafkaError) -> bool:
         state.retry_at_ms = self._now_ms() + self._cluster.settings.retry_backoff_max_ms
-        self.failures.append(error)
+        self._on_failure(error, [state])
         return True
 
     def _failed(self, node_id: int, error: KafkaError) -> None:

@@ -8,7 +8,7 @@ Failures that no retry helps against go to the application's next ``poll``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ottla.client.cluster import Cluster
 from ottla.client.consumer.commits import CommittedOffsets
@@ -38,7 +38,7 @@ class PositionKeeper:
         committed: CommittedOffsets | None,
         settings: ConsumerSettings,
         on_settled: Callable[[], None],
-        on_failure: Callable[[KafkaError], None],
+        on_failure: Callable[[KafkaError, Iterable[PartitionState]], None],
         now_ms: Callable[[], int],
     ) -> None:
         self._cluster = cluster
@@ -112,7 +112,7 @@ class PositionKeeper:
             pause_ms = self._cluster.settings.retry_backoff_ms
             if not error.retriable:
                 pause_ms = self._cluster.settings.retry_backoff_max_ms
-                self._on_failure(error)
+                self._on_failure(error, states)
             for state in states:
                 state.retry_at_ms = self._now_ms() + pause_ms
 
@@ -139,7 +139,7 @@ class PositionKeeper:
             for state in missing:
                 state.retry_at_ms = self._now_ms() + self._cluster.settings.retry_backoff_max_ms
             partitions = [state.topic_partition for state in missing]
-            self._on_failure(NoOffsetForPartition(partitions, out_of_range=False))
+            self._on_failure(NoOffsetForPartition(partitions, out_of_range=False), missing)
 
     async def _reset(self, states: list[tuple[PartitionState, int]]) -> None:
         read_committed = self._settings.isolation_level == 1
@@ -197,7 +197,7 @@ class PositionKeeper:
             else:
                 state.phase = Phase.FETCH
         if diverged:
-            self._on_failure(LogTruncated(diverged))
+            self._on_failure(LogTruncated(diverged), [])
 
     def _learn_leader(self, state: PartitionState) -> None:
         known = self._cluster.metadata.partition(*state.topic_partition)
