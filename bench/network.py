@@ -49,9 +49,10 @@ class HeldFile:
         """The file's descriptor."""
         return self._descriptor
 
-    def read(self) -> bytes:
-        """The bytes."""
-        return os.pread(self._descriptor, self._size, self.position)
+    def read(self, offset: int = 0, length: int | None = None) -> bytes:
+        """``length`` bytes from ``offset``."""
+        size = self._size - offset if length is None else length
+        return os.pread(self._descriptor, size, self.position + offset)
 
     def is_resident(self) -> bool:
         """It was written a moment ago."""

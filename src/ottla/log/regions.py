@@ -33,18 +33,20 @@ class SegmentRegion:
         """The file's descriptor. Raises ``OSError`` once the region is closed."""
         return self._pinned().pinned_descriptor()
 
-    def read(self) -> bytes:
-        """The bytes; blocks for the disk where they are not resident.
+    def read(self, offset: int = 0, length: int | None = None) -> bytes:
+        """``length`` bytes from ``offset`` into the region, by default all that follow.
 
-        Raises ``OSError``, also where the file has been cut meanwhile (a truncated follower).
+        Blocks for the disk where they are not resident. Raises ``OSError``, also where the file has been
+        cut meanwhile (a truncated follower).
         """
+        size = self._length - offset if length is None else length
+        position = self.position + offset
         descriptor = self._pinned().pinned_descriptor()
-        data = self._disk.pread(descriptor, self._length, self.position)
-        if len(data) < self._length:
-            rest = self._length - len(data)
-            data += read_fully(self._disk, descriptor, rest, self.position + len(data))
-            if len(data) < self._length:
-                raise OSError(f"the file ends {self._length - len(data)} bytes into the region")
+        data = self._disk.pread(descriptor, size, position)
+        if len(data) < size:
+            data += read_fully(self._disk, descriptor, size - len(data), position + len(data))
+            if len(data) < size:
+                raise OSError(f"the file ends {size - len(data)} bytes before the region does")
         return data
 
     def is_resident(self) -> bool:

@@ -46,11 +46,18 @@ def close_regions(chunks: Any) -> None:
             chunk.close()
 
 
-def _whole(region: FileRegion) -> bytes:
-    data = region.read()
-    if len(data) != len(region):
-        raise EOFError(f"file region of {len(region)} bytes gave {len(data)}")
+def _read(region: FileRegion, offset: int, size: int) -> bytes:
+    data = region.read(offset, size)
+    if len(data) != size:
+        raise EOFError(f"the file ends {size - len(data)} bytes before the region does")
     return data
+
+
+def _has_descriptor(region: FileRegion) -> bool:
+    try:
+        return region.fileno() >= 0
+    except OSError:  # a disk in memory; or an error, which reading reports
+        return False
 
 
 class Outbox:
@@ -195,7 +202,7 @@ class Outbox:
         if len(region) >= SENDFILE_BYTES_MIN or not region.is_resident():
             return None
         try:
-            return _whole(region)
+            return _read(region, 0, len(region))
         finally:
             region.close()
 
@@ -242,34 +249,22 @@ class Outbox:
             self._drained = self._loop.create_future()
             await self._drained
 
-    async def _send_region(self, region: FileRegion, sent: int) -> None:
-        position, left = region.position + sent, len(region) - sent
+    async def _send_region(self, region: FileRegion, offset: int) -> None:
         resident = region.is_resident()
-        try:
-            descriptor = region.fileno()
-        except OSError:  # a disk in memory has none
-            self._transport.write(_whole(region))
-            return
-        while left:
-            size = min(left, PIECE_BYTES)
-            if not (
-                resident and self._socket >= 0 and await self._send_file(region, position, size)
-            ):
+        direct = resident and _has_descriptor(region)
+        while offset < len(region):
+            size = min(len(region) - offset, PIECE_BYTES)
+            if not (direct and self._socket >= 0 and await self._send_file(region, offset, size)):
                 if resident:
-                    data = os.pread(descriptor, size, position)
+                    data = _read(region, offset, size)
                 else:
-                    data = await self._loop.run_in_executor(
-                        None, os.pread, descriptor, size, position
-                    )
-                if len(data) != size:
-                    raise EOFError(f"file ended at {position + len(data)}, {left} bytes early")
+                    data = await self._loop.run_in_executor(None, _read, region, offset, size)
                 self._transport.write(data)
                 await self._drain()
             self._moved = True
-            position += size
-            left -= size
+            offset += size
 
-    async def _send_file(self, region: FileRegion, position: int, size: int) -> bool:
+    async def _send_file(self, region: FileRegion, offset: int, size: int) -> bool:
         """False if the transport or the file cannot do it and nothing has been sent."""
         if self._transport.is_closing():
             raise ConnectionAbortedError("the connection was closed while an answer was sent")
@@ -277,7 +272,7 @@ class Outbox:
             sent = await self._loop.sendfile(
                 self._transport,
                 region,  # type: ignore[arg-type]  # a fileno() is all that it wants
-                position,
+                region.position + offset,
                 size,
                 fallback=False,
             )
@@ -285,5 +280,5 @@ class Outbox:
             self._socket = -1
             return False
         if sent != size:
-            raise EOFError(f"file ended at {position + sent}, {size - sent} bytes early")
+            raise EOFError(f"the file ends {size - sent} bytes before the region does")
         return True

@@ -23,8 +23,12 @@ class FileRegion(Protocol):
         """The file's descriptor; raises ``OSError`` if the file cannot be opened."""
         ...
 
-    def read(self) -> bytes:
-        """The bytes; blocks for the disk where they are not resident. Raises ``OSError``."""
+    def read(self, offset: int = 0, length: int | None = None) -> bytes:
+        """``length`` bytes from ``offset`` into the region, by default all that follow.
+
+        Blocks for the disk where they are not resident. Raises ``OSError``, also for a file that has
+        become too short.
+        """
         ...
 
     def is_resident(self) -> bool:

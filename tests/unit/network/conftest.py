@@ -97,8 +97,9 @@ class Region:
     def fileno(self) -> int:
         return self._file.fileno()
 
-    def read(self) -> bytes:
-        return os.pread(self.fileno(), self.size, self.position)
+    def read(self, offset: int = 0, length: int | None = None) -> bytes:
+        size = self.size - offset if length is None else length
+        return os.pread(self.fileno(), size, self.position + offset)
 
     def is_resident(self) -> bool:
         return self.resident

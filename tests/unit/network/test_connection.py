@@ -297,6 +297,7 @@ def test_a_peer_that_does_not_read_gets_nothing_handled_until_it_does(kit: Any) 
             await asyncio.sleep(0)
             handled = len(on.broker.requests)
             assert handled < count
+            assert not connection._answers
             # A turn's answers at most are above the limit; then nothing more is handled.
             assert connection._transport.get_write_buffer_size() < 100_000 + 70 * 10_100 + 200_000
             for number in range(count):

@@ -111,8 +111,8 @@ def test_a_region_without_a_descriptor_is_read(kit: Any) -> None:
         def fileno(self) -> int:
             raise OSError("a disk in memory")
 
-        def read(self) -> bytes:
-            return b"m" * 500_000
+        def read(self, offset: int = 0, length: int | None = None) -> bytes:
+            return (b"m" * 500_000)[offset:][:length]
 
         def is_resident(self) -> bool:
             return True
@@ -269,6 +269,45 @@ def test_a_slow_reader_of_a_large_region_costs_no_memory(kit: Any, record_file: 
                     received += await peer.reader.read(left - len(received))
                     assert connection._transport.get_write_buffer_size() <= PIECE_BYTES + 20_000
                 assert received[-len(expected) :] == expected
+
+    kit.run(main())
+
+
+def test_requests_that_come_while_a_region_is_on_its_way_wait(kit: Any, record_file: Path) -> None:
+    async def main() -> None:
+        async with kit.stage(limits=NetworkLimits(socket_send_buffer_bytes=100_000)) as on:
+            on.broker.answers[1] = lambda request: kit.fetched(
+                kit.Region(record_file, 0, 4 * PIECE_BYTES)
+            )
+            peer = await on.peer(limit=2**16)
+            peer.send(kit.fetch(), 4, 0)
+            await kit.until(lambda: on.broker.requests)
+            for number in range(1, 41):
+                peer.send(kit.produce(size=30_000), 9, number)
+            await kit.until(lambda: len(on.broker.requests) == 1)
+            assert (await peer.response(1, 4))[0] == 0
+            for number in range(1, 41):
+                assert (await peer.response(0, 9))[0] == number
+
+    kit.run(main())
+
+
+def test_regions_of_an_answer_are_closed_when_the_handler_hangs_up(
+    kit: Any, record_file: Path
+) -> None:
+    async def main() -> None:
+        async with kit.stage() as on:
+            region = kit.Region(record_file, 0, 1_000_000)
+
+            def hang_up(request: Any) -> Any:
+                request.connection.close("the test says so")
+                return kit.fetched(region)
+
+            on.broker.answers[1] = hang_up
+            peer = await on.peer()
+            peer.send(kit.fetch(), 4, 0)
+            assert await peer.hung_up() == b""
+            assert region.closed
 
     kit.run(main())
 
