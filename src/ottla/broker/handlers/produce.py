@@ -131,9 +131,12 @@ class _Produce:
         if not records:
             raise KafkaError(ErrorCode.INVALID_RECORD, "no record batch")
         assert isinstance(records, memoryview)
-        if self.version < ZSTD_SINCE and len(records) > ATTRIBUTES_LOW:
-            if records[ATTRIBUTES_LOW] & CODEC_MASK == ZSTD:
-                raise KafkaError(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE)
+        if (
+            self.version < ZSTD_SINCE
+            and len(records) > ATTRIBUTES_LOW
+            and records[ATTRIBUTES_LOW] & CODEC_MASK == ZSTD
+        ):
+            raise KafkaError(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE)
         partition = self.broker.replicas.leader_of(name, data.index)
         outcome = partition.append_as_leader(records, now_ms, required_acks=self.acks)
         if isinstance(outcome, asyncio.Future):
