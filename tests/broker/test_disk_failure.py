@@ -40,8 +40,7 @@ def test_a_full_disk_fails_the_append_and_goes_on_once_there_is_room(
 ) -> None:
     create_topic(wire, "t")
     assert produce(wire, "t", batch(b"first")).base_offset == 0
-    monkeypatch.setattr(os, "pwrite", failing(errno.ENOSPC))
-    monkeypatch.setattr(os, "pwritev", failing(errno.ENOSPC))
+    monkeypatch.setattr(Disk, "pwrite", failing(errno.ENOSPC))
     assert produce(wire, "t", batch(b"no room")).error_code == ErrorCode.KAFKA_STORAGE_ERROR
     monkeypatch.undo()
     assert produce(wire, "t", batch(b"second")).base_offset == 1
