@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ottla.errors import ErrorCode, KafkaError
+from ottla.network.connection import REQUESTS_PER_TURN
 from ottla.network.limits import NetworkLimits
 
 
@@ -95,6 +96,26 @@ def test_nothing_is_handled_behind_a_parked_request_that_is_not_a_produce(kit: A
     kit.run(main())
 
 
+def test_a_peer_that_sends_many_requests_at_once_lets_others_have_their_turn(kit: Any) -> None:
+    async def main() -> None:
+        async with kit.stage() as on:
+            loop = asyncio.get_running_loop()
+            seen: list[int] = []
+
+            def dispatch(request: Any) -> Any:
+                loop.call_soon(lambda: seen.append(len(on.broker.requests)))
+                return kit.produced(request.correlation_id)
+
+            on.broker.answers[0] = dispatch
+            peer = await on.peer()
+            peer.writer.write(b"".join(kit.frame(kit.produce(), 9, n) for n in range(500)))
+            for number in range(500):
+                assert (await peer.response(0, 9))[0] == number
+            assert seen[0] <= REQUESTS_PER_TURN
+
+    kit.run(main())
+
+
 def test_acks_zero_gets_no_answer(kit: Any) -> None:
     async def main() -> None:
         async with kit.stage() as on:
@@ -116,6 +137,23 @@ def test_acks_zero_requests_before_a_hang_up_are_all_handled(kit: Any) -> None:
             await peer.close()
             await kit.until(lambda: not on.server.connections)
             assert len(on.broker.requests) == 300
+
+    kit.run(main())
+
+
+def test_a_peer_that_has_said_all_still_gets_the_answers_that_are_ready(kit: Any) -> None:
+    async def main() -> None:
+        async with kit.stage() as on:
+            peer = await on.peer()
+            for number in range(50):
+                peer.send(kit.produce(size=5000), 9, number)
+            peer.send(kit.produce(acks=-1), 9, 50)
+            peer.writer.write_eof()
+            for number in range(50):
+                assert (await peer.response(0, 9))[0] == number
+            assert await peer.hung_up() == b""
+            (parked,) = on.broker.parked
+            assert parked[1].cancelled()
 
     kit.run(main())
 
