@@ -122,9 +122,8 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is there."""
         self._transport = cast("asyncio.Transport", transport)
-        limits = self._server.limits
-        self._transport.set_write_buffer_limits(high=limits.write_buffer_bytes)
-        self._outbox = Outbox(self._transport, self._loop, self._outbox_ready)
+        buffer_bytes = self._server.limits.write_buffer_bytes
+        self._outbox = Outbox(self._transport, self._loop, buffer_bytes, self._outbox_ready)
         peer = transport.get_extra_info("peername") or ("", 0)
         here = transport.get_extra_info("sockname") or ("", 0)
         if isinstance(peer, tuple):

@@ -33,8 +33,16 @@ FLUSH_BYTES = 128 * 1024
 SENDFILE_BYTES_MIN = 64 * 1024
 """A smaller region is read and joined with what surrounds it: ``sendfile`` costs a task and two wake-ups."""
 
-PIECE_BYTES = 1024 * 1024
-"""How much of a region is sent or read at once; a peer that takes less in the stall time is cut off."""
+PIECE_BYTES_MIN = 64 * 1024
+PIECE_BYTES = 256 * 1024
+PIECE_BYTES_MAX = 1024 * 1024
+"""How much of a region is sent or read at once: more to a peer that reads fast, less to a slow one.
+
+A peer that does not take a piece in the stall time is cut off, so that a piece should take seconds at most.
+"""
+
+PIECE_S_MAX = 4.0
+"""A piece that takes longer is followed by a smaller one."""
 
 _BYTES = frozenset((bytes, bytearray, memoryview))
 
@@ -64,6 +72,7 @@ class Outbox:
     """Writes to one transport. ``on_ready`` is called when ``ready`` has become true again."""
 
     __slots__ = (
+        "_buffer_bytes",
         "_buffered_last",
         "_drained",
         "_loop",
@@ -81,10 +90,15 @@ class Outbox:
         self,
         transport: asyncio.WriteTransport,
         loop: asyncio.AbstractEventLoop,
+        buffer_bytes: int,
         on_ready: Callable[[BaseException | None], None],
     ) -> None:
-        """``on_ready`` gets the error if a region could not be sent: the connection is useless then."""
+        """``buffer_bytes`` may wait in the transport before ``ready`` is false.
+
+        ``on_ready`` gets the error if a region could not be sent: the connection is useless then."""
+        transport.set_write_buffer_limits(high=buffer_bytes)
         self._transport = transport
+        self._buffer_bytes = buffer_bytes
         self._loop = loop
         self._on_ready = on_ready
         self._out: list[Any] = []
@@ -252,9 +266,15 @@ class Outbox:
     async def _send_region(self, region: FileRegion, offset: int) -> None:
         resident = region.is_resident()
         direct = resident and _has_descriptor(region)
+        piece = PIECE_BYTES
         while offset < len(region):
-            size = min(len(region) - offset, PIECE_BYTES)
-            if not (direct and self._socket >= 0 and await self._send_file(region, offset, size)):
+            begin = self._loop.time()
+            size = min(len(region) - offset, piece)
+            if direct and self._socket >= 0:
+                direct = await self._send_file(region, offset, size)
+                if not direct:
+                    continue
+            else:
                 if resident:
                     data = _read(region, offset, size)
                 else:
@@ -263,9 +283,18 @@ class Outbox:
                 await self._drain()
             self._moved = True
             offset += size
+            if self._loop.time() - begin > PIECE_S_MAX:
+                piece = max(piece // 4, PIECE_BYTES_MIN)
+            else:
+                piece = min(piece * 2, PIECE_BYTES_MAX)
 
     async def _send_file(self, region: FileRegion, offset: int, size: int) -> bool:
         """False if the transport or the file cannot do it and nothing has been sent."""
+        if self._transport.get_write_buffer_size():
+            # Not left to the loop's sendfile: its way to wait fails twice when the peer hangs up meanwhile.
+            self._transport.set_write_buffer_limits(high=0)
+            await self._drain()
+            self._transport.set_write_buffer_limits(high=self._buffer_bytes)
         if self._transport.is_closing():
             raise ConnectionAbortedError("the connection was closed while an answer was sent")
         try:
@@ -277,7 +306,6 @@ class Outbox:
                 fallback=False,
             )
         except (asyncio.SendfileNotAvailableError, RuntimeError):
-            self._socket = -1
             return False
         if sent != size:
             raise EOFError(f"the file ends {size - sent} bytes before the region does")

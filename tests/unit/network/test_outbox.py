@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from ottla.network.limits import NetworkLimits
-from ottla.network.outbox import PIECE_BYTES, SENDFILE_BYTES_MIN
+from ottla.network.outbox import PIECE_BYTES_MAX, SENDFILE_BYTES_MIN
 
 SIZES = [
     1,
     SENDFILE_BYTES_MIN - 1,
     SENDFILE_BYTES_MIN,
-    PIECE_BYTES,
-    2 * PIECE_BYTES + 12_345,
-    6 * PIECE_BYTES,
+    PIECE_BYTES_MAX,
+    2 * PIECE_BYTES_MAX + 12_345,
+    6 * PIECE_BYTES_MAX,
 ]
 
 
@@ -249,7 +249,7 @@ def test_regions_of_an_answer_that_is_ready_when_the_peer_leaves_are_closed(
 
 
 def test_a_slow_reader_of_a_large_region_costs_no_memory(kit: Any, record_file: Path) -> None:
-    size = 3 * PIECE_BYTES
+    size = 3 * PIECE_BYTES_MAX
     expected = record_file.read_bytes()[:size]
 
     async def main() -> None:
@@ -267,7 +267,7 @@ def test_a_slow_reader_of_a_large_region_costs_no_memory(kit: Any, record_file: 
                 received = bytearray()
                 while len(received) < left:
                     received += await peer.reader.read(left - len(received))
-                    assert connection._transport.get_write_buffer_size() <= PIECE_BYTES + 20_000
+                    assert connection._transport.get_write_buffer_size() <= PIECE_BYTES_MAX + 20_000
                 assert received[-len(expected) :] == expected
 
     kit.run(main())
@@ -277,7 +277,7 @@ def test_requests_that_come_while_a_region_is_on_its_way_wait(kit: Any, record_f
     async def main() -> None:
         async with kit.stage(limits=NetworkLimits(socket_send_buffer_bytes=100_000)) as on:
             on.broker.answers[1] = lambda request: kit.fetched(
-                kit.Region(record_file, 0, 4 * PIECE_BYTES)
+                kit.Region(record_file, 0, 4 * PIECE_BYTES_MAX)
             )
             peer = await on.peer(limit=2**16)
             peer.send(kit.fetch(), 4, 0)
