@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterator
 
 import pytest
 
@@ -34,10 +35,12 @@ def fill(bootstrap: str, topic: str, count: int, partitions: int = 1) -> None:
 def take(consumer: ottla.Consumer, count: int) -> list[ottla.Record]:
     """Exactly so many records."""
     records: list[ottla.Record] = []
-    eventually(
-        lambda: records.extend(consumer.poll(0.2, count - len(records))) or len(records) >= count,
-        f"{count} records",
-    )
+
+    def enough() -> bool:
+        records.extend(consumer.poll(0.2, count - len(records)))
+        return len(records) >= count
+
+    eventually(enough, f"{count} records")
     assert len(records) == count
     return records
 
@@ -47,7 +50,7 @@ def numbers(records: list[ottla.Record]) -> list[int]:
 
 
 @pytest.fixture
-def consumer(bootstrap: str, unused: str):
+def consumer(bootstrap: str, unused: str) -> Iterator[ottla.Consumer]:
     fill(bootstrap, unused, 100)
     with ottla.Consumer(unused, bootstrap=bootstrap, auto_offset_reset="earliest") as consumer:
         yield consumer
@@ -60,7 +63,7 @@ def test_poll_gives_what_is_there_and_nothing_at_the_end(consumer: ottla.Consume
 
 
 def test_poll_gives_at_most_what_is_asked_for(consumer: ottla.Consumer) -> None:
-    seen = []
+    seen: list[int] = []
     while len(seen) < 100:
         records = consumer.poll(5.0, 7)
         assert 0 < len(records) <= 7

@@ -52,6 +52,8 @@ class ConsumerCore:
         self.attention = True
         """Whether ``poll`` has more to do than to hand out what is there."""
         self.closed = False
+        self.stopped = False
+        """Whether even callbacks can use the consumer no more."""
         self.call_listener: Callable[[OnRebalance, list[TopicPartition]], Any] = _call_listener
         self._news = asyncio.Event()
         self.failures = Failures()
@@ -118,6 +120,7 @@ class ConsumerCore:
         except (TimeoutError, KafkaError) as error:
             log.warning("closing without a last commit", error=str(error))
         finally:
+            self.stopped = True
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -235,23 +235,25 @@ class Membership:
             for member in members
         }
         self._group_topics = await self._partition_counts(_topics(members))
-        assignment = assignor.assign(self._group_topics, subscriptions)
+        existing = {name: count for name, count in self._group_topics.items() if count}
+        assignment = assignor.assign(existing, subscriptions)
         return [
             SyncGroupRequestAssignment(member_id=member, assignment=encode_assignment(partitions))
             for member, partitions in assignment.items()
         ]
 
     async def _partition_counts(self, topics: set[str]) -> dict[str, int]:
-        """Of the topics that exist; those that nobody here had heard of are asked for first."""
+        """0 for topics that do not exist; those that nobody here had heard of are asked for first."""
         metadata = self._cluster.metadata
         if self._cluster.add_topics(*topics):
             await self._cluster.refresh()
         return {
-            t: len(metadata.topics[t].partitions) for t in sorted(topics) if t in metadata.topics
+            name: len(metadata.topics[name].partitions) if name in metadata.topics else 0
+            for name in sorted(topics)
         }
 
     def metadata_changed(self) -> None:
-        """The leader looks whether the group's topics have grown since the assignment."""
+        """The leader looks whether the group's topics have come or grown since the assignment."""
         if self._group_topics is None or self._task is not None:
             return
         topics = self._cluster.metadata.topics

@@ -60,7 +60,7 @@ class Consumer:
         self._close(clean=error is None, timeout=CLOSE_TIMEOUT_S)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        if self._core.closed:
+        if self._core.stopped:
             work.close()
             raise RuntimeError("the consumer is closed")
         return self._thread.run(work)
@@ -237,7 +237,7 @@ class Consumer:
 
     def _close(self, *, clean: bool, timeout: float) -> None:
         if not self._core.closed:
-            self._thread.run(self._core.close(clean=clean, timeout_ms=timeout * 1000))
+            self._run(self._core.close(clean=clean, timeout_ms=timeout * 1000))
             self._thread.stop()
 
 

@@ -1,0 +1,155 @@
+"""Looking after topics, settings and groups with ottla.Admin and ottla.aio.Admin."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+import ottla
+from ottla import aio
+from tests.interop.ottla.members import Member
+from tests.interop.waiting import eventually
+
+pytestmark = pytest.mark.interop
+
+
+@pytest.fixture
+def admin(bootstrap: str) -> Iterator[ottla.Admin]:
+    with ottla.Admin(bootstrap) as admin:
+        yield admin
+
+
+def code_of(found: object) -> ottla.ErrorCode:
+    assert isinstance(found, ottla.KafkaError)
+    return found.code
+
+
+def test_topics_are_made_described_grown_and_deleted(admin: ottla.Admin, unused: str) -> None:
+    admin.create_topic(unused, 3, 1)
+    found = admin.describe_topic(unused)
+    assert (found.name, found.internal, len(found.partitions)) == (unused, False, 3)
+    assert len(found.topic_id) == 22
+    assert unused in admin.list_topics()
+    admin.create_partitions(unused, 5)
+    eventually(lambda: len(admin.describe_topic(unused).partitions) == 5, "five partitions")
+    admin.delete_topic(unused)
+    eventually(lambda: unused not in admin.list_topics(), "the topic's end")
+    with pytest.raises(ottla.KafkaError) as caught:
+        admin.describe_topic(unused)
+    assert caught.value.code is ottla.ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+def test_each_of_several_topics_has_its_own_outcome(admin: ottla.Admin, unused: str) -> None:
+    outcome = admin.create_topics([ottla.NewTopic(unused, 1, 1), ottla.NewTopic("no spaces")])
+    assert outcome[unused] is None
+    assert code_of(outcome["no spaces"]) is ottla.ErrorCode.INVALID_TOPIC_EXCEPTION
+    with pytest.raises(ottla.KafkaError) as caught:
+        admin.create_topic(unused)
+    assert caught.value.code is ottla.ErrorCode.TOPIC_ALREADY_EXISTS
+    described = admin.describe_topics(unused, f"{unused}.not")
+    assert isinstance(described[unused], tuple)
+    assert code_of(described[f"{unused}.not"]) is ottla.ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    deleted = admin.delete_topics([unused, f"{unused}.not"])
+    assert deleted[unused] is None
+    assert code_of(deleted[f"{unused}.not"]) is ottla.ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+def test_validate_only_makes_nothing(admin: ottla.Admin, unused: str) -> None:
+    admin.create_topic(unused, 2, 1, validate_only=True)
+    assert unused not in admin.list_topics()
+
+
+def test_settings_are_set_and_go_back_to_their_defaults(admin: ottla.Admin, unused: str) -> None:
+    admin.create_topic(unused, 1, 1, {"retention.ms": "1000"})
+    entry = admin.describe_config(topic=unused, names=["retention.ms"])["retention.ms"]
+    assert (entry.value, entry.source, entry.is_default) == ("1000", "topic", False)
+    admin.alter_config(topic=unused, set={"segment.bytes": "2000000"}, delete=["retention.ms"])
+
+    def set_by_somebody() -> dict[str, str | None]:
+        found = admin.describe_config(topic=unused)
+        return {name: e.value for name, e in found.items() if e.source == "topic"}
+
+    eventually(lambda: set_by_somebody() == {"segment.bytes": "2000000"}, "the changes")
+    with pytest.raises(ottla.KafkaError) as caught:
+        admin.alter_config(topic=unused, set={"segment.bytes": "many"})
+    assert caught.value.code is ottla.ErrorCode.INVALID_CONFIG
+
+
+def test_the_cluster_and_its_brokers_settings_are_described(admin: ottla.Admin) -> None:
+    cluster = admin.describe_cluster()
+    assert cluster.cluster_id
+    assert cluster.controller_id in [node.node_id for node in cluster.nodes]
+    settings = admin.describe_config(broker=cluster.nodes[0].node_id)
+    assert settings["log.retention.ms"].name == "log.retention.ms"
+
+
+def test_offsets_are_found_by_name_and_by_time(
+    admin: ottla.Admin, bootstrap: str, unused: str
+) -> None:
+    admin.create_topic(unused, 1, 1)
+    with ottla.Producer(bootstrap) as producer:
+        for time_ms in (1000, 3000, 2000):
+            producer.send(unused, b"", timestamp_ms=time_ms)
+    tp = ottla.TopicPartition(unused, 0)
+
+    def offset(at: int | str) -> int | None:
+        found = admin.list_offsets({tp: at})[tp]
+        return None if found is None else found.offset
+
+    assert [offset(at) for at in ("earliest", "latest", "max_timestamp", 1500, 9000)] == [
+        0,
+        3,
+        1,
+        1,
+        None,
+    ]
+
+
+def test_groups_are_listed_described_reset_and_deleted(
+    admin: ottla.Admin, bootstrap: str, unused: str
+) -> None:
+    admin.create_topic(unused, 2, 1)
+    tp = ottla.TopicPartition(unused, 0)
+    with Member(bootstrap, unused, unused, client_id="me") as member:
+        eventually(lambda: member.partitions == {0, 1}, "an assignment")
+        found = admin.describe_group(unused)
+        assert (found.state, found.protocol_type, found.assignor) == ("Stable", "consumer", "range")
+        (described,) = found.members
+        assert described.client_id == "me"
+        assert set(described.partitions) == {(unused, 0), (unused, 1)}
+        assert unused in [listing.group for listing in admin.list_groups(["Stable"])]
+        with pytest.raises(ottla.KafkaError) as caught:
+            admin.alter_group_offsets(unused, {tp: 5})
+        assert caught.value.code is ottla.ErrorCode.NON_EMPTY_GROUP
+        assert code_of(admin.delete_groups(unused)[unused]) is ottla.ErrorCode.NON_EMPTY_GROUP
+    eventually(lambda: admin.describe_group(unused).state == "Empty", "an empty group")
+    admin.alter_group_offsets(unused, {tp: 5})
+    assert admin.group_offsets(unused)[tp].offset == 5
+    assert admin.group_offsets(unused, [tp]) == {tp: ottla.OffsetAndMetadata(5)}
+    with pytest.raises(ottla.KafkaError) as caught:
+        admin.alter_group_offsets(unused, {(unused, 9): 5})
+    assert caught.value.code is ottla.ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    assert admin.delete_groups(unused) == {unused: None}
+    assert unused not in [listing.group for listing in admin.list_groups()]
+    assert code_of(admin.delete_groups(unused)[unused]) is ottla.ErrorCode.GROUP_ID_NOT_FOUND
+
+
+def test_asyncio_admin_has_the_same_names(bootstrap: str, unused: str) -> None:
+    async def work() -> None:
+        async with aio.Admin(bootstrap) as admin:
+            await admin.create_topic(unused, 1, 1)
+            assert unused in await admin.list_topics()
+
+    asyncio.run(work())
+    waits = {name for name in dir(ottla.Admin) if not name.startswith("_")}
+    assert waits <= set(dir(aio.Admin))
+
+
+def test_nobody_listening_is_an_error_within_the_time_out() -> None:
+    with (
+        ottla.Admin("127.0.0.1:1", request_timeout_ms=200) as admin,
+        pytest.raises(ottla.NoBrokerAvailable),
+    ):
+        admin.list_topics()

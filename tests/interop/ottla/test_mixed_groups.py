@@ -1,0 +1,142 @@
+"""Our consumer in one group with other people's clients: whoever leads, all understand."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+import ottla
+from tests.interop.ottla.members import Member, shared
+from tests.interop.requirements import require_module
+from tests.interop.waiting import eventually
+
+pytestmark = pytest.mark.interop
+
+PARTITIONS = 6
+COUNT = 300
+
+
+class Other:
+    """Another client's member, polling in a thread."""
+
+    def __init__(self, poll: Callable[[], list[bytes]], owned: Callable[[], set[int]]) -> None:
+        self.values: list[bytes] = []
+        self.partitions: set[int] = set()
+        self._poll = poll
+        self._owned = owned
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            self.values += self._poll()
+            self.partitions = self._owned()
+
+    @contextmanager
+    def running(self, close: Callable[[], Any]) -> Iterator[Other]:
+        self._thread.start()
+        try:
+            yield self
+        finally:
+            self._stopping.set()
+            self._thread.join()
+            close()
+            self.partitions = set()
+
+
+@contextmanager
+def confluent(bootstrap: str, topic: str, group: str, assignor: str) -> Iterator[Other]:
+    confluent_kafka = require_module("confluent_kafka", "confluent-kafka")
+    consumer = confluent_kafka.Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": group,
+            "auto.offset.reset": "earliest",
+            "heartbeat.interval.ms": 50,
+            "partition.assignment.strategy": assignor,
+        }
+    )
+    consumer.subscribe([topic])
+
+    def poll() -> list[bytes]:
+        return [message.value() for message in consumer.consume(100, 0.05)]
+
+    other = Other(poll, lambda: {p.partition for p in consumer.assignment()})
+    with other.running(consumer.close) as running:
+        yield running
+
+
+@contextmanager
+def kafka_python(bootstrap: str, topic: str, group: str, assignor: str) -> Iterator[Other]:
+    kafka = require_module("kafka", "kafka-python")
+    module, name = {
+        "range": ("range", "RangePartitionAssignor"),
+        "roundrobin": ("roundrobin", "RoundRobinPartitionAssignor"),
+        "sticky": ("sticky.sticky_assignor", "StickyPartitionAssignor"),
+        "cooperative-sticky": ("cooperative_sticky", "CooperativeStickyAssignor"),
+    }[assignor]
+    assignors = require_module(f"kafka.coordinator.assignors.{module}", "kafka-python")
+    consumer = kafka.KafkaConsumer(
+        topic,
+        bootstrap_servers=bootstrap,
+        group_id=group,
+        auto_offset_reset="earliest",
+        heartbeat_interval_ms=50,
+        retry_backoff_ms=10,
+        metadata_max_age_ms=500,  # it may join, and lead, before it has heard of the topic
+        partition_assignment_strategy=[getattr(assignors, name)],
+    )
+
+    def poll() -> list[bytes]:
+        return [r.value for records in consumer.poll(50).values() for r in records]
+
+    other = Other(poll, lambda: {p.partition for p in consumer.assignment()})
+    with other.running(consumer.close) as running:
+        yield running
+
+
+CASES = [
+    (confluent, "range"),
+    (confluent, "roundrobin"),
+    (confluent, "cooperative-sticky"),
+    (kafka_python, "range"),
+    (kafka_python, "roundrobin"),
+    (kafka_python, "sticky"),
+    (kafka_python, "cooperative-sticky"),
+]
+
+
+@pytest.fixture
+def topic(bootstrap: str, unused: str) -> str:
+    with ottla.Admin(bootstrap) as admin:
+        admin.create_topic(unused, PARTITIONS, 1)
+    return unused
+
+
+@pytest.mark.parametrize("ours_first", [True, False], ids=["ours-leads", "theirs-leads"])
+@pytest.mark.parametrize(("client", "assignor"), CASES)
+def test_we_share_a_group(
+    bootstrap: str, topic: str, client: Any, assignor: str, ours_first: bool
+) -> None:
+    ours = Member(bootstrap, topic, topic, assignors=[assignor])
+    theirs = client(bootstrap, topic, topic, assignor)
+    with ours if ours_first else theirs as first:
+        eventually(lambda: len(first.partitions) == PARTITIONS, "all partitions to the first")
+        with theirs if ours_first else ours as second:
+            eventually(lambda: shared(PARTITIONS, first, second), "an even share")
+            with ottla.Producer(bootstrap) as producer:
+                for number in range(COUNT):
+                    producer.send(topic, b"%d" % number, partition=number % PARTITIONS)
+            other: Any = second if ours_first else first
+            wanted = {b"%d" % number for number in range(COUNT)}
+            eventually(
+                lambda: {r.value for r in ours.records} | set(other.values) == wanted,
+                "every record to one of the two",
+            )
+            assert ours.records
+            assert other.values
+        eventually(lambda: len(first.partitions) == PARTITIONS, "all partitions back to the first")
