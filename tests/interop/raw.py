@@ -11,6 +11,11 @@ import socket
 from types import TracebackType
 from typing import Any
 
+from ottla.messages.create_topics import (
+    CreatableTopic,
+    CreatableTopicConfig,
+    CreateTopicsRequest,
+)
 from ottla.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from ottla.messages.list_offsets import (
     ListOffsetsPartition,
@@ -89,6 +94,19 @@ class RawClient:
         found = answer.topics[0].partitions[0]
         assert found.error_code == 0, found
         return int(found.offset)
+
+    def create_topic(
+        self, topic: str, partitions: int = 1, config: dict[str, str] | None = None
+    ) -> None:
+        """Create a topic; fails if that fails."""
+        settings = [
+            CreatableTopicConfig(name=name, value=value) for name, value in (config or {}).items()
+        ]
+        new = CreatableTopic(
+            name=topic, num_partitions=partitions, replication_factor=1, configs=settings
+        )
+        answer = self.call(CreateTopicsRequest(topics=[new], timeout_ms=int(TIMEOUT_S * 1000)))
+        assert answer.topics[0].error_code == 0, answer.topics[0]
 
     def topic_id(self, topic: str) -> bytes:
         """The id of a topic that exists."""

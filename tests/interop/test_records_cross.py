@@ -1,0 +1,97 @@
+"""What one client writes, every other reads: keys, headers, times, nulls, and every codec.
+
+Each writer fills a topic of its own, a partition for each codec, with every record that its interface lets it
+send; each reader reads all of it. A time is compared where the writer could choose one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Protocol
+
+import pytest
+
+from tests.interop.raw import RawClient
+from tests.interop.samples import BASE_MS, Sample
+
+pytestmark = pytest.mark.interop
+
+ADAPTERS = {
+    "confluent-kafka": "tests.interop.confluent_kafka.adapter",
+    "aiokafka": "tests.interop.aiokafka.adapter",
+    "kafka-python": "tests.interop.kafka_python.adapter",
+    "kcat": "tests.interop.kcat.adapter",
+    "ottla": "tests.interop.ottla_client",
+}
+PAIRS = list(itertools.product(ADAPTERS, ADAPTERS))
+
+
+class Adapter(Protocol):
+    """A client: what it can write, and its two verbs."""
+
+    CODECS: Sequence[str]
+    WRITABLE: Sequence[Sample]
+
+    @staticmethod
+    def write(
+        bootstrap: str, topic: str, partition: int, codec: str, samples: Sequence[Sample]
+    ) -> None:
+        """Write the samples under a codec; all are acknowledged when this returns."""
+
+    @staticmethod
+    def read(bootstrap: str, topic: str, partition: int, count: int) -> list[Sample]:
+        """The first ``count`` records of a partition."""
+
+
+class Written:
+    """The topics that writers have filled so far, so that each writes once."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._topics: dict[str, str] = {}
+
+    def topic_of(self, writer: str) -> str:
+        """The topic with what ``writer`` wrote."""
+        if writer not in self._topics:
+            adapter = adapter_of(writer)
+            topic = f"cross.{writer}.{os.urandom(3).hex()}"
+            with RawClient(self._bootstrap) as raw:
+                raw.create_topic(topic, len(adapter.CODECS))
+                for partition, codec in enumerate(adapter.CODECS):
+                    adapter.write(self._bootstrap, topic, partition, codec, adapter.WRITABLE)
+                    assert raw.offset(topic, partition) == len(adapter.WRITABLE)
+                    kinds = {b.compression.name.lower() for b in raw.batches(topic, partition)}
+                    assert codec in kinds
+            self._topics[writer] = topic
+        return self._topics[writer]
+
+
+def adapter_of(client: str) -> Adapter:
+    """The client; the test is left out where this machine lacks it."""
+    return import_module(ADAPTERS[client])  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def written(bootstrap: str) -> Callable[[str], str]:
+    """The topic that a writer filled."""
+    return Written(bootstrap).topic_of
+
+
+@pytest.mark.parametrize(("writer", "reader"), PAIRS, ids=["-to-".join(pair) for pair in PAIRS])
+def test_what_one_client_writes_another_reads(
+    writer: str, reader: str, bootstrap: str, written: Callable[[str], str]
+) -> None:
+    wrote, reads = adapter_of(writer), adapter_of(reader)
+    expected = list(wrote.WRITABLE)
+    topic = written(writer)
+    for partition, codec in enumerate(wrote.CODECS):
+        got = reads.read(bootstrap, topic, partition, len(expected))
+        assert [sample[:3] for sample in got] == [sample[:3] for sample in expected], codec
+        for sample, wanted in zip(got, expected, strict=True):
+            if wanted.timestamp_ms >= 0:
+                assert sample.timestamp_ms == wanted.timestamp_ms, codec
+            else:
+                assert sample.timestamp_ms > BASE_MS, codec
