@@ -109,6 +109,7 @@ class _Loader:
         self.sizes: dict[str, int] = {}
         self.retired: list[str] = []
         self.changed: list[Segment] = []
+        self.dropped: list[Segment] = []
         self.unindexed: list[Segment] = []
         self.epochs_lost = False
 
@@ -285,14 +286,11 @@ class _Loader:
             producers, end, dropped = recover_segments(
                 self.disk, self.directory, segments, recovery_point, self.log_start, epochs
             )
-            recovered = segments.from_offset(recovery_point)
-            self.changed += recovered
-            for segment in recovered:
-                if segment in self.unindexed:
-                    self.unindexed.remove(segment)
+            self.changed += segments.from_offset(recovery_point)
             self._retire(dropped)
-        for segment in list(self.unindexed):
-            self._scan(segment, recovery_point, epochs)
+        for segment in self.unindexed:
+            if segment not in self.changed and segment not in self.dropped:
+                self._scan(segment, recovery_point, epochs)
         if self.epochs_lost and end:
             self._collect_epochs(segments, epochs)
         return producers, end
@@ -314,8 +312,6 @@ class _Loader:
         """Check one segment batch by batch and rebuild its indexes; returns where it ends."""
         scan = SegmentScan(segment, recovery_point, epochs, ProducerState(), -1)
         scan.run()
-        if segment in self.unindexed:
-            self.unindexed.remove(segment)
         self.changed.append(segment)
         return scan.next_offset
 
@@ -346,13 +342,12 @@ class _Loader:
         segments.replace_all(segment)
         epochs.clear()
         producers.clear(self.log_start)
-        self.changed = [segment]
+        self.changed.append(segment)
 
     def _retire(self, segments: list[Segment]) -> None:
         for segment in segments:
             self.retired += segment.retire()
-            if segment in self.changed:
-                self.changed.remove(segment)
+            self.dropped.append(segment)
 
     def _finish_recovery(self, producers: ProducerState, end: int) -> None:
         """Sync what recovery has left: nothing is served that a power loss could take back."""
@@ -361,6 +356,9 @@ class _Loader:
         if snapshot is None:
             snapshot = snapshot_path(self.directory, end)
         for segment in self.changed:
+            if segment in self.dropped:
+                continue
+            segment.end_appends()
             for file in segment.files:
                 self.disk.fdatasync(file.pin())
                 file.unpin()

@@ -223,7 +223,11 @@ def recover_segments(
     producers = rebuild_producers(disk, directory, segments, log_start_offset, first)
     latest_epoch = -1
     end_offset = first
+    last = unsafe[0]
     for segment in unsafe:
+        if segment.base_offset > end_offset and _is_torn_gap(segment, end_offset, recovery_point):
+            return producers, end_offset, _drop_behind(segments, last.base_offset, directory)
+        last = segment
         producers.end_offset = segment.base_offset
         if segment.base_offset > log_start_offset:
             take_snapshot(disk, directory, producers)
@@ -231,15 +235,32 @@ def recover_segments(
         cut = scan.run()
         latest_epoch, end_offset = scan.latest_epoch, scan.next_offset
         if cut and segment is not segments.active:
-            dropped = segments.remove_behind(segment.base_offset)
-            log.warning(
-                "segments behind a torn tail dropped",
-                directory=directory,
-                segments=[one.base_offset for one in dropped],
-                bytes_dropped=sum(one.size_bytes for one in dropped),
-            )
-            return producers, end_offset, dropped
+            return producers, end_offset, _drop_behind(segments, segment.base_offset, directory)
     return producers, end_offset, []
+
+
+def _is_torn_gap(segment: Segment, end_offset: int, recovery_point: int) -> bool:
+    """Whether a file is missing before ``segment`` because its name was never synced.
+
+    Below the recovery point, and where compaction may have taken all of a segment, a gap is a gap.
+    """
+    if end_offset < recovery_point or segment.rules.compact:
+        log.warning(
+            "log has a gap", path=segment.log_file.path, first=end_offset, end=segment.base_offset
+        )
+        return False
+    return True
+
+
+def _drop_behind(segments: Segments, offset: int, directory: str) -> list[Segment]:
+    dropped = segments.remove_behind(offset)
+    log.warning(
+        "segments behind a torn tail dropped",
+        directory=directory,
+        segments=[one.base_offset for one in dropped],
+        bytes_dropped=sum(one.size_bytes for one in dropped),
+    )
+    return dropped
 
 
 def snapshot_offsets(disk: Disk, directory: str) -> list[int]:

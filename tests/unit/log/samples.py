@@ -19,11 +19,11 @@ PARENT = "/logs"
 DIRECTORY = "/logs/orders-0"
 
 
-def batch(count: int = 1, *, size: int = 10, timestamp_ms: int = NOW_MS, **options: Any) -> bytearray:
+def batch(
+    count: int = 1, *, size: int = 10, timestamp_ms: int = NOW_MS, **options: Any
+) -> bytearray:
     """A batch of ``count`` records with values of ``size`` bytes, one millisecond apart."""
-    records = [
-        (timestamp_ms + number, b"k%d" % number, b"v" * size, []) for number in range(count)
-    ]
+    records = [(timestamp_ms + number, b"k%d" % number, b"v" * size, []) for number in range(count)]
     return bytearray(build_batch(records, **options))
 
 
@@ -48,9 +48,7 @@ def new_log(on: Disk, **settings: Any) -> Log:
 def reopened(on: Disk, *, clean: bool = False, recovery_point: int = 0, **settings: Any) -> Log:
     """The log of orders-0 as a restart finds it."""
     config = TopicConfig.of(**settings)
-    return Log.open(
-        on, DIRECTORY, config, NOW_MS, clean=clean, recovery_point=recovery_point
-    )
+    return Log.open(on, DIRECTORY, config, NOW_MS, clean=clean, recovery_point=recovery_point)
 
 
 def append(to: Log, count: int = 1, **options: Any) -> AppendInfo:

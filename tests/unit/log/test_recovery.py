@@ -1,0 +1,431 @@
+"""Starting again: after a clean stop, after a crash, after a power loss, and on damaged files."""
+
+from __future__ import annotations
+
+from errno import EIO
+from typing import Any
+
+import pytest
+
+from ottla.errors import ErrorCode, KafkaError
+from ottla.log.loading import QuarantinedLog
+from ottla.log.log import Log
+from ottla.log.recovery import CorruptLog
+from ottla.records.batch import iter_batches
+from ottla.simulation.disk import SimulatedDisk
+from tests.unit.log.samples import (
+    DIRECTORY,
+    NOW_MS,
+    append,
+    batch,
+    disk,
+    new_log,
+    offsets,
+    reopened,
+)
+
+SMALL: dict[str, Any] = {"segment_bytes": 600, "index_interval_bytes": 150}
+LOG = f"{DIRECTORY}/00000000000000000000.log"
+
+
+def filled(on: SimulatedDisk, batches: int = 20, **settings: Any) -> Log:
+    log = new_log(on, **(settings or SMALL))
+    for number in range(batches):
+        append(log, 1 + number % 3, timestamp_ms=NOW_MS + number)
+    return log
+
+
+def crashed(on: SimulatedDisk, log: Log) -> None:
+    """The process is gone; what it wrote is in the page cache."""
+    log.close(NOW_MS, clean=False)
+
+
+def files(on: SimulatedDisk) -> dict[str, bytes]:
+    """What is in the partition's directory and not on its way out."""
+    return {
+        path: content
+        for path, content in on.tree().items()
+        if path.startswith(DIRECTORY) and not path.endswith(".deleted")
+    }
+
+
+def overwrite(on: SimulatedDisk, path: str, position: int, content: bytes) -> None:
+    file = on.file(path)
+    file.write_at(content, position)
+    file.close()
+
+
+def test_clean_stop_reads_no_batch_but_the_last_ones() -> None:
+    on = disk()
+    filled(on, 50, segment_bytes=1 << 20, index_interval_bytes=150).close(NOW_MS)
+    before = on.calls.get("pread", 0)
+    log = reopened(on, clean=True)
+    assert on.calls["pread"] - before < 12
+    assert log.log_end_offset == log.flushed_end_offset == 99
+    assert offsets(log) == list(range(99))
+    assert append(log).base_offset == 99
+
+
+def test_clean_close_and_open_change_no_byte() -> None:
+    on = disk()
+    filled(on).close(NOW_MS)
+    before = files(on)
+    reopened(on, clean=True, **SMALL).close(NOW_MS)
+    assert files(on) == before
+
+
+def test_crash_keeps_every_batch_and_rebuilds_the_same_indexes() -> None:
+    on = disk()
+    log = filled(on)
+    expected = offsets(log)
+    crashed(on, log)
+    log = reopened(on, **SMALL)
+    assert offsets(log) == expected
+    assert log.flushed_end_offset == log.log_end_offset
+    log.close(NOW_MS)
+    recovered = files(on)
+    other = disk()
+    filled(other).close(NOW_MS)
+    assert recovered == files(other)
+
+
+def test_recovery_twice_gives_the_same_bytes() -> None:
+    on = disk()
+    log = filled(on)
+    crashed(on, log)
+    last = max(path for path in files(on) if path.endswith(".log"))
+    overwrite(on, last, len(on.tree()[last]), b"torn")
+    reopened(on, **SMALL)
+    once = files(on)
+    reopened(on, **SMALL)
+    assert files(on) == once
+
+
+def test_torn_tail_is_cut_at_any_byte() -> None:
+    whole = disk()
+    log = new_log(whole)
+    for count in (1, 2, 3):
+        append(log, count)
+    crashed(whole, log)
+    content = whole.tree()[LOG]
+    ends = [position + header.size_bytes for position, header in iter_batches(content)]
+    for size in range(len(content)):
+        on = disk()
+        on.mkdir(DIRECTORY)
+        on.write_file(LOG, content[:size])
+        log = reopened(on)
+        kept = [end for end in ends if end <= size]
+        assert log.size_bytes == (kept[-1] if kept else 0)
+        assert log.log_end_offset == (0, 1, 3, 6)[len(kept)]
+        assert len(on.tree()[LOG]) == log.size_bytes
+
+
+@pytest.mark.parametrize("tail", [b"\x00" * 4096, b"\xff" * 100, bytes(range(200)), b"\x00"])
+def test_garbage_behind_the_last_batch_is_cut(tail: bytes) -> None:
+    on = disk()
+    log = filled(on, 5, segment_bytes=1 << 20)
+    size, end = log.size_bytes, log.log_end_offset
+    crashed(on, log)
+    overwrite(on, LOG, size, tail)
+    log = reopened(on)
+    assert (log.size_bytes, log.log_end_offset) == (size, end)
+    assert append(log).base_offset == end
+
+
+def test_damage_behind_the_recovery_point_drops_what_follows() -> None:
+    on = disk()
+    log = filled(on)
+    crashed(on, log)
+    second = sorted(path for path in files(on) if path.endswith(".log"))[1]
+    base = int(second[-24:-4])
+    overwrite(on, second, 70, b"\xff\xff\xff")
+    log = reopened(on, recovery_point=base, **SMALL)
+    assert log.log_end_offset == base
+    assert len(log.segments) == 2
+    assert append(log).base_offset == base
+    assert offsets(log) == list(range(base + 1))
+    assert not [path for path in files(on) if path.endswith(".log") and int(path[-24:-4]) > base]
+
+
+def test_damage_below_the_recovery_point_quarantines_and_cuts_nothing() -> None:
+    on = disk()
+    log = filled(on)
+    end = log.log_end_offset
+    crashed(on, log)
+    logs = {path: content for path, content in files(on).items() if path.endswith(".log")}
+    last = sorted(logs)[-1]
+    overwrite(on, last, 70, b"\xff\xff\xff")
+    logs[last] = on.tree()[last]
+    with pytest.raises(CorruptLog) as caught:
+        reopened(on, recovery_point=end, **SMALL)
+    assert caught.value.code is ErrorCode.KAFKA_STORAGE_ERROR
+    assert (caught.value.path, caught.value.position) == (last, 0)
+    assert {path: content for path, content in files(on).items() if path in logs} == logs
+    for clean in (True, False):
+        with pytest.raises(QuarantinedLog, match="damaged"):
+            reopened(on, clean=clean, recovery_point=0, **SMALL)
+
+
+def test_quarantine_ends_when_its_file_is_removed() -> None:
+    on = disk()
+    crashed(on, filled(on))
+    overwrite(on, LOG, 70, b"\xff")
+    with pytest.raises(CorruptLog):
+        reopened(on, recovery_point=5, **SMALL)
+    on.unlink(f"{DIRECTORY}/quarantined")
+    assert reopened(on, recovery_point=0, **SMALL).log_end_offset == 0
+
+
+def test_offsets_that_go_back_end_the_log() -> None:
+    on = disk()
+    log = filled(on, 3, segment_bytes=1 << 20)
+    size, end = log.size_bytes, log.log_end_offset
+    crashed(on, log)
+    overwrite(on, LOG, size, bytes(on.tree()[LOG][:size]))
+    log = reopened(on)
+    assert (log.size_bytes, log.log_end_offset) == (size, end)
+
+
+def test_leader_epoch_that_goes_back_is_a_leftover_of_a_cut() -> None:
+    on = disk()
+    log = new_log(on)
+    for epoch in (1, 2, 1):
+        log.append_as_leader(batch(), epoch, NOW_MS)
+    crashed(on, log)
+    assert reopened(on, recovery_point=1).log_end_offset == 2
+
+
+def test_leader_epoch_that_goes_back_below_the_recovery_point_is_believed() -> None:
+    on = disk()
+    log = new_log(on)
+    for epoch in (1, 2, 1):
+        log.append_as_leader(batch(), epoch, NOW_MS)
+    crashed(on, log)
+    assert reopened(on, recovery_point=3).log_end_offset == 3
+
+
+@pytest.mark.parametrize("clean", [True, False])
+@pytest.mark.parametrize("suffix", [".index", ".timeindex"])
+@pytest.mark.parametrize("damage", ["missing", "odd size", "nonsense"])
+def test_unusable_index_is_rebuilt_to_the_same_lookups(
+    clean: bool, suffix: str, damage: str
+) -> None:
+    on = disk()
+    log = filled(on, 60)
+    times = [NOW_MS + number for number in range(0, 60, 7)]
+    expected = [log.offset_for_timestamp(time) for time in times]
+    end = log.log_end_offset
+    log.close(NOW_MS, clean=clean)
+    for path in [path for path in files(on) if path.endswith(suffix)]:
+        content = on.tree()[path]
+        if damage == "missing":
+            on.unlink(path)
+        elif damage == "odd size":
+            on.write_file(path, content + b"x")
+        else:
+            on.write_file(path, bytes([0xF3]) * len(content))
+    log = reopened(on, clean=clean, recovery_point=end, **SMALL)
+    assert [log.offset_for_timestamp(time) for time in times] == expected
+    for offset in range(end):
+        read = log.read(offset, 1, end)
+        assert read.first_offset <= offset
+        for region in read.regions:
+            region.close()
+    assert offsets(log) == list(range(end))
+
+
+def test_index_that_points_elsewhere_is_rebuilt_when_it_is_used() -> None:
+    on = disk()
+    log = filled(on, 60, segment_bytes=1 << 20, index_interval_bytes=150)
+    end = log.log_end_offset
+    log.close(NOW_MS)
+    path = LOG.replace(".log", ".index")
+    content = bytearray(on.tree()[path])
+    content[28:32] = (77).to_bytes(4, "big")
+    on.write_file(path, bytes(content))
+    log = reopened(on, clean=True)
+    assert offsets(log) == list(range(end))
+    assert [log.read(offset, 1, end).first_offset <= offset for offset in range(end)]
+
+
+def test_orphaned_index_is_removed() -> None:
+    on = disk()
+    filled(on).close(NOW_MS)
+    on.write_file(f"{DIRECTORY}/00000000000000009999.index", b"")
+    reopened(on, clean=True, **SMALL)
+    assert f"{DIRECTORY}/00000000000000009999.index" not in files(on)
+
+
+def test_leftovers_of_deletions_and_cleanings_are_removed() -> None:
+    on = disk()
+    log = filled(on)
+    end = log.log_end_offset
+    log.close(NOW_MS)
+    for name in (
+        "00000000000000000000.log.deleted",
+        "00000000000000000000.index.cleaned",
+        "00000000000000000007.log.cleaned",
+        "leader-epoch-checkpoint.tmp",
+    ):
+        on.write_file(f"{DIRECTORY}/{name}", b"x")
+    log = reopened(on, clean=True, **SMALL)
+    assert log.log_end_offset == end
+    assert not [
+        path
+        for path in on.tree()
+        if not path.endswith(
+            (".log", ".index", ".timeindex", ".snapshot", "checkpoint", "metadata")
+        )
+    ]
+
+
+def test_interrupted_swap_is_finished() -> None:
+    on = disk()
+    log = filled(on, 9)
+    log.close(NOW_MS)
+    merged = b"".join(on.tree()[path] for path in sorted(files(on)) if path.endswith(".log"))
+    segments = len([path for path in files(on) if path.endswith(".log")])
+    assert segments > 1
+    on.write_file(f"{LOG}.swap", merged)
+    log = reopened(on, clean=False)
+    assert len(log.segments) == 1
+    assert offsets(log) == list(range(18))
+
+
+def test_swap_of_an_unfinished_split_is_dropped() -> None:
+    on = disk()
+    log = filled(on, 9)
+    log.close(NOW_MS)
+    on.write_file(f"{DIRECTORY}/00000000000000000005.log.swap", b"x")
+    on.write_file(f"{DIRECTORY}/00000000000000000002.log.cleaned", b"x")
+    log = reopened(on, clean=True, **SMALL)
+    assert offsets(log) == list(range(18))
+
+
+def test_log_that_ends_before_its_start_begins_again_there() -> None:
+    on = disk()
+    crashed(on, filled(on, 3))
+    log = Log.open(on, DIRECTORY, new_log(disk()).config, NOW_MS, log_start_offset=100)
+    assert (log.log_start_offset, log.log_end_offset, log.size_bytes) == (100, 100, 0)
+    assert append(log).base_offset == 100
+
+
+def test_old_message_formats_are_refused_and_left_alone() -> None:
+    import zlib
+
+    body = b"\x01\x00" + (NOW_MS).to_bytes(8, "big") + b"\xff\xff\xff\xff" + b"\x00\x00\x00\x01v"
+    message = zlib.crc32(body).to_bytes(4, "big") + body
+    content = bytes(8) + len(message).to_bytes(4, "big") + message
+    on = disk()
+    on.mkdir(DIRECTORY)
+    on.write_file(LOG, content)
+    with pytest.raises(CorruptLog, match="format version 1"):
+        reopened(on)
+    assert on.tree()[LOG] == content
+
+
+def test_power_loss_keeps_what_was_flushed() -> None:
+    on = disk()
+    log = filled(on, 10)
+    log.flush(NOW_MS)
+    flushed = log.log_end_offset
+    for number in range(10):
+        append(log, timestamp_ms=NOW_MS + number)
+    on.lose_power()
+    log = reopened(on, recovery_point=flushed, **SMALL)
+    assert log.log_end_offset >= flushed
+    assert offsets(log) == list(range(log.log_end_offset))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_power_loss_with_any_unsynced_pages_keeps_what_was_flushed(seed: int) -> None:
+    on = disk()
+    log = new_log(on, **SMALL)
+    flushed = 0
+    for number in range(40):
+        append(log, 1 + number % 3, size=40, timestamp_ms=NOW_MS + number)
+        if number % 9 == seed % 9:
+            log.flush(NOW_MS)
+            flushed = log.flushed_end_offset
+    written = log.log_end_offset
+    on.lose_power(seed)
+    log = reopened(on, recovery_point=flushed, **SMALL)
+    assert flushed <= log.log_end_offset <= written
+    assert offsets(log) == list(range(log.log_end_offset))
+    first = files(on)
+    assert offsets(reopened(on, recovery_point=flushed, **SMALL)) == offsets(log)
+    assert files(on) == first
+
+
+def test_partition_that_was_never_flushed_may_be_gone_after_a_power_loss() -> None:
+    on = disk()
+    append(new_log(on))
+    on.lose_power()
+    assert on.tree() == {}
+    assert append(new_log(on)).base_offset == 0
+
+
+def test_recovery_syncs_what_it_leaves() -> None:
+    on = disk()
+    log = filled(on)
+    expected = offsets(log)
+    log.flush(NOW_MS)
+    for _ in range(5):
+        append(log)
+    crashed(on, log)
+    log = reopened(on, **SMALL)
+    end = log.log_end_offset
+    assert end == len(expected) + 5
+    on.lose_power()
+    assert reopened(on, recovery_point=end, **SMALL).log_end_offset == end
+
+
+def test_failed_sync_of_a_recovery_is_the_callers_to_see() -> None:
+    on = disk()
+    crashed(on, filled(on))
+    on.fail("fdatasync", EIO)
+    with pytest.raises(OSError, match="Input/output error"):
+        reopened(on, **SMALL)
+
+
+def test_topic_id_is_read_back_and_a_broken_one_is_unknown() -> None:
+    on = disk()
+    filled(on).close(NOW_MS)
+    log = reopened(on, clean=True, **SMALL)
+    assert log.topic_id == bytes(range(16))
+    log.assign_topic_id(bytes(range(16)))
+    with pytest.raises(KafkaError) as caught:
+        log.assign_topic_id(bytes(range(1, 17)))
+    assert caught.value.code is ErrorCode.INCONSISTENT_TOPIC_ID
+    on.write_file(f"{DIRECTORY}/partition.metadata", b"version: 0\ntopic_id: ")
+    log = reopened(on, clean=True, **SMALL)
+    assert log.topic_id == bytes(16)
+    log.assign_topic_id(bytes(range(16)))
+    assert on.tree()[f"{DIRECTORY}/partition.metadata"] == (
+        b"version: 0\ntopic_id: AAECAwQFBgcICQoLDA0ODw"
+    )
+
+
+def test_file_whose_name_was_never_synced_ends_the_log() -> None:
+    on = disk()
+    log = filled(on)
+    crashed(on, log)
+    paths = sorted(path for path in files(on) if path.endswith(".log"))
+    base = int(paths[2][-24:-4])
+    on.unlink(paths[2])
+    log = reopened(on, recovery_point=0, **SMALL)
+    assert log.log_end_offset == base
+    assert offsets(log) == list(range(base))
+
+
+def test_gap_in_a_compacted_log_is_no_damage() -> None:
+    on = disk()
+    log = filled(on, 20, cleanup_policy="compact", **SMALL)
+    end = log.log_end_offset
+    crashed(on, log)
+    paths = sorted(path for path in files(on) if path.endswith(".log"))
+    gone = range(int(paths[2][-24:-4]), int(paths[3][-24:-4]))
+    on.unlink(paths[2])
+    log = reopened(on, recovery_point=0, cleanup_policy="compact", **SMALL)
+    assert log.log_end_offset == end
+    assert offsets(log) == [offset for offset in range(end) if offset not in gone]
