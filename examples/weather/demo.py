@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TypeVar
 
@@ -60,7 +61,7 @@ class Program:
     @property
     def said(self) -> str:
         """All that it has printed so far."""
-        return self._said.read_text(encoding="utf-8")
+        return self._said.read_text(encoding="utf-8", errors="replace")
 
     def last(self, pattern: str) -> str:
         """The first group of the last match in what it has printed; empty for no match."""
@@ -272,6 +273,8 @@ class Demo:
 def main() -> int:
     """Run the demonstration; the exit code."""
     began = time.monotonic()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # to be followed through a pipe, too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of the clean-up below
     try:
         with ExitStack() as stack:

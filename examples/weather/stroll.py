@@ -12,6 +12,7 @@ told a second time.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -28,7 +29,7 @@ from examples.weather.watch import Alert, Watch
 from ottla import CommitFailed, Consumer, KafkaError, OffsetAndMetadata, Record, TopicPartition
 
 GROUP = "stroll"
-POLL_S = 0.5
+POLL_S = 0.2
 
 
 class Stroll:
@@ -117,11 +118,9 @@ def open_alerts(path: Path) -> TextIO:
 
     A last line that a kill tore is cut off: its batch was not committed, so its alerts are told again.
     """
-    stream = path.open("a+", encoding="utf-8")
-    stream.seek(0)
-    whole = stream.read().rpartition("\n")
-    stream.truncate(len((whole[0] + whole[1]).encode()))
-    return stream
+    path.touch()
+    os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+    return path.open("a", encoding="utf-8")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

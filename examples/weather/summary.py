@@ -19,7 +19,7 @@ from examples.weather.rules import NEW_YORK, objections
 from examples.weather.topic import TOPIC, ensure_topic
 from ottla import Consumer, KafkaError, TopicPartition
 
-POLL_S = 0.5
+POLL_S = 0.2
 CHART_COLUMNS = 30
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 

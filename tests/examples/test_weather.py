@@ -312,7 +312,8 @@ def test_a_stroll_that_is_stopped_and_started_again_repeats_nothing(ottla_broker
 
 def test_a_line_that_a_kill_tore_is_cut_off(tmp_path):
     alerts = tmp_path / "alerts.jsonl"
-    alerts.write_text('{"text":"12 °C"}\n{"text":"9 °')
+    torn = '{"text":"12 °C"}\n{"text":"9 °'.encode()[:-1]  # in the middle of a character
+    alerts.write_bytes(torn)
     with stroll.open_alerts(alerts) as stream:
         stream.write("next\n")
     assert alerts.read_text() == '{"text":"12 °C"}\nnext\n'
