@@ -150,7 +150,8 @@ class Ledger:
             raise
         shard.is_loading = False
         self._sweep_later(shard)
-        log.info("groups are loaded", partition=partition, groups=len(shard.groups))
+        if shard.groups:  # a new cluster has 50 partitions of none
+            log.info("groups are loaded", partition=partition, groups=len(shard.groups))
 
     def unload(self, partition: int) -> None:
         """Give a partition up: whoever waits is told NOT_COORDINATOR, and its state is dropped."""
