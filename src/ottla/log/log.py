@@ -413,6 +413,8 @@ class Log(LocalLog):
 
     def _search(self, search: Callable[[], TimestampAndOffset | None]) -> TimestampAndOffset | None:
         self.check_usable()
+        if not self.is_on_disk:
+            return None  # nothing was ever written, and there is no file to look into
         try:
             return search()
         except OSError as error:
