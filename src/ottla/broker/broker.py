@@ -4,7 +4,9 @@ Rules:
 - The order of the start: the data directory's lock; the coordination store; the logs, recovered; the
   listeners; the registration; the controller, which makes this broker lead. Requests that come meanwhile wait
   for the end of it.
-- The order of the stop is the reverse, and a clean one leaves nothing to recover.
+- The order of the stop is the reverse, and a clean one leaves nothing to recover. A start that failed or was
+  cancelled is stopped like any other: what it had opened is closed, and where its logs were not all loaded
+  nothing claims that they need no recovery.
 - A log directory whose disk failed takes the broker down: it is the only one, and what cannot be written must
   not be acknowledged.
 """
@@ -15,6 +17,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Iterator
+from contextlib import AsyncExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +47,7 @@ from ottla.coordination.bootstrap import (
     register_broker,
 )
 from ottla.coordination.embedded import EmbeddedStore, Keeper
+from ottla.coordination.store import StoreError
 from ottla.coordination.znodes import BrokerRegistration, Endpoint
 from ottla.errors import ErrorCode, KafkaError
 from ottla.groups.coordinator import Coordinator
@@ -102,14 +106,15 @@ class Broker:
         self._disk = Disk()
         self._directory: LogDirectory
         self._flusher: Flusher
-        self._keeper: Keeper | None = None
+        self._loading: asyncio.Future[None] | None = None
         self._store: EmbeddedStore
         self._server: Server | None = None
         self._target: LocalTarget
         self._housekeeping = Housekeeping()
         self._handlers: dict[int, Any] = {}
         self._topic_configs: dict[str, TopicConfig] = {}
-        self._opening: list[Any] = []
+        self._exits = AsyncExitStack()
+        self._stopping = False
         self._ready: asyncio.Event
         self._failed: asyncio.Future[None]
         self._internal_topics: asyncio.Lock
@@ -148,23 +153,11 @@ class Broker:
             stopping.cancel()
 
     async def stop(self) -> None:
-        """Answer what is owed, make everything durable, and let go of it."""
-        await self._housekeeping.stop()
-        if self._server is not None:
-            self.groups.close()
-            for fetch in tuple(self.parked_fetches):
-                fetch.end()
-            await self._server.stop(STOP_GRACE_S)
-            self._server = None
-        if self._keeper is not None:
-            await self._target.close()
-            await self.config_listener.close()
-            await self.controller.close()
-            await self._flusher.close()
-            await asyncio.to_thread(self._directory.close, self.clock.now_ms())
-            await self._store.close()
-            await self._keeper.close()
-            self._keeper = None
+        """Answer what is owed, make everything durable, and let go of it; a second call does nothing.
+
+        To be called after a start that failed or was cancelled, too.
+        """
+        await self._exits.pop_all().aclose()
 
     @property
     def address(self) -> tuple[str, int]:
@@ -183,20 +176,35 @@ class Broker:
         self._directory = LogDirectory(
             str(path), self._disk, flusher=self._flusher, on_offline=self._directory_failed
         )
+        self.replicas = Replicas(
+            self._directory,
+            self._flusher,
+            node_id=self.node_id,
+            clock=self.clock,
+            exists=self.metadata.has_partition,
+            config_of=self.topic_config,
+        )
         self._directory.open()
+        self._exits.push_async_callback(self._close_directory)
+        self._exits.push_async_callback(self._flusher.close)
         known = self._directory.read_meta_properties()
         if known is not None and known.broker_id != self.node_id:
             raise SettingError(
                 f"node.id is {self.node_id}, but {path} belongs to broker {known.broker_id}"
             )
         cluster_id = known.cluster_id if known is not None else new_cluster_id()
-        self._keeper = await Keeper.open(
-            path / STORE_FILE,
-            initial=initial_layout(cluster_id),
-            clock=self.clock,
-            on_failure=lambda error: self._directory_failed(str(path), error),
+        opening = self.loop.create_task(
+            Keeper.open(
+                path / STORE_FILE,
+                initial=initial_layout(cluster_id),
+                clock=self.clock,
+                on_failure=lambda error: self._directory_failed(str(path), error),
+            )
         )
-        self._store = await self._keeper.connect()
+        self._exits.push_async_callback(_close_keeper, opening)
+        keeper = await asyncio.shield(opening)  # the file is opened in a thread, cancelled or not
+        self._store = await keeper.connect()
+        self._exits.push_async_callback(self._leave_store)
         self.cluster_id = await prepare_layout(self._store, cluster_id)
         if known is None:
             self._directory.write_meta_properties(MetaProperties(self.node_id, self.cluster_id))
@@ -215,17 +223,11 @@ class Broker:
             on_broker_config=self._on_broker_config,
             clock=self.clock,
         )
-        self.replicas = Replicas(
-            self._directory,
-            self._flusher,
-            node_id=self.node_id,
-            clock=self.clock,
-            exists=self.metadata.has_partition,
-            config_of=self.topic_config,
-        )
+        self._exits.push_async_callback(self.config_listener.close)
         self.group_log = InternalLog(self.replicas, CONSUMER_OFFSETS)
         self.groups = Coordinator(self.group_log, self.clock, self.loop, GroupSettings.of(config))
         self._target = LocalTarget(self)
+        self._exits.push_async_callback(self._target.close)
         self.controller = Controller(
             self._store,
             self.node_id,
@@ -235,11 +237,29 @@ class Broker:
             listener=config.advertised_endpoints[0].name,
             clock=self.clock,
         )
+        self._exits.push_async_callback(self.controller.close)
         self.producer_ids = ProducerIds(self.controller.allocate_producer_id_block)
 
     async def _load_logs(self) -> None:
         await self.config_listener.load_topics(await self._store.children(znodes.TOPICS))
-        await asyncio.to_thread(self._directory.load, self.topic_config, self.clock.now_ms())
+        self._loading = asyncio.ensure_future(
+            asyncio.to_thread(self._directory.load, self.topic_config, self.clock.now_ms())
+        )
+        # A thread goes on, cancelled or not: the stop waits for it.
+        await asyncio.shield(self._loading)
+
+    async def _close_directory(self) -> None:
+        loaded = False
+        if self._loading is not None:
+            await asyncio.wait((self._loading,))
+            loaded = self._loading.exception() is None
+        await asyncio.to_thread(self._directory.close, self.clock.now_ms(), clean=loaded)
+
+    async def _leave_store(self) -> None:
+        try:
+            await self._store.close()
+        except StoreError as error:  # its disk failed: there is nothing left to leave
+            log.warning("the store was not left in order", reason=str(error))
 
     async def _listen(self) -> tuple[Endpoint, ...]:
         config = self.config
@@ -257,6 +277,7 @@ class Broker:
             error_response=error_response,
             clock=self.clock,
         )
+        self._exits.push_async_callback(self._stop_serving, self._server)
         ports: dict[str, int] = {}
         for endpoint in config.endpoints:
             listener = await self._server.listen(
@@ -272,7 +293,17 @@ class Broker:
             advertised.append(Endpoint(endpoint.name, endpoint.protocol, host, port))
         return tuple(advertised)
 
+    async def _stop_serving(self, server: Server) -> None:
+        self._stopping = True
+        self._ready.set()
+        self.groups.close()
+        for fetch in tuple(self.parked_fetches):
+            fetch.end()
+        await server.stop(STOP_GRACE_S)
+        self._server = None
+
     def _keep_house(self) -> None:
+        self._exits.push_async_callback(self._housekeeping.stop)
         config, every = self.config, self._housekeeping.every
         first = config.log_initial_task_delay_ms
         every(config.log_retention_check_interval_ms, self._retain, first_after_ms=first)
@@ -312,10 +343,18 @@ class Broker:
 
     async def _dispatch_when_ready(self, request: Request) -> Message | None:
         await self._ready.wait()
+        if self._stopping:
+            request.connection.close("the broker stops before it was ready")
+            return None
         answer = self.dispatch(request)
         return await answer if isinstance(answer, Awaitable) else answer
 
     # -- what handlers ask
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing should be waited for any more."""
+        return self._stopping
 
     def endpoints(self, listener: str) -> Iterator[tuple[int, str, int, str | None]]:
         """Node id, host, port and rack of every live broker that has this listener."""
@@ -447,6 +486,12 @@ def error_response(request: Request, error: KafkaError) -> Message | None:
         response.error_code = error.code
         return response
     return None
+
+
+async def _close_keeper(opening: asyncio.Task[Keeper]) -> None:
+    await asyncio.wait((opening,))
+    if opening.exception() is None:
+        await opening.result().close()
 
 
 def _random_session_id() -> int:

@@ -1,6 +1,8 @@
 """What a broker does from time to time, without anybody asking.
 
-Rule: a job that fails is logged and comes again; it stops neither the others nor itself.
+Rules: a job that fails is logged and comes again; it stops neither the others nor itself. One that is under way
+when the broker stops is done to its end: what it does in a thread could not be called back, and would write
+into a directory that is no longer ours.
 """
 
 from __future__ import annotations
@@ -20,26 +22,36 @@ class Housekeeping:
 
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
+        self._asleep: set[asyncio.Task[None]] = set()
+        self._stopping = False
 
     def every(self, interval_ms: int, job: Job, *, first_after_ms: int | None = None) -> None:
         """Run ``job`` every ``interval_ms``, first after ``first_after_ms`` (the interval, if None)."""
         first = interval_ms if first_after_ms is None else first_after_ms
-        self._tasks.append(asyncio.create_task(self._run(interval_ms / 1000, first / 1000, job)))
+        task = asyncio.create_task(self._run(interval_ms / 1000, first / 1000, job))
+        self._tasks.append(task)
+        self._asleep.add(task)
 
     async def stop(self) -> None:
-        """End all jobs, wherever they are."""
-        for task in self._tasks:
+        """End all jobs: those that are under way are finished first."""
+        self._stopping = True
+        for task in self._asleep:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
 
     async def _run(self, interval_s: float, first_s: float, job: Job) -> None:
+        task = asyncio.current_task()
+        assert task is not None
         await asyncio.sleep(first_s)
-        while True:
+        while not self._stopping:
+            self._asleep.discard(task)
             try:
                 outcome = job()
                 if outcome is not None:
                     await outcome
             except Exception as error:
                 log.error("a housekeeping job failed", error=error, job=job.__qualname__)
-            await asyncio.sleep(interval_s)
+            self._asleep.add(task)
+            if not self._stopping:
+                await asyncio.sleep(interval_s)

@@ -86,21 +86,23 @@ class Broker:
             raise TimeoutError(f"the broker did not start within {START_TIMEOUT_S} s")
         if self._failure is not None:
             self._thread.join()
+            self._thread = None
+            self._remove_temporary()
             raise self._failure
         return self
 
     def stop(self) -> None:
         """Stop it cleanly and wait for that; a second call does nothing."""
-        if self._thread is not None and self._loop is not None and self._stop is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join()
-            self._thread = None
-            if self._failure is not None:
-                raise self._failure
-        if self._temporary is not None:
-            self._temporary.cleanup()
-            self._temporary = None
-            self._data = None
+        try:
+            if self._thread is not None and self._loop is not None and self._stop is not None:
+                if self._thread.is_alive():
+                    self._loop.call_soon_threadsafe(self._stop.set)
+                self._thread.join()
+                self._thread = None
+                if self._failure is not None:
+                    raise self._failure
+        finally:
+            self._remove_temporary()
 
     def restart(self) -> None:
         """Stop it and start it again on the same port with the same data."""
@@ -121,6 +123,12 @@ class Broker:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
+
+    def _remove_temporary(self) -> None:
+        if self._temporary is not None:
+            self._temporary.cleanup()
+            self._temporary = None
+            self._data = None
 
     def _run(self) -> None:
         try:
@@ -145,8 +153,8 @@ class Broker:
             }
         )
         self.server = Server(config)
-        await self.server.start()
         try:
+            await self.server.start()
             self._port = self.server.address[1]
             self._started.set()
             await self._stop.wait()

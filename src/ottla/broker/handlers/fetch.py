@@ -51,7 +51,7 @@ def handle(broker: Broker, request: Request) -> FetchResponse | asyncio.Future[F
         return FetchResponse(error_code=error.code)
     fetch = ParkedFetch(broker, request, context)
     result = fetch.read()
-    if result.enough or body.max_wait_ms <= 0:
+    if result.enough or body.max_wait_ms <= 0 or broker.is_stopping:
         return fetch.answer(result)
     result.close()
     return fetch.park()
