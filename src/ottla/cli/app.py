@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ottla.cli import produce
+from ottla.cli import consume, group, produce, topic
 from ottla.cli.manual import manual
 from ottla.cli.serve_command import add_serve
 from ottla.cli.version import VERSION
@@ -47,7 +47,10 @@ def build() -> typer.Typer:
         pass
 
     add_serve(app)
+    app.add_typer(topic.app)
     app.command("produce", help=produce.HELP)(produce.produce)
+    app.command("consume", help=consume.HELP)(consume.consume)
+    app.add_typer(group.app)
     return app
 
 

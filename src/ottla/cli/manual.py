@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 
 def manual(text: str) -> str:
     """``text`` with each paragraph on one line, but for indented ones (examples), which stay as they are.
@@ -9,7 +11,7 @@ def manual(text: str) -> str:
     Brackets are escaped, because rich would take them for markup.
     """
     paragraphs: list[str] = []
-    for paragraph in text.strip("\n").split("\n\n"):
+    for paragraph in textwrap.dedent(text).strip("\n").split("\n\n"):
         if paragraph.startswith("  "):
             lines = "\n".join(line.rstrip() for line in paragraph.splitlines())
             paragraphs.append(f"\b\n{lines}")

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Protocol
 
 import typer
 
-from ottla.cli.common import DEFAULT_BOOTSTRAP, Bootstrap, OutputOption
+from ottla.cli.common import (
+    DEFAULT_BOOTSTRAP,
+    Bootstrap,
+    OutputOption,
+    is_unreachable,
+    reaching,
+)
 from ottla.cli.failures import CommandFailed, UsageError, one_line
 from ottla.cli.formats import unescape
 from ottla.cli.manual import manual
@@ -28,6 +34,8 @@ if TYPE_CHECKING:
 
 LINE_BYTES_MAX = 64 * 1024 * 1024
 PROGRESS_EVERY_S = 0.1
+MAX_BLOCK_MS = 30_000
+"""How long a record waits for an unknown topic or for room among those that are not acknowledged."""
 COMPRESSIONS = ("none", "gzip", "snappy", "lz4", "zstd")
 ACKS = ("all", "1", "0")
 
@@ -49,68 +57,77 @@ Examples:
 """)
 
 
+Topic = Annotated[str, typer.Argument(help="Topic to send to.", metavar="TOPIC")]
+KeySeparator = Annotated[
+    str | None,
+    typer.Option(
+        "--key-separator",
+        "-K",
+        metavar="TEXT",
+        help="What stands between a line's key and its value; \\t is a tab. A line without it is an error.",
+    ),
+]
+Header = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--header",
+        "-H",
+        metavar="NAME=VALUE",
+        help="Header for every record. May be repeated.",
+    ),
+]
+File = Annotated[
+    Path | None,
+    typer.Option(
+        "--file",
+        "-f",
+        metavar="FILE",
+        help="Read the lines from FILE and not from standard input.",
+    ),
+]
+Partition = Annotated[
+    int | None,
+    typer.Option(
+        "--partition", "-p", min=0, metavar="N", help="Send everything to this partition."
+    ),
+]
+NullMarker = Annotated[
+    str | None,
+    typer.Option(
+        "--null-marker",
+        metavar="TEXT",
+        help="A value that is just this text becomes null: a deletion, in a compacted topic.",
+    ),
+]
+Compression = Annotated[
+    str,
+    typer.Option(
+        "--compression",
+        "-z",
+        metavar="CODEC",
+        help="none, gzip, snappy, lz4 or zstd.",
+    ),
+]
+Acks = Annotated[
+    str,
+    typer.Option(
+        "--acks",
+        metavar="ACKS",
+        help="Whose acknowledgement counts: all (every in-sync replica), 1 (the leader), 0 (nobody is "
+        "asked).",
+    ),
+]
+
+
 def produce(
-    topic: Annotated[str, typer.Argument(help="Topic to send to.", metavar="TOPIC")],
-    key_separator: Annotated[
-        str | None,
-        typer.Option(
-            "--key-separator",
-            "-K",
-            metavar="TEXT",
-            help="What stands between a line's key and its value; \\t is a tab. A line without it is an "
-            "error.",
-        ),
-    ] = None,
-    header: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--header",
-            "-H",
-            metavar="NAME=VALUE",
-            help="Header for every record. May be repeated.",
-        ),
-    ] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option(
-            "--file",
-            "-f",
-            metavar="FILE",
-            help="Read the lines from FILE and not from standard input.",
-        ),
-    ] = None,
-    partition: Annotated[
-        int | None,
-        typer.Option(
-            "--partition", "-p", min=0, metavar="N", help="Send everything to this partition."
-        ),
-    ] = None,
-    null_marker: Annotated[
-        str | None,
-        typer.Option(
-            "--null-marker",
-            metavar="TEXT",
-            help="A value that is just this text becomes null: a deletion, in a compacted topic.",
-        ),
-    ] = None,
-    compression: Annotated[
-        str,
-        typer.Option(
-            "--compression",
-            "-z",
-            metavar="CODEC",
-            help="none, gzip, snappy, lz4 or zstd.",
-        ),
-    ] = "none",
-    acks: Annotated[
-        str,
-        typer.Option(
-            "--acks",
-            metavar="ACKS",
-            help="Whose acknowledgement counts: all (every in-sync replica has it on disk), 1 (the leader "
-            "has it), 0 (nobody is asked).",
-        ),
-    ] = "all",
+    topic: Topic,
+    key_separator: KeySeparator = None,
+    header: Header = None,
+    file: File = None,
+    partition: Partition = None,
+    null_marker: NullMarker = None,
+    compression: Compression = "none",
+    acks: Acks = "all",
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     output: OutputOption = Output.table,
 ) -> None:
@@ -126,6 +143,7 @@ def produce(
             note(f"One record a line for {topic}; Ctrl-D ends.")
         tally = _Tally()
         with (
+            reaching(bootstrap),
             _producer(bootstrap, acks, compression, interactive) as producer,
             _progress(topic, size, interactive) as progress,
         ):
@@ -221,6 +239,8 @@ def _send_all(
                 on_delivery=tally.on_delivery,
             )
         except KafkaError as error:
+            if is_unreachable(error) and not tally.taken:
+                raise
             tally.on_delivery(None, error)
             break
         tally.taken += 1
@@ -255,8 +275,9 @@ def _summarise(topic: str, tally: _Tally, output: Output) -> None:
             }
         )
     else:
+        records = "1 record" if tally.delivered == 1 else f"{tally.delivered:,} records"
         note(
-            f"{tally.delivered:,} records ({tally.bytes / 1e6:,.1f} MB) to {topic} "
+            f"{records} ({tally.bytes / 1e6:,.1f} MB) to {topic} "
             f"in {seconds:.2f} s: {tally.delivered / seconds:,.0f} records/s"
         )
     if tally.error is not None:
@@ -306,6 +327,7 @@ def _producer(bootstrap: str, acks: str, compression: str, interactive: bool) ->
             idempotent=acks == "all",
             compression=None if compression == "none" else compression,
             linger_ms=0 if interactive else 5,
+            max_block_ms=MAX_BLOCK_MS,
             client_id="ottla-produce",
         )
     except ValueError as error:

@@ -128,7 +128,7 @@ def test_a_record_that_is_not_delivered_ends_it_with_exit_code_1(
     assert main(["produce", "t"]) == 1
     assert [item.value for item in producer.sent] == [b"one", b"bad"]
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("1 records")
+    assert lines[0].startswith("1 record (")
     assert lines[1] == "ottla: 1 not delivered: MESSAGE_TOO_LARGE: too big"
 
 
