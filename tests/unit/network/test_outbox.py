@@ -132,6 +132,70 @@ def test_a_region_without_a_descriptor_is_read(kit: Any) -> None:
     kit.run(main())
 
 
+def test_a_file_that_cannot_be_sent_by_the_kernel_is_read(kit: Any, record_file: Path) -> None:
+    pipe, other_end = os.pipe()
+
+    class Odd(kit.Region):  # type: ignore[misc,name-defined]
+        def fileno(self) -> int:
+            return pipe
+
+        def read(self, offset: int = 0, length: int | None = None) -> bytes:
+            return os.pread(self._file.fileno(), length or self.size, self.position + offset)
+
+    async def main() -> None:
+        async with kit.stage() as on:
+            on.broker.answers[1] = lambda request: kit.fetched(Odd(record_file, 50, 700_000))
+            peer = await on.peer()
+            for number in range(2):
+                peer.send(kit.fetch(), 4, number)
+                assert records_of((await peer.response(1, 4))[1]) == [expected]
+
+    expected = record_file.read_bytes()[50:700_050]
+    try:
+        kit.run(main())
+    finally:
+        os.close(pipe)
+        os.close(other_end)
+
+
+def test_a_region_behind_bytes_that_the_peer_has_not_read_follows_them(
+    kit: Any, record_file: Path
+) -> None:
+    data = record_file.read_bytes()[:1_000_000]
+
+    async def main() -> None:
+        limits = NetworkLimits(socket_send_buffer_bytes=100_000, write_buffer_bytes=5_000_000)
+        async with kit.stage(limits=limits) as on:
+            on.broker.answers[1] = lambda request: kit.fetched(
+                b"x" * 3_000_000, kit.Region(record_file, 0, 1_000_000)
+            )
+            peer = await on.peer(limit=2**16)
+            peer.send(kit.fetch(), 4, 1)
+            assert records_of((await peer.response(1, 4))[1]) == [b"x" * 3_000_000, data]
+            (connection,) = on.server.connections.values()
+            assert connection._transport.get_write_buffer_limits()[1] == 5_000_000
+
+    kit.run(main())
+
+
+def test_a_peer_that_hangs_up_before_a_region_leaves_no_stray_error(
+    kit: Any, record_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with kit.stage(limits=NetworkLimits(socket_send_buffer_bytes=20_000)) as on:
+            region = kit.Region(record_file, 0, 1_000_000)
+            on.broker.answers[1] = lambda request: kit.fetched(b"x" * 10_000_000, region)
+            peer = await on.peer(limit=2**14)
+            peer.send(kit.fetch(), 4, 1)
+            await peer.reader.readexactly(100)
+            peer.writer.transport.abort()
+            await kit.until(lambda: not on.server.connections)
+            await kit.until(lambda: region.closed)
+
+    kit.run(main())
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
 @pytest.mark.parametrize("size", [100, 100_000, 3_000_000])
 @pytest.mark.parametrize("resident", [True, False])
 def test_a_file_that_is_shorter_than_promised_cuts_the_connection(
