@@ -46,7 +46,6 @@ from ottla.settings.definitions import TopicConfig
 log = logger(__name__)
 
 _CHECKPOINT_BYTES_MAX = 1 << 28
-_locked_here: set[str] = set()
 
 
 class DirectoryInUse(Exception):
@@ -101,13 +100,10 @@ class LogDirectory:
         Raises ``DirectoryInUse``, ``OSError``.
         """
         self.disk.make_directories(self.path)
-        if self.path in _locked_here:
-            raise DirectoryInUse(f"{self.path} is open in this process")
         try:
             self._lock_descriptor = self.disk.lock(f"{self.path}/{names.LOCK}")
         except BlockingIOError as error:
-            raise DirectoryInUse(f"{self.path} is in use by another process") from error
-        _locked_here.add(self.path)
+            raise DirectoryInUse(f"{self.path} is in use: {error}") from error
 
     def read_meta_properties(self) -> MetaProperties | None:
         """Whom the directory belongs to; None if it is new.
@@ -414,9 +410,8 @@ class LogDirectory:
             for one in self.logs.values():
                 one.close(now_ms, clean=False)
             if self._lock_descriptor is not None:
-                self.disk.close(self._lock_descriptor)
+                self.disk.unlock(self._lock_descriptor)
                 self._lock_descriptor = None
-                _locked_here.discard(self.path)
 
     def _close_cleanly(self, now_ms: int, broker_epoch: int) -> None:
         flushes: list[tuple[Log, Flush]] = []

@@ -20,7 +20,7 @@ import os
 import stat
 from collections import deque
 from collections.abc import Callable
-from errno import EDQUOT, EFBIG, EMFILE, ENFILE, ENOSPC
+from errno import EAGAIN, EDQUOT, EFBIG, EMFILE, ENFILE, ENOSPC
 from threading import Lock
 from typing import NamedTuple
 
@@ -147,20 +147,29 @@ class Disk:
             self.close(descriptor)
 
     def lock(self, path: str) -> int:
-        """Take the lock that Kafka takes on ``path``; returns the descriptor that holds it.
+        """Take the lock that Kafka takes on ``path``; returns the descriptor for ``unlock``.
 
-        Raises ``BlockingIOError`` if another process has it. Java's ``FileChannel.tryLock`` is a
-        POSIX record lock, and so is this.
+        Raises ``BlockingIOError`` if another process, or this one, has it. Java's
+        ``FileChannel.tryLock`` is a POSIX record lock, and so is this: it says nothing within a
+        process, and closing any other descriptor of the file gives it up.
         """
         import fcntl
 
+        if self.exists(path) and _identity(os.stat(path)) in _locked_here:
+            raise BlockingIOError(EAGAIN, "locked by this process", path)
         descriptor = self.open(path, os.O_RDWR | os.O_CREAT, _FILE_MODE)
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self.close(descriptor)
             raise BlockingIOError(error.errno, "locked by another process", path) from error
+        _locked_here.add(_identity(os.fstat(descriptor)))
         return descriptor
+
+    def unlock(self, descriptor: int) -> None:
+        """Give up what ``lock`` took."""
+        _locked_here.discard(_identity(os.fstat(descriptor)))
+        self.close(descriptor)
 
     def read_file(self, path: str, size_bytes_max: int = 1 << 30) -> bytes:
         """A small file's whole content; ``ValueError`` if it is larger than ``size_bytes_max``."""
@@ -448,6 +457,12 @@ def write_fully(disk: Disk, descriptor: int, data: Bytes, position: int) -> None
 
 _PROBE = bytearray(1)
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+_locked_here: set[tuple[int, int]] = set()
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    """Which file it is, whatever it is called."""
+    return status.st_dev, status.st_ino
 
 
 def _default_descriptors_max() -> int:

@@ -386,6 +386,10 @@ class SimulatedDisk(Disk):
         self._locked.add(node)
         return descriptor
 
+    def unlock(self, descriptor: int) -> None:
+        if descriptor in self._open:  # not so after a power loss
+            self.close(descriptor)
+
     @property
     def can_sync_file_systems(self) -> bool:
         return True

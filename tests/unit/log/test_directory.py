@@ -1,0 +1,378 @@
+"""A log directory from its lock to its clean stop."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from errno import EIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ottla.errors import ErrorCode, KafkaError
+from ottla.log.checkpoints import CorruptCheckpoint, MetaProperties
+from ottla.log.directory import DirectoryInUse, LogDirectory
+from ottla.log.log import Log
+from ottla.settings.definitions import TopicConfig
+from ottla.simulation.disk import SimulatedDisk
+from tests.unit.log.samples import NOW_MS, TOPIC_ID, append, batch, idempotent, offsets
+
+CONFIG = TopicConfig.of(segment_bytes=500, file_delete_delay_ms=1000)
+PATH = "/data/logs"
+
+
+def opened(on: SimulatedDisk, **options: Any) -> LogDirectory:
+    directory = LogDirectory(PATH, on, **options)
+    directory.open()
+    directory.load(lambda topic: CONFIG, NOW_MS)
+    return directory
+
+
+def create(directory: LogDirectory, partition: int = 0, records: int = 0) -> Log:
+    log = directory.create("orders", partition, TOPIC_ID, CONFIG, NOW_MS)
+    for _ in range(records):
+        append(log)
+    return log
+
+
+def abandoned(directory: LogDirectory) -> None:
+    """As if the process had died."""
+    directory.close(NOW_MS, clean=False)
+
+
+def test_clean_stop_and_start() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    assert not directory.had_clean_shutdown
+    for partition in range(3):
+        create(directory, partition, records=partition * 4)
+    directory.close(NOW_MS, broker_epoch=25)
+    tree = on.tree()
+    assert tree[f"{PATH}/.kafka_cleanshutdown"] == b'{"version":0,"brokerEpoch":25}'
+    assert tree[f"{PATH}/recovery-point-offset-checkpoint"] == (
+        b"0\n3\norders 0 0\norders 1 4\norders 2 8\n"
+    )
+    on.lose_power()
+    directory = opened(on)
+    assert directory.had_clean_shutdown
+    assert directory.last_broker_epoch == 25
+    assert {key: log.log_end_offset for key, log in directory.logs.items()} == {
+        ("orders", 1): 4,
+        ("orders", 2): 8,
+    }
+    assert f"{PATH}/.kafka_cleanshutdown" not in on.tree()
+    directory.close(NOW_MS)
+
+
+def test_crash_while_loading_is_no_clean_stop() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    create(directory, records=2)
+    directory.close(NOW_MS)
+    opened(on)
+    on.lose_power()
+    assert not opened(on).had_clean_shutdown
+
+
+def test_crash_recovers_from_the_checkpointed_point() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    log = create(directory, records=5)
+    log.flush(NOW_MS)
+    directory.write_recovery_points(directory.recovery_points())
+    append(log, 3)
+    abandoned(directory)
+    directory = opened(on)
+    assert offsets(directory.logs["orders", 0]) == list(range(8))
+    directory.close(NOW_MS)
+
+
+def test_directory_is_open_once_at_a_time(tmp_path: Path) -> None:
+    first = LogDirectory(str(tmp_path / "logs"))
+    first.open()
+    with pytest.raises(DirectoryInUse):
+        LogDirectory(str(tmp_path / "logs")).open()
+    first.close(NOW_MS)
+    second = LogDirectory(str(tmp_path / "logs"))
+    second.open()
+    second.close(NOW_MS)
+
+
+def test_directory_of_another_process_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "logs"
+    program = (
+        "import sys; from ottla.log.directory import LogDirectory;"
+        "LogDirectory(sys.argv[1]).open(); print('open', flush=True); sys.stdin.read()"
+    )
+    source = str(Path(__file__).parents[3] / "src")
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": source},
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"open\n"
+        with pytest.raises(DirectoryInUse, match="another process"):
+            LogDirectory(str(path)).open()
+        other.communicate(b"")
+    ours = LogDirectory(str(path))
+    ours.open()
+    ours.close(NOW_MS)
+
+
+def test_unreadable_checkpoints_count_as_empty() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    create(directory, records=5)
+    directory.close(NOW_MS)
+    for name in ("recovery-point", "log-start", "replication"):
+        on.write_file(f"{PATH}/{name}-offset-checkpoint", b"garbage\xff")
+    on.unlink(f"{PATH}/.kafka_cleanshutdown")
+    directory = opened(on)
+    assert offsets(directory.logs["orders", 0]) == list(range(5))
+    assert directory.high_watermarks == {}
+
+
+def test_high_watermarks_come_back() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    create(directory, records=5)
+    directory.write_high_watermarks({("orders", 0): 4})
+    directory.close(NOW_MS)
+    assert opened(on).high_watermarks == {("orders", 0): 4}
+
+
+def test_log_start_comes_back() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    log = create(directory, records=5)
+    log.increment_log_start_offset(3, 5)
+    directory.close(NOW_MS)
+    assert opened(on).logs["orders", 0].log_start_offset == 3
+
+
+def test_log_start_survives_a_power_loss_that_brings_deleted_segments_back() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    log = create(directory, records=12)
+    log.flush(NOW_MS)
+    log.increment_log_start_offset(10, 12)
+    log.delete_old_segments(NOW_MS, 12)
+    start = log.log_start_offset
+    directory.write_log_starts(directory.log_starts())
+    on.lose_power()
+    assert opened(on).logs["orders", 0].log_start_offset == start
+
+
+def test_damaged_partition_is_left_out_and_the_others_are_served() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    for partition in range(2):
+        create(directory, partition, records=3)
+    directory.close(NOW_MS)
+    on.unlink(f"{PATH}/.kafka_cleanshutdown")
+    file = on.file(f"{PATH}/orders-0/00000000000000000000.log")
+    file.write_at(b"\xff", 70)
+    directory = opened(on)
+    assert list(directory.logs) == [("orders", 1)]
+    assert "damaged" in directory.quarantined["orders", 0]
+    with pytest.raises(KafkaError) as caught:
+        create(directory, 0)
+    assert caught.value.code is ErrorCode.KAFKA_STORAGE_ERROR
+    directory.close(NOW_MS)
+    assert ("orders", 0) in opened(on).quarantined
+
+
+def test_deleted_partition_is_renamed_and_removed_later() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    log = create(directory, records=3)
+    read = log.read(0, 1000, 3)
+    directory.delete("orders", 0, NOW_MS)
+    assert directory.get("orders", 0) is None
+    assert next(entry.name for entry in on.entries(PATH) if entry.is_directory).endswith("-delete")
+    assert len(read.regions[0].read()) == read.size_bytes
+    read.regions[0].close()
+    assert directory.trash.take_due(NOW_MS + 999) == []
+    directory.remove_trash(directory.trash.take_due(NOW_MS + 1000))
+    assert not [entry for entry in on.entries(PATH) if entry.is_directory]
+    again = create(directory)
+    assert append(again).base_offset == 0
+
+
+def test_deletion_is_finished_by_the_next_start() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    create(directory, records=3)
+    directory.delete("orders", 0, NOW_MS)
+    abandoned(directory)
+    directory = opened(on)
+    assert directory.logs == {}
+    directory.remove_trash(directory.trash.take_due(NOW_MS))
+    assert not [entry for entry in on.entries(PATH) if entry.is_directory]
+
+
+def test_empty_partition_is_deleted_without_a_trace() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    create(directory)
+    directory.delete("orders", 0, NOW_MS)
+    directory.delete("orders", 0, NOW_MS)
+    assert len(directory.trash) == 0
+
+
+def test_partition_set_aside_keeps_its_files() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    create(directory, records=3)
+    directory.set_aside("orders", 0)
+    assert directory.get("orders", 0) is None
+    directory.close(NOW_MS)
+    directory = opened(on)
+    assert directory.logs == {}
+    assert [path for path in on.tree() if "-stray/" in path and path.endswith(".log")]
+
+
+def test_foreign_directories_are_left_alone() -> None:
+    on = SimulatedDisk()
+    opened(on).close(NOW_MS)
+    for name in ("lost+found", "notes", "orders-0.0123-future"):
+        on.mkdir(f"{PATH}/{name}")
+        on.write_file(f"{PATH}/{name}/file", b"x")
+    directory = opened(on)
+    assert directory.logs == {}
+    assert len([path for path in on.tree() if path.endswith("/file")]) == 3
+
+
+def test_meta_properties_tell_the_owner() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    assert directory.read_meta_properties() is None
+    directory.write_meta_properties(MetaProperties(7, "cluster"))
+    directory.close(NOW_MS)
+    on.lose_power()
+    directory = opened(on)
+    assert directory.read_meta_properties() == (7, "cluster")
+    on.write_file(f"{PATH}/meta.properties", b"broker.id=x")
+    with pytest.raises(CorruptCheckpoint):
+        directory.read_meta_properties()
+
+
+def test_failed_directory_is_offline_and_not_marked_clean() -> None:
+    on = SimulatedDisk()
+    told: list[str] = []
+    directory = opened(on, on_offline=lambda path, error: told.append(path))
+    logs = [create(directory, partition, records=2) for partition in range(2)]
+    on.fail("fdatasync", EIO)
+    with pytest.raises(KafkaError):
+        logs[0].flush(NOW_MS)
+    assert directory.offline is not None
+    for log in logs:
+        with pytest.raises(KafkaError):
+            append(log)
+    with pytest.raises(KafkaError):
+        create(directory, 5)
+    with pytest.raises(KafkaError):
+        directory.write_recovery_points({})
+    directory.close(NOW_MS)
+    assert f"{PATH}/.kafka_cleanshutdown" not in on.tree()
+    assert told == [PATH]
+
+
+def test_failed_sync_at_the_stop_is_no_clean_stop() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    create(directory, records=2)
+    on.fail("fdatasync", EIO)
+    directory.close(NOW_MS)
+    assert f"{PATH}/.kafka_cleanshutdown" not in on.tree()
+
+
+def test_unreadable_directory_goes_offline() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    create(directory, records=2)
+    abandoned(directory)
+    directory = LogDirectory(PATH, on)
+    directory.open()
+    on.fail("pread", EIO, path="orders-0")
+    with pytest.raises(OSError, match="Input/output"):
+        directory.load(lambda topic: CONFIG, NOW_MS)
+    assert directory.offline is not None
+
+
+def test_retention_runs_on_every_log_that_has_it() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    compact = TopicConfig.of(segment_bytes=500, cleanup_policy="compact")
+    expiring = TopicConfig.of(segment_bytes=500, retention_ms=1000)
+    for name, config in (("a", compact), ("b", expiring)):
+        log = directory.create(name, 0, TOPIC_ID, config, NOW_MS)
+        for _ in range(12):
+            append(log)
+    assert directory.apply_retention(NOW_MS + 5000, lambda log: log.log_end_offset) > 1
+    assert directory.logs["a", 0].log_start_offset == 0
+    assert directory.logs["b", 0].log_start_offset == 12
+
+
+def test_overdue_flushes_are_asked_for() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    log = directory.create("a", 0, TOPIC_ID, TopicConfig.of(flush_ms=1000), NOW_MS)
+    wanted: list[Log] = []
+    log.on_flush_wanted = wanted.append
+    append(log)
+    directory.want_overdue_flushes(NOW_MS + 999)
+    assert wanted == []
+    directory.want_overdue_flushes(NOW_MS + 1000)
+    assert wanted == [log]
+    log.flush(NOW_MS + 1000)
+    directory.want_overdue_flushes(NOW_MS + 9999)
+    assert wanted == [log]
+
+
+def test_silent_producers_are_forgotten() -> None:
+    directory = opened(SimulatedDisk())
+    log = create(directory)
+    log.append_as_leader(idempotent(5, 0), 0, NOW_MS)
+    assert directory.remove_expired_producers(NOW_MS + 999, 1000) == 0
+    assert directory.remove_expired_producers(NOW_MS + 1000, 1000) == 1
+
+
+def test_recovery_point_is_lowered_before_a_cut_and_stays_so_until_it() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    log = create(directory, records=8)
+    log.flush(NOW_MS)
+    path = f"{PATH}/recovery-point-offset-checkpoint"
+    directory.write_recovery_points(directory.recovery_points())
+    stale = directory.recovery_points()
+    directory.lower_recovery_points({("orders", 0): 5})
+    assert on.tree()[path] == b"0\n1\norders 0 5\n"
+    directory.write_recovery_points(stale)
+    assert on.tree()[path] == b"0\n1\norders 0 5\n"
+    log.truncate_to(5, NOW_MS)
+    append(log, 4)
+    log.flush(NOW_MS)
+    directory.write_recovery_points(directory.recovery_points())
+    assert on.tree()[path] == b"0\n1\norders 0 9\n"
+
+
+def test_many_logs_close_with_one_sync_of_the_file_system() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    for partition in range(300):
+        log = directory.create("t", partition, TOPIC_ID, CONFIG, NOW_MS)
+        log.append_as_leader(batch(), 0, NOW_MS)
+    before = on.calls.get("fdatasync", 0)
+    directory.close(NOW_MS)
+    assert on.calls["syncfs"] == 2
+    assert on.calls.get("fdatasync", 0) == before
+    on.lose_power()
+    directory = opened(on)
+    assert directory.had_clean_shutdown
+    assert len(directory.logs) == 300
+    assert all(log.log_end_offset == 1 for log in directory.logs.values())
