@@ -16,6 +16,7 @@ import socket
 import struct
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,7 @@ from ottla.messages.produce import (
     TopicProduceResponse,
 )
 from ottla.messages.registry import encode_request
+from ottla.network.channel import Channel
 from ottla.network.limits import NetworkLimits
 from ottla.network.request import Request
 from ottla.network.server import Server
@@ -78,9 +80,9 @@ def produced(request: Request) -> ProduceResponse:
     )
 
 
-def produce_frame(record_bytes: int) -> bytes:
-    """A Produce v9 request of one partition, with its length."""
-    message = ProduceRequest(
+def produce_request(record_bytes: int) -> ProduceRequest:
+    """A Produce of one partition."""
+    return ProduceRequest(
         transactional_id=None,
         acks=1,
         timeout_ms=30_000,
@@ -91,7 +93,11 @@ def produce_frame(record_bytes: int) -> bytes:
             )
         ],
     )
-    body = b"".join(encode_request(message, 9, 1, "bench"))
+
+
+def produce_frame(record_bytes: int) -> bytes:
+    """A Produce v9 request of one partition, with its length."""
+    body = b"".join(encode_request(produce_request(record_bytes), 9, 1, "bench"))
     return struct.pack(">i", len(body)) + body
 
 
@@ -132,6 +138,32 @@ def drain(port: int, frame: bytes, seconds: float, pipe: Any) -> None:
         pipe.send((received, time.perf_counter() - begin))
 
 
+async def _call(port: int, message: Any, version: int, depth: int, seconds: float) -> int:
+    channel = await Channel.connect("127.0.0.1", port, client_id="bench", negotiate=False)
+    begin = time.perf_counter()
+    answered = 0
+    futures = deque(channel.send(message, version=version) for _ in range(depth))
+    while time.perf_counter() - begin < seconds:
+        await futures.popleft()
+        answered += 1
+        while len(futures) < depth:
+            futures.append(channel.send(message, version=version))
+    channel.close()
+    for future in futures:
+        future.exception() if future.done() else future.cancel()
+    await channel.wait_closed()
+    return answered
+
+
+def call(port: int, message: Any, version: int, depth: int, seconds: float, pipe: Any) -> None:
+    """Keep ``depth`` requests on the way through our own channel; send back how many were answered."""
+    cpu = time.process_time()
+    answered = asyncio.run(_call(port, message, version, depth, seconds))
+    cpu = time.process_time() - cpu
+    print(f"{'':36} the channel used {cpu / max(1, answered) * 1e6:.1f} us a request")
+    pipe.send((answered, seconds))
+
+
 def run(
     dispatch: Callable[[Request], Any], client: Callable[..., None], *arguments: Any
 ) -> tuple[int, float, float]:
@@ -155,6 +187,12 @@ def run(
     return asyncio.run(serve())
 
 
+def each(cpu_s: float, count: int) -> str:
+    """CPU time a request, and how many a core could do: it holds on a busy machine too."""
+    used_s = cpu_s / max(1, count)
+    return f"{used_s * 1e6:7.1f} us each ({1 / used_s:9,.0f}/s on a whole core)"
+
+
 def main() -> None:
     """Run all and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -171,7 +209,16 @@ def main() -> None:
         count, took, cpu = run(produced, pump, frame, depth, seconds)
         print(
             f"{name:36} {count / took:10,.0f} requests/s {count * len(frame) / took / 1e9:7.3f} GB/s"
-            f"   broker CPU {cpu / took:4.0%}"
+            f"   broker CPU {each(cpu, count)}"
+        )
+    for record_bytes, depth in ((100, 64), (1_000_000, 5)):
+        name = f"channel {record_bytes} B, {depth} in flight"
+        if options.only not in name:
+            continue
+        count, took, cpu = run(produced, call, produce_request(record_bytes), 9, depth, seconds)
+        print(
+            f"{name:36} {count / took:10,.0f} requests/s {count * record_bytes / took / 1e9:7.3f} GB/s"
+            f"   broker CPU {each(cpu, count)}"
         )
     with tempfile.TemporaryFile() as file:
         file.write(bytes(16 << 20))
@@ -200,7 +247,7 @@ def main() -> None:
             count, took, cpu = run(fetched, drain, fetch_frame(), seconds)
             print(
                 f"{name:36} {count / region_bytes / took:10,.0f} requests/s"
-                f" {count / took / 1e9:7.3f} GB/s   broker CPU {cpu / took:4.0%}"
+                f" {count / took / 1e9:7.3f} GB/s   broker CPU {each(cpu, count // region_bytes)}"
             )
 
 
