@@ -11,7 +11,7 @@ sends has base offset 0 and no leader epoch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ottla.records.batch import (
     COMPRESSION_MASK,
@@ -156,8 +156,9 @@ class BatchBuilder:
 
 
 def build_batch(
-    records: Sequence[NewRecord],
+    records: Iterable[NewRecord],
     *,
+    timestamps_ms: Sequence[int] | None = None,
     compression: CompressionType = CompressionType.NONE,
     timestamp_type: TimestampType = TimestampType.CREATE_TIME,
     base_offset: int = 0,
@@ -170,12 +171,15 @@ def build_batch(
 ) -> bytearray:
     """A batch of ``(timestamp_ms, key, value, headers)`` with its checksum.
 
-    Under ``LOG_APPEND_TIME`` the largest timestamp is every record's. Raises ``ValueError`` when
+    Under ``LOG_APPEND_TIME`` the largest timestamp is every record's. With ``timestamps_ms``, which are
+    the records' own, ``records`` are walked once and may be an iterator. Raises ``ValueError`` when
     there are no records; ``struct.error`` and ``TypeError`` are the caller's bugs.
     """
-    if not records:
+    if timestamps_ms is None:
+        records = list(records)
+        timestamps_ms = [record[0] for record in records]
+    if not timestamps_ms:
         raise ValueError("a batch needs a record")
-    timestamps_ms = [record[0] for record in records]
     base_timestamp_ms = timestamps_ms[0]
     if compression is CompressionType.NONE:
         batch = bytearray().join(encode_chunks(records, base_timestamp_ms, [_EMPTY_HEADER]))
@@ -195,13 +199,13 @@ def build_batch(
         magic=MAGIC,
         crc=0,
         attributes=attributes,
-        last_offset_delta=len(records) - 1,
+        last_offset_delta=len(timestamps_ms) - 1,
         base_timestamp_ms=base_timestamp_ms,
         max_timestamp_ms=max(timestamps_ms),
         producer_id=producer_id,
         producer_epoch=producer_epoch,
         base_sequence=base_sequence,
-        record_count=len(records),
+        record_count=len(timestamps_ms),
     )
     pack_header(batch, header)
     return batch

@@ -15,7 +15,6 @@ from ottla.client.errors import DeliveryTimeout
 from ottla.client.partitioner import StickyPartition
 from ottla.client.producer.batch import Batch, OnDelivery
 from ottla.client.producer.partition_queue import PartitionQueue
-from ottla.client.types import Header
 from ottla.errors import ErrorCode, KafkaError
 
 RECORD_OVERHEAD_BYTES = 21
@@ -125,24 +124,14 @@ class Accumulator:
         """Whether the buffer can take so much more."""
         return self.buffered_bytes + size_bytes <= self._limits.buffer_memory
 
-    def append(
-        self,
-        topic: Topic,
-        partition: int | None,
-        timestamp_ms: int,
-        key: bytes | None,
-        value: bytes | None,
-        headers: Sequence[Header],
-        size_bytes: int,
-    ) -> Batch:
-        """Put a record into its partition's open batch; its index there is the last.
+    def batch_for(self, topic: Topic, partition: int | None, size_bytes: int) -> Batch:
+        """The batch to put the next record into; its size is counted already.
 
-        The caller has checked the partition and the room.
+        The caller has checked the partition and the room, and adds the record before it lets go of the lock.
         """
         batch = topic.sticky_batch if partition is None else topic.queues[partition].open
         if batch is None or batch.closed or batch.size_bytes + size_bytes > self._batch_size:
             batch = self._next_batch(topic, partition)
-        batch.records.append((timestamp_ms, key, value, headers))
         batch.size_bytes += size_bytes
         self.buffered_bytes += size_bytes
         return batch
@@ -181,7 +170,7 @@ class Accumulator:
         """Call ``on_delivery`` for the record that was appended last to ``batch``."""
         if batch.callbacks is None:
             batch.callbacks = []
-        batch.callbacks.append((len(batch.records) - 1, on_delivery))
+        batch.callbacks.append((len(batch) - 1, on_delivery))
 
     # Handing batches out
 
@@ -266,7 +255,7 @@ class Accumulator:
         batch.maybe_written = batch.maybe_written or code in _FATE_UNKNOWN
         if code is ErrorCode.DUPLICATE_SEQUENCE_NUMBER and batch.base_sequence >= 0:
             return self.complete(batch, -1, -1)
-        if code is ErrorCode.MESSAGE_TOO_LARGE and len(batch.records) > 1:
+        if code is ErrorCode.MESSAGE_TOO_LARGE and len(batch) > 1:
             return self._split(queue, batch)
         if code in _SEQUENCE_LOST and batch.base_sequence >= 0:
             if queue.is_first_outstanding(batch) and batch.producer_epoch == queue.epoch:

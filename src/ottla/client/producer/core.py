@@ -10,18 +10,19 @@ import asyncio
 import contextlib
 import random
 import threading
-import time
 from collections.abc import Callable, Sequence
+from time import time_ns
 from typing import Any
 
 from ottla.client.cluster import Cluster
 from ottla.client.errors import BufferFull, RecordTooLarge, RequestTimeout
+from ottla.client.partitioner import KeyPartitioner
 from ottla.client.producer.accumulator import (
     HEADER_OVERHEAD_BYTES,
     RECORD_OVERHEAD_BYTES,
     Accumulator,
 )
-from ottla.client.producer.batch import Batch, OnDelivery
+from ottla.client.producer.batch import NO_HEADERS, Batch, OnDelivery
 from ottla.client.producer.sender import Sender, now_ms, run_calls
 from ottla.client.producer.settings import ProducerSettings
 from ottla.client.serializers import to_bytes
@@ -59,6 +60,7 @@ class ProducerCore:
         self._serialize_key = settings.key_serializer
         self._serialize_value = settings.value_serializer
         self._partitioner = settings.partitioner
+        self._own_partitioner = not isinstance(settings.partitioner, KeyPartitioner)
         self._largest = min(settings.limits.max_request_size, settings.limits.buffer_memory)
         self._buffer_memory = settings.limits.buffer_memory
         self.closed = False
@@ -129,8 +131,10 @@ class ProducerCore:
         timestamp_ms: int | None,
         headers: Headers | None,
         on_delivery: OnDelivery | None,
-    ) -> tuple[Batch, int] | int:
-        """The record's batch and index, or its size in bytes when it must wait. Called under ``lock``.
+    ) -> Batch | int:
+        """The record's batch (it is the last in it), or its size in bytes when it must wait.
+
+        Called under ``lock``.
 
         Raises ``TypeError`` and ``ValueError`` for what can't be a record, ``RecordTooLarge``, and what
         a serializer raises.
@@ -150,7 +154,7 @@ class ProducerCore:
             size += len(value)
         if key is not None:
             size += len(key)
-        packed: Sequence[Header] = ()
+        packed = NO_HEADERS
         if headers:
             packed = _headers(headers)
             size += sum(
@@ -165,20 +169,28 @@ class ProducerCore:
         count = state.partition_count
         if not count:
             return size
-        if partition is None:
+        if partition is None and (key is not None or self._own_partitioner):
             partition = self._partitioner(topic, key, count)
         if partition is not None and not 0 <= partition < count:
             if partition < 0:
                 raise ValueError(f"partition {partition} of {topic}")
             return size
         if timestamp_ms is None:
-            timestamp_ms = time.time_ns() // 1_000_000
+            timestamp_ms = time_ns() // 1_000_000
         elif not 0 <= timestamp_ms < _TIMESTAMP_END_MS:
             raise ValueError(f"timestamp {timestamp_ms} is negative or too large")
-        batch = accumulator.append(state, partition, timestamp_ms, key, value, packed, size)
+        batch = accumulator.batch_for(state, partition, size)
+        batch.timestamps.append(timestamp_ms)
+        batch.values.append(value)
+        if batch.keys is not None:
+            batch.keys.append(key)
+        elif key is not None:
+            batch.add_key(key)
+        if packed or batch.headers is not None:
+            batch.add_headers(packed)
         if on_delivery is not None:
             accumulator.call_back(batch, on_delivery)
-        return batch, len(batch.records) - 1
+        return batch
 
     async def make_ready(self, topic: str, partition: int | None, size_bytes: int) -> None:
         """Wait until the topic is known and the buffer has room; at most ``max_block_ms`` each.

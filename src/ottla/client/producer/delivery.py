@@ -1,6 +1,7 @@
 """What ``send`` returns: a small handle on a record's place in its batch.
 
-Nothing is allocated for waiting until somebody waits; then one event or future serves that wait.
+Nothing is allocated for waiting until somebody waits; then one event or future serves that wait. The handles
+are bare tuples underneath, because a class of its own costs twice as much to make.
 """
 
 from __future__ import annotations
@@ -16,48 +17,45 @@ from ottla.client.producer.batch import Batch
 from ottla.client.types import RecordMetadata
 from ottla.errors import KafkaError
 
+new_delivery: Any = tuple.__new__
+"""Makes a handle out of its fields."""
 
-class AsyncDelivery:
+
+class AsyncDelivery(tuple[Batch, int]):
     """A record on its way: ``await delivery`` gives its ``RecordMetadata`` or raises ``KafkaError``.
 
     It may be awaited any number of times, or not at all. Cancelling who waits does not take the record
     back.
     """
 
-    __slots__ = ("_batch", "_index")
-
-    def __init__(self, batch: Batch, index: int) -> None:
-        self._batch = batch
-        self._index = index
+    __slots__ = ()
 
     def done(self) -> bool:
         """Whether the record's fate is known."""
-        return self._batch.part_of(self._index)[0].done
+        batch, index = self
+        return batch.part_of(index)[0].done
 
     def __await__(self) -> Generator[Any, None, RecordMetadata]:
-        batch, index = self._batch.part_of(self._index)
+        first, place = self
+        batch, index = first.part_of(place)
         while not batch.done:
             settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             _listen(batch, partial(_set, settled))
             yield from settled
-            batch, index = self._batch.part_of(self._index)
+            batch, index = first.part_of(place)
         return _metadata(batch, index)
 
 
-class Delivery:
+class Delivery(tuple[Batch, int, threading.Lock]):
     """A record on its way, as a ``concurrent.futures.Future`` would tell of it."""
 
-    __slots__ = ("_batch", "_index", "_lock")
-
-    def __init__(self, batch: Batch, index: int, lock: threading.Lock) -> None:
-        self._batch = batch
-        self._index = index
-        self._lock = lock
+    __slots__ = ()
 
     def done(self) -> bool:
         """Whether the record's fate is known."""
-        with self._lock:
-            return self._batch.part_of(self._index)[0].done
+        batch, index, lock = self
+        with lock:
+            return batch.part_of(index)[0].done
 
     def result(self, timeout: float | None = None) -> RecordMetadata:
         """Where the record went; waits up to ``timeout`` seconds (None: as long as it takes).
@@ -74,24 +72,29 @@ class Delivery:
 
     def add_done_callback(self, callback: Callable[[Delivery], Any]) -> None:
         """Call back with this handle once the fate is known: at once if it is, else on the producer's thread."""
-        with self._lock:
-            batch = self._batch.part_of(self._index)[0]
+        first, index, lock = self
+        with lock:
+            batch = first.part_of(index)[0]
             if not batch.done:
                 _listen(batch, lambda: callback(self))
                 return
         callback(self)
 
     def _wait(self, timeout: float | None) -> tuple[Batch, int]:
-        with self._lock:
-            batch, index = self._batch.part_of(self._index)
+        first, place, lock = self
+        with lock:
+            batch, index = first.part_of(place)
             if batch.done:
                 return batch, index
             settled = threading.Event()
             _listen(batch, settled.set)
         if not settled.wait(timeout):
             raise RequestTimeout(f"no acknowledgement within {timeout} s")
-        with self._lock:
-            return self._batch.part_of(self._index)
+        with lock:
+            return first.part_of(place)
+
+    def __repr__(self) -> str:
+        return f"<Delivery {'done' if self.done() else 'under way'}>"
 
 
 def _set(settled: asyncio.Future[None]) -> None:

@@ -106,7 +106,7 @@ class PartitionQueue:
             batch.producer_epoch = self.epoch
             batch.base_sequence = self.next_sequence
             batch.payload = None
-            self.next_sequence = (self.next_sequence + len(batch.records)) & 0x7FFFFFFF
+            self.next_sequence = (self.next_sequence + len(batch)) & 0x7FFFFFFF
         self.in_flight.append(batch)
         return batch
 

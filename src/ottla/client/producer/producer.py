@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from ottla.client.producer.batch import OnDelivery
+from ottla.client.producer.batch import Batch, OnDelivery
 from ottla.client.producer.core import Headers, ProducerCore
-from ottla.client.producer.delivery import AsyncDelivery
+from ottla.client.producer.delivery import AsyncDelivery, new_delivery
 from ottla.client.producer.settings import ProducerOptions, producer_settings
 from ottla.client.settings import split_options
 from ottla.client.types import RecordMetadata
@@ -83,15 +83,18 @@ class AsyncProducer:
                 taken = core.try_append(
                     topic, value, key, partition, timestamp_ms, headers, on_delivery
                 )
-            if taken.__class__ is tuple:
-                break
+                if taken.__class__ is Batch:
+                    delivery: AsyncDelivery = new_delivery(
+                        AsyncDelivery, (taken, len(taken.values) - 1)
+                    )
+                    break
             assert isinstance(taken, int)
             await core.make_ready(topic, partition, taken)
         self._unyielded += 1
         if self._unyielded >= YIELD_RECORDS:
             self._unyielded = 0
             await asyncio.sleep(0)
-        return AsyncDelivery(*taken)
+        return delivery
 
     async def send_and_wait(
         self,

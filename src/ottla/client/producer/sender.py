@@ -223,7 +223,8 @@ class Sender:
         if batch.payload is None:
             try:
                 batch.payload = build_batch(
-                    batch.records,
+                    batch.records(),
+                    timestamps_ms=batch.timestamps,
                     compression=self._settings.compression,
                     producer_id=batch.producer_id,
                     producer_epoch=batch.producer_epoch,
@@ -345,7 +346,7 @@ class Sender:
             "records not delivered" if batch.done else "a batch is sent again",
             topic=batch.topic,
             partition=batch.partition,
-            records=len(batch.records),
+            records=len(batch),
             error=str(error),
         )
 

@@ -7,9 +7,9 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from ottla.client.loop_thread import LoopThread
-from ottla.client.producer.batch import OnDelivery
+from ottla.client.producer.batch import Batch, OnDelivery
 from ottla.client.producer.core import Headers, ProducerCore
-from ottla.client.producer.delivery import Delivery
+from ottla.client.producer.delivery import Delivery, new_delivery
 from ottla.client.producer.settings import ProducerOptions, producer_settings
 from ottla.client.settings import split_options
 
@@ -60,14 +60,16 @@ class Producer:
         ``KafkaError`` for an impossible topic, ``BufferFull``, ``RecordTooLarge``, ``TypeError`` or
         ``ValueError`` for what can't be a record.
         """
-        lock = self._lock
         while True:
-            with lock:
+            with self._lock:
                 taken = self._try_append(
                     topic, value, key, partition, timestamp_ms, headers, on_delivery
                 )
-            if taken.__class__ is tuple:
-                return Delivery(*taken, lock)
+                if taken.__class__ is Batch:
+                    delivery: Delivery = new_delivery(
+                        Delivery, (taken, len(taken.values) - 1, self._lock)
+                    )
+                    return delivery
             assert isinstance(taken, int)
             if self._core.closed:
                 raise RuntimeError("the producer is closed")
