@@ -128,7 +128,7 @@ class Broker:
         self._failed = self.loop.create_future()
         self._internal_topics = asyncio.Lock()
         await self._open_store_and_logs()
-        self._make_rooms()
+        self._make_rooms(await self._group_settings())
         await self.config_listener.start()
         await self._load_logs()
         endpoints = await self._listen()
@@ -214,7 +214,16 @@ class Broker:
                 f"{path} belongs to cluster {known.cluster_id}, its store to {self.cluster_id}",
             )
 
-    def _make_rooms(self) -> None:
+    async def _group_settings(self) -> GroupSettings:
+        """As set; but where groups have a topic already, it says how many partitions they hash to."""
+        settings = GroupSettings.of(self.config)
+        (znode,) = await self._store.get_many([znodes.topic_path(CONSUMER_OFFSETS)])
+        if znode is None:
+            return settings
+        topic = znodes.TopicAssignment.decode(CONSUMER_OFFSETS, znode.data)
+        return settings._replace(offsets_topic_num_partitions=len(topic.partitions))
+
+    def _make_rooms(self, group_settings: GroupSettings) -> None:
         config = self.config
         self.config_listener = ConfigListener(
             self._store,
@@ -225,7 +234,7 @@ class Broker:
         )
         self._exits.push_async_callback(self.config_listener.close)
         self.group_log = InternalLog(self.replicas, CONSUMER_OFFSETS)
-        self.groups = Coordinator(self.group_log, self.clock, self.loop, GroupSettings.of(config))
+        self.groups = Coordinator(self.group_log, self.clock, self.loop, group_settings)
         self._target = LocalTarget(self)
         self._exits.push_async_callback(self._target.close)
         self.controller = Controller(
@@ -482,8 +491,9 @@ TRASH_INTERVAL_MS = 1_000
 def error_response(request: Request, error: KafkaError) -> Message | None:
     """The answer to a request whose handler failed; None where the API has no place for an error."""
     response = api(request.api_key).response()
-    if hasattr(response, "error_code"):
-        response.error_code = error.code
+    field = type(response).__fields__.get("error_code")
+    if field is not None and field.versions.has(request.api_version):
+        setattr(response, "error_code", error.code)  # noqa: B010
         return response
     return None
 

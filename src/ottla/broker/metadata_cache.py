@@ -83,6 +83,12 @@ class MetadataCache:
         topic = self.topics.get(name)
         return topic is not None and index in topic.partitions
 
+    def leader_of(self, name: str, index: int) -> int | None:
+        """The node that leads the partition; None where there is no such partition."""
+        topic = self.topics.get(name)
+        partition = topic.partitions.get(index) if topic is not None else None
+        return partition.leader if partition is not None else None
+
     def update(self, request: UpdateMetadataRequest) -> list[str]:
         """Take in the controller's news; returns the names of the topics that are gone."""
         self.controller_id = request.controller_id

@@ -5,12 +5,14 @@ Behaviour
 - A topic that does not exist is created, where the client allows it (version 4), the broker allows it
   (``auto.create.topics.enable``) and the name is one; the answer waits for the creation, so that the first
   send of a client does not wait for its retry back-off.
-- Endpoints are those of the listener that the client came in on.
+- A topic that is asked for several times is told once: the response is bounded by what there is.
+- Endpoints are those of the listener that the client came in on. A leader without that listener is none
+  (LISTENER_NOT_FOUND; LEADER_NOT_AVAILABLE below version 6).
 
 Versions: 1 controller and internal topics, 5 offline replicas, 7 leader epoch, 8 authorized operations, 10
 topic ids, 12 look-up by id, 13 a top-level error.
 Errors: UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, INVALID_TOPIC_EXCEPTION, LEADER_NOT_AVAILABLE,
-INVALID_REPLICATION_FACTOR (auto-creation).
+LISTENER_NOT_FOUND, INVALID_REPLICATION_FACTOR (auto-creation).
 Source: ``KafkaApis.handleTopicMetadataRequest``.
 """
 
@@ -21,9 +23,11 @@ from typing import TYPE_CHECKING, Any
 
 from ottla.broker.authorized_operations import CLUSTER_OPERATIONS, TOPIC_OPERATIONS
 from ottla.broker.metadata_cache import TopicMetadata
+from ottla.controller import topic_names
 from ottla.errors import ErrorCode
 from ottla.messages.metadata import (
     MetadataRequest,
+    MetadataRequestTopic,
     MetadataResponse,
     MetadataResponseBroker,
     MetadataResponsePartition,
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from ottla.network.request import Request
 
 NO_LEADER = -1
+LISTENER_NOT_FOUND_SINCE = 6
 
 
 def handle(
@@ -64,37 +69,29 @@ def _answer(broker: Broker, request: Request, errors: dict[str, ErrorCode]) -> M
     body: MetadataRequest = request.body
     version = request.api_version
     cache = broker.metadata
-    everything = body.topics is None or (version == 0 and not body.topics)
-    if everything:
-        topics = [_describe(topic, version) for topic in cache.topics.values()]
-    else:
-        topics = []
-        for wanted in body.topics or ():
-            if wanted.topic_id != ZERO_ID and version >= 12:
-                name = cache.topic_name(wanted.topic_id)
-                unknown = ErrorCode.UNKNOWN_TOPIC_ID
-            else:
-                name, unknown = wanted.name, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-            topic = cache.topics.get(name) if name is not None else None
-            if topic is not None:
-                topics.append(_describe(topic, version))
-            else:
-                topics.append(
-                    MetadataResponseTopic(
-                        error_code=errors.get(name or "", unknown),
-                        name=wanted.name if wanted.name is not None or version >= 12 else "",
-                        topic_id=wanted.topic_id,
-                    )
-                )
+    brokers = [
+        MetadataResponseBroker(node_id=node_id, host=host, port=port, rack=rack)
+        for node_id, host, port, rack in broker.endpoints(request.connection.listener_name)
+    ]
+    wanted = dict.fromkeys(_identity(topic, version) for topic in body.topics or ())
+    if body.topics is None or (version == 0 and not body.topics):
+        wanted = dict.fromkeys((name, ZERO_ID) for name in cache.topics)
+    unreachable = _unreachable(broker, {answer.node_id for answer in brokers}, version)
+    topics = []
+    for name, topic_id in wanted:
+        known = cache.topic_name(topic_id) if topic_id != ZERO_ID else name
+        topic = cache.topics.get(known) if known is not None else None
+        topics.append(
+            _unknown(name, topic_id, version, errors)
+            if topic is None
+            else _describe(topic, unreachable)
+        )
     if body.include_topic_authorized_operations:
         for answer in topics:
             if not answer.error_code:
                 answer.topic_authorized_operations = TOPIC_OPERATIONS
     response = MetadataResponse(
-        brokers=[
-            MetadataResponseBroker(node_id=node_id, host=host, port=port, rack=rack)
-            for node_id, host, port, rack in broker.endpoints(request.connection.listener_name)
-        ],
+        brokers=brokers,
         cluster_id=broker.cluster_id,
         controller_id=cache.controller_id,
         topics=topics,
@@ -104,17 +101,53 @@ def _answer(broker: Broker, request: Request, errors: dict[str, ErrorCode]) -> M
     return response
 
 
-def _describe(topic: TopicMetadata, version: int) -> MetadataResponseTopic:
+def _identity(wanted: MetadataRequestTopic, version: int) -> tuple[str | None, bytes]:
+    """Name and no id, or an id and no name: what a topic is asked for by."""
+    if version >= 12 and wanted.topic_id != ZERO_ID:
+        return None, wanted.topic_id
+    return wanted.name, ZERO_ID
+
+
+def _unknown(
+    name: str | None, topic_id: bytes, version: int, errors: dict[str, ErrorCode]
+) -> MetadataResponseTopic:
+    if topic_id != ZERO_ID:
+        error = ErrorCode.UNKNOWN_TOPIC_ID
+    elif topic_names.is_valid(name or ""):
+        error = errors.get(name or "", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+    else:
+        error = ErrorCode.INVALID_TOPIC_EXCEPTION
+    return MetadataResponseTopic(
+        error_code=error,
+        name=name if name is not None or version >= 12 else "",
+        topic_id=topic_id,
+    )
+
+
+def _unreachable(broker: Broker, reachable: set[int], version: int) -> dict[int, ErrorCode]:
+    """What is told of the partitions of leaders that this client cannot reach."""
+    error = (
+        ErrorCode.LISTENER_NOT_FOUND
+        if version >= LISTENER_NOT_FOUND_SINCE
+        else ErrorCode.LEADER_NOT_AVAILABLE
+    )
+    return dict.fromkeys(broker.metadata.brokers.keys() - reachable, error)
+
+
+def _describe(topic: TopicMetadata, unreachable: dict[int, ErrorCode]) -> MetadataResponseTopic:
+    """A topic; ``unreachable`` are the leaders that this client has no way to."""
     answer = MetadataResponseTopic(
         name=topic.name, topic_id=topic.topic_id, is_internal=topic.is_internal
     )
     for index, partition in topic.partitions.items():
-        leaderless = partition.leader < 0
+        error = unreachable.get(partition.leader, ErrorCode.NONE)
+        if partition.leader < 0:
+            error = ErrorCode.LEADER_NOT_AVAILABLE
         answer.partitions.append(
             MetadataResponsePartition(
-                error_code=ErrorCode.LEADER_NOT_AVAILABLE if leaderless else ErrorCode.NONE,
+                error_code=error,
                 partition_index=index,
-                leader_id=NO_LEADER if leaderless else partition.leader,
+                leader_id=NO_LEADER if error else partition.leader,
                 leader_epoch=partition.leader_epoch,
                 replica_nodes=partition.replicas,
                 isr_nodes=partition.isr,

@@ -6,12 +6,13 @@ Behaviour
 - acks=all answers when the high watermark has passed the partition's records, acks=1 at once, acks=0 not at
   all; where an acks=0 request fails, the connection is closed, which is all that can be said.
 - After ``timeout_ms`` what is not committed is answered with REQUEST_TIMED_OUT: it may yet be.
+- Into an internal topic only the broker itself writes, and, as in Kafka, who calls itself Kafka's admin tool.
 - A batch for a topic with another ``compression.type`` is rewritten in a thread, the partition's later
   appends queued behind it.
 
 Versions: 0-2 are advertised (KAFKA-18659) and refused by closing the connection; 5 log start, 7 zstd, 8 record
 errors and a message, 13 topic ids.
-Errors: INVALID_REQUIRED_ACKS, UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, NOT_LEADER_OR_FOLLOWER,
+Errors: INVALID_REQUIRED_ACKS, INVALID_TOPIC_EXCEPTION (an internal one), UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, NOT_LEADER_OR_FOLLOWER,
 NOT_ENOUGH_REPLICAS, REQUEST_TIMED_OUT, KAFKA_STORAGE_ERROR, and those of ``Log.append_as_leader``.
 Source: ``KafkaApis.handleProduceRequest``, ``ReplicaManager.appendRecords``, ``DelayedProduce``.
 """
@@ -21,6 +22,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from ottla.broker.metadata_cache import INTERNAL_TOPICS
 from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
 from ottla.messages.produce import (
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 ALL = -1
+ADMIN_CLIENT_ID = "__admin_client"
 
 # zstd came with version 7 (KIP-110): an older client must not put into a topic what its like cannot read.
 ZSTD_SINCE = 7
@@ -54,7 +57,7 @@ def handle(
 ) -> ProduceResponse | asyncio.Future[ProduceResponse] | None:
     """Append everything, then answer or park."""
     body: ProduceRequest = request.body
-    produce = _Produce(broker, body, request.api_version)
+    produce = _Produce(broker, body, request)
     for topic in body.topic_data:
         name = topic.name
         if request.api_version >= 13:
@@ -91,6 +94,7 @@ class _Produce:
         "acks",
         "broker",
         "future",
+        "may_write_internal",
         "response",
         "timer",
         "transactional",
@@ -98,9 +102,10 @@ class _Produce:
         "version",
     )
 
-    def __init__(self, broker: Broker, body: ProduceRequest, version: int) -> None:
+    def __init__(self, broker: Broker, body: ProduceRequest, request: Request) -> None:
         self.broker = broker
-        self.version = version
+        self.version = request.api_version
+        self.may_write_internal = request.client_id == ADMIN_CLIENT_ID
         self.acks = body.acks
         self.transactional = body.transactional_id is not None
         self.response = ProduceResponse()
@@ -127,6 +132,10 @@ class _Produce:
             )
         if not name:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
+        if name in INTERNAL_TOPICS and not self.may_write_internal:
+            raise KafkaError(
+                ErrorCode.INVALID_TOPIC_EXCEPTION, f"Cannot append to internal topic {name}"
+            )
         records = data.records
         if not records:
             raise KafkaError(ErrorCode.INVALID_RECORD, "no record batch")

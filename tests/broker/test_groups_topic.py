@@ -1,0 +1,99 @@
+"""``__consumer_offsets`` as a topic: who may write to it, and how groups find their part of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ottla.errors import ErrorCode
+from ottla.groups.partitioner import partition_for
+from ottla.messages.delete_topics import DeleteTopicsRequest
+from ottla.messages.find_coordinator import FindCoordinatorRequest
+from ottla.messages.offset_commit import (
+    OffsetCommitRequest,
+    OffsetCommitRequestPartition,
+    OffsetCommitRequestTopic,
+)
+from ottla.messages.offset_fetch import (
+    OffsetFetchRequest,
+    OffsetFetchRequestTopic,
+)
+from ottla.testing import Broker
+from tests.support.requests import create_topic, list_offset, produce
+from tests.support.wire import Wire, batch
+
+GROUPS = [f"group {number}" for number in range(12)]
+
+
+def coordinator(wire: Wire, *groups: str) -> list[int]:
+    request = FindCoordinatorRequest(coordinator_keys=list(groups))
+    return [found.error_code for found in wire.ask(request, 4).coordinators]
+
+
+def when_loaded(wire: Wire, request: Any, version: int, code_of: Any) -> Any:
+    """Ask until the group's coordinator has loaded it."""
+    while True:
+        answer = wire.ask(request, version)
+        if code_of(answer) != ErrorCode.COORDINATOR_LOAD_IN_PROGRESS:
+            return answer
+
+
+def commit(wire: Wire, group: str, offset: int) -> int:
+    partition = OffsetCommitRequestPartition(partition_index=0, committed_offset=offset)
+    topics = [OffsetCommitRequestTopic(name="t", partitions=[partition])]
+    request = OffsetCommitRequest(group_id=group, topics=topics)
+    answer = when_loaded(wire, request, 7, lambda a: a.topics[0].partitions[0].error_code)
+    code: int = answer.topics[0].partitions[0].error_code
+    return code
+
+
+def committed(wire: Wire, group: str) -> int:
+    topics = [OffsetFetchRequestTopic(name="t", partition_indexes=[0])]
+    request = OffsetFetchRequest(group_id=group, topics=topics)
+    answer = when_loaded(wire, request, 7, lambda a: a.error_code)
+    assert answer.error_code == 0
+    offset: int = answer.topics[0].partitions[0].committed_offset
+    return offset
+
+
+def test_clients_cannot_write_into_the_groups_topic(wire: Wire) -> None:
+    assert coordinator(wire, "g") == [0]
+    topic = "__consumer_offsets"
+    answer = produce(wire, topic, batch(b"junk", key=b"junk"))
+    assert answer.error_code == ErrorCode.INVALID_TOPIC_EXCEPTION
+    assert list_offset(wire, topic, -1).offset == 0
+
+
+def test_groups_stay_where_they_are_when_the_setting_for_new_topics_changes(tmp_path: Path) -> None:
+    name = "offsets.topic.num.partitions"
+    for partitions in (5, 50, 2):
+        with Broker({name: partitions}, data=tmp_path) as broker, Wire(broker.bootstrap) as wire:
+            if partitions == 5:
+                create_topic(wire, "t")
+            assert coordinator(wire, *GROUPS) == [0] * len(GROUPS)
+            for number, group in enumerate(GROUPS):
+                if partitions == 5:
+                    assert commit(wire, group, number) == 0
+                assert committed(wire, group) == number
+
+
+def test_a_groups_topic_without_the_groups_partition_has_no_coordinator_for_it(wire: Wire) -> None:
+    create_topic(wire, "__consumer_offsets", partitions=1)
+    there = [partition_for(group, 50) == 0 for group in GROUPS]
+    assert True in there
+    assert coordinator(wire, *GROUPS) == [
+        0 if is_there else ErrorCode.COORDINATOR_NOT_AVAILABLE for is_there in there
+    ]
+
+
+def test_the_groups_topic_can_be_deleted_and_comes_back_empty(wire: Wire) -> None:
+    create_topic(wire, "t")
+    assert coordinator(wire, "g") == [0]
+    assert commit(wire, "g", 7) == 0
+    request = DeleteTopicsRequest(topic_names=["__consumer_offsets"], timeout_ms=9000)
+    assert wire.ask(request, 5).responses[0].error_code == 0
+    assert commit(wire, "g", 8) == ErrorCode.NOT_COORDINATOR
+    assert coordinator(wire, "g") == [0]
+    assert committed(wire, "g") == -1
+    assert commit(wire, "g", 9) == 0
+    assert committed(wire, "g") == 9
