@@ -168,7 +168,9 @@ def consume(
     except ValueError as error:
         raise UsageError(str(error)) from None
     with reaching(bootstrap), _signals() as stop, consumer:
-        reading = _Reading(consumer, start, max_messages, exit_at_end)
+        reading = _Reading(
+            consumer, start, max_messages, exit_at_end=exit_at_end, in_group=group is not None
+        )
         reading.begin(topics, partition)
         reading.write_all(write, stop)
 
@@ -177,9 +179,16 @@ class _Reading:
     """One consumer on its way through the log."""
 
     def __init__(
-        self, consumer: Consumer, start: _Start, max_messages: int | None, exit_at_end: bool
+        self,
+        consumer: Consumer,
+        start: _Start,
+        max_messages: int | None,
+        *,
+        exit_at_end: bool,
+        in_group: bool,
     ) -> None:
         self._consumer = consumer
+        self._in_group = in_group
         self._start = start
         self._left = max_messages
         self._exit_at_end = exit_at_end
@@ -189,14 +198,17 @@ class _Reading:
     def begin(self, topics: list[str], numbers: list[int] | None) -> None:
         """Choose the partitions; raises KafkaError when nobody answers or a topic can't be had."""
         counts = {topic: self._consumer.partitions_for(topic, ADMIN_TIMEOUT_S) for topic in topics}
-        if not numbers:
+        if self._in_group or not (numbers or self._start.is_given or self._exit_at_end):
+            # The reset policy says where to begin; partitions that are added later are read, too.
             self._consumer.subscribe(topics, on_assigned=self._on_assigned)
             return
         for topic, count in counts.items():
-            missing = [number for number in numbers if number >= count]
+            missing = [number for number in numbers or () if number >= count]
             if missing:
                 raise UsageError(f"topic {topic} has no partition {missing[0]}")
-        chosen = [(topic, number) for topic in topics for number in numbers]
+        chosen = [
+            (topic, number) for topic, count in counts.items() for number in numbers or range(count)
+        ]
         self._consumer.assign(chosen)
         self._take_on(chosen)
 
@@ -243,9 +255,9 @@ class _Reading:
     def _is_at_end(self) -> bool:
         """Whether everything that was there at the beginning has been written."""
         assigned = self._consumer.assignment()
-        if not self._exit_at_end or not assigned:
+        if not self._exit_at_end or not assigned or not self._positioned.issuperset(assigned):
             return False
-        return all(self._ends.get(key, 0) <= self._consumer.position(key) for key in assigned)
+        return all(self._ends[key] <= self._consumer.position(key) for key in assigned)
 
 
 def _writer(format: str | None, *, as_json_lines: bool) -> Writer:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from ottla.cli.failures import EXIT_FAILED, EXIT_OK, EXIT_USAGE, CommandFailed, one_line
 
 EXIT_INTERRUPTED = 130
+COMPLETION_VARIABLE = "_OTTLA_COMPLETE"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,11 +31,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run_typer(arguments: list[str]) -> int:
+    import os
+
     from ottla.cli.app import command
     from ottla.errors import KafkaError
 
+    if COMPLETION_VARIABLE in os.environ:  # the shell asks what could come next
+        command().main(args=arguments, prog_name="ottla")
     try:
-        result = command().main(args=arguments, prog_name="ottla", standalone_mode=False)
+        # Not main(): that would turn a broken pipe and an interrupt into exits of its own.
+        with command().make_context("ottla", arguments) as context:
+            result = context.command.invoke(context)
         sys.stdout.flush()
     except CommandFailed as error:
         return _fail(one_line(error), error.exit_code)
@@ -55,6 +62,9 @@ def _typer_error(error: Exception) -> int:
     Typer's parser brings its exceptions along in some versions and takes click's in others, so they are
     known by what they can do.
     """
+    if type(error).__name__ == "Exit":
+        sys.stdout.flush()
+        return int(getattr(error, "exit_code", EXIT_OK))
     if type(error).__name__ == "Abort":
         return _fail("stopped", EXIT_FAILED)
     if type(error).__name__ == "NoArgsIsHelpError":
