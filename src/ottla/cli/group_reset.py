@@ -142,7 +142,8 @@ def _require_no_members(admin: Admin, group: str) -> None:
         raise
     if found.members:
         count = len(found.members)
-        raise CommandFailed(f"group {group} has {count} members; stop them first")
+        members = "1 member; stop it" if count == 1 else f"{count} members; stop them"
+        raise CommandFailed(f"group {group} has {members} first")
 
 
 def _selected(admin: Admin, texts: list[str]) -> list[Partition]:

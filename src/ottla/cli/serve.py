@@ -88,7 +88,7 @@ def _run(config: BrokerConfig, level: str) -> int:
             import logging
 
             logging.getLogger(__name__).error("the broker failed", exc_info=error)
-        return _fail(_in_words(error, config), EXIT_FAILED)
+        return _fail(one_line(error), EXIT_FAILED)
     finally:
         held.hand_over()
 
@@ -102,14 +102,6 @@ def _expected(error: Exception) -> bool:
 
     worldly = (OSError, KafkaError, StoreError, CorruptCheckpoint, DirectoryInUse)
     return isinstance(error, worldly)
-
-
-def _in_words(error: Exception, config: BrokerConfig) -> str:
-    """One line for an error; asyncio's words for an address that can't be had are about Python."""
-    if isinstance(error, OSError) and error.errno and "bind on address" in str(error):
-        addresses = ", ".join(format_address(item.host, item.port) for item in config.endpoints)
-        return f"can't listen on {addresses}: {os.strerror(error.errno)}"
-    return one_line(error)
 
 
 async def _serve(config: BrokerConfig, release_events: Callable[[], None]) -> int:
