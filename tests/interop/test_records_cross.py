@@ -17,7 +17,11 @@ import pytest
 from tests.interop.raw import RawClient
 from tests.interop.samples import BASE_MS, Sample
 
-pytestmark = pytest.mark.interop
+pytestmark = [
+    pytest.mark.interop,
+    # kafka-python leaves one to the garbage collector at times.
+    pytest.mark.filterwarnings("ignore:unclosed <socket.socket:ResourceWarning"),
+]
 
 ADAPTERS = {
     "confluent-kafka": "tests.interop.confluent_kafka.adapter",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+import pytest
 
 from tests.interop.requirements import require_module
 from tests.interop.samples import SAMPLES, Sample, headers_of
@@ -22,6 +26,12 @@ for _module, _package in (
 ):
     require_module(_module, f"{_package} (for kafka-python's codec)")
 
+# See collect_sockets: the collector may come by itself while a test still runs.
+MARKS = [
+    pytest.mark.interop,
+    pytest.mark.filterwarnings("ignore:unclosed <socket.socket:ResourceWarning"),
+]
+
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 # It sends no null header and no record that has neither a key nor a value.
 WRITABLE = tuple(
@@ -29,6 +39,13 @@ WRITABLE = tuple(
     for sample in SAMPLES
     if sample.key is not None or sample.value is not None
 )
+
+
+def collect_sockets() -> None:
+    """Collect what a closed client left: at times a socket, which would warn in whatever test runs then."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @contextmanager
@@ -39,6 +56,7 @@ def producer(bootstrap: str, **settings: object) -> Iterator[Any]:
         yield writer
     finally:
         writer.close()
+        collect_sockets()
 
 
 @contextmanager
@@ -62,6 +80,7 @@ def consumer(bootstrap: str, *topics: str, **settings: Any) -> Iterator[Any]:
         yield reader
     finally:
         reader.close()
+        collect_sockets()
 
 
 class Member(kafka.ConsumerRebalanceListener):  # type: ignore[misc, name-defined]
@@ -119,6 +138,7 @@ def admin_client(bootstrap: str) -> Iterator[Any]:
         yield client
     finally:
         client.close()
+        collect_sockets()
 
 
 def create_topic(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.interop.kafka_python.adapter import (
+    MARKS,
     Member,
     admin,
     admin_client,
@@ -23,7 +24,7 @@ from tests.interop.kafka_python.adapter import (
 from tests.interop.samples import BASE_MS, Sample
 from tests.interop.waiting import eventually
 
-pytestmark = pytest.mark.interop
+pytestmark = MARKS
 
 TopicPartition = kafka.TopicPartition
 

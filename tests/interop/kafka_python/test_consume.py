@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.interop.kafka_python.adapter import (
+    MARKS,
     consumer,
     create_topic,
     errors,
@@ -15,7 +16,7 @@ from tests.interop.kafka_python.adapter import (
 )
 from tests.interop.samples import BASE_MS, Sample
 
-pytestmark = pytest.mark.interop
+pytestmark = MARKS
 
 TopicPartition = kafka.TopicPartition
 NUMBERED = [Sample(None, b"%d" % n, (), BASE_MS + n * 1_000) for n in range(20)]

@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from tests.interop.kafka_python.adapter import (
+    MARKS,
     Member,
     consumer,
     create_topic,
@@ -19,7 +20,7 @@ from tests.interop.requirements import require_module
 from tests.interop.samples import Sample
 from tests.interop.waiting import eventually
 
-pytestmark = pytest.mark.interop
+pytestmark = MARKS
 
 TopicPartition = kafka.TopicPartition
 PARTITIONS = 6

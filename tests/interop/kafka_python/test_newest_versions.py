@@ -11,11 +11,11 @@ import pytest
 from ottla.errors import ErrorCode
 from ottla.records.builder import build_batch
 from ottla.records.codec import decode_batch
-from tests.interop.kafka_python.adapter import admin_client, create_topic
+from tests.interop.kafka_python.adapter import MARKS, admin_client, create_topic
 from tests.interop.requirements import require_module
 from tests.interop.samples import SAMPLES, Sample
 
-pytestmark = pytest.mark.interop
+pytestmark = MARKS
 
 protocol = require_module("kafka.protocol", "kafka-python")
 producing = require_module("kafka.protocol.producer", "kafka-python")

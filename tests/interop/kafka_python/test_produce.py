@@ -7,6 +7,7 @@ import pytest
 from ottla.records.batch import CompressionType
 from tests.interop.kafka_python.adapter import (
     CODECS,
+    MARKS,
     WRITABLE,
     create_topic,
     errors,
@@ -20,7 +21,7 @@ from tests.interop.raw import RawClient
 from tests.interop.samples import Sample
 from tests.interop.waiting import DEADLINE_S
 
-pytestmark = pytest.mark.interop
+pytestmark = MARKS
 
 
 @pytest.mark.parametrize("codec", CODECS)
