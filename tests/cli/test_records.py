@@ -53,8 +53,8 @@ def test_a_file_with_every_codec_arrives_whole(ottla: Ottla, tmp_path: Path) -> 
 def test_reading_begins_where_it_is_told(ottla: Ottla) -> None:
     ottla("topic", "create", "t", "-p", "2")
     for number in (0, 1):
-        values = "".join(f"{number}-{index}\n" for index in range(5))
-        ottla("produce", "t", "-p", str(number), stdin=values.encode())
+        lines = "".join(f"{number}-{index}\n" for index in range(5))
+        ottla("produce", "t", "-p", str(number), stdin=lines.encode())
 
     def values(*argv: str) -> list[str]:
         done = ottla("consume", "t", "--exit-at-end", *argv)

@@ -7,6 +7,7 @@ moment after the broker is ready, or at once with the first error.
 from __future__ import annotations
 
 import logging
+import threading
 
 RELEASE_AFTER_S = 1.0
 HELD_MAX = 10_000
@@ -19,21 +20,36 @@ class HeldEvents(logging.Handler):
         super().__init__()
         self._target = target
         self._held: list[logging.LogRecord] | None = []
+        self._lock = threading.RLock()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep ``record``; after ``hand_over``, pass it on."""
-        if self._held is None:
+        with self._lock:
+            if self._held is None:
+                passing_on = True
+            else:
+                passing_on = False
+                self._held.append(record)
+                urgent = record.levelno >= logging.ERROR or len(self._held) >= HELD_MAX
+        if passing_on:
             self._target.handle(record)
-            return
-        self._held.append(record)
-        if record.levelno >= logging.ERROR or len(self._held) >= HELD_MAX:
+        elif urgent:
             self.hand_over()
 
     def hand_over(self) -> None:
-        """Pass on everything in order, and from now on at once; a second call does nothing."""
-        held, self._held = self._held, None
-        for record in held or ():
-            self._target.handle(record)
+        """Pass on everything in order, and from now on at once; a second call does nothing.
+
+        It takes its time, and may take it on a thread of its own: what comes meanwhile is kept, too, so
+        that nobody else waits for the import.
+        """
+        while True:
+            with self._lock:
+                if not self._held:
+                    self._held = None
+                    return
+                held, self._held = self._held, []
+            for record in held:
+                self._target.handle(record)
 
 
 def hold_events() -> HeldEvents:

@@ -133,7 +133,7 @@ async def _serve(config: BrokerConfig, release_events: Callable[[], None]) -> in
                 return EXIT_OK
             raise
         _write(sys.stdout, ready_line(config, broker))
-        loop.call_later(RELEASE_AFTER_S, release_events)
+        loop.call_later(RELEASE_AFTER_S, loop.run_in_executor, None, release_events)
         await broker.serve_until(stop)
     finally:
         await broker.stop()
