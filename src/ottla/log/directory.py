@@ -46,6 +46,7 @@ from ottla.settings.definitions import TopicConfig
 log = logger(__name__)
 
 _CHECKPOINT_BYTES_MAX = 1 << 28
+_FLUSHED_TOGETHER_MAX = 1000  # each has its files open meanwhile
 
 
 class DirectoryInUse(Exception):
@@ -154,6 +155,7 @@ class LogDirectory:
             )
             if on_loaded is not None:
                 on_loaded(number, len(found))
+        self._flush_all(now_ms, or_later=True)
         self._checkpointed = recovery_points
         log.info(
             "log directory loaded",
@@ -181,6 +183,7 @@ class LogDirectory:
                 recovery_point=max(recovery_points.get(key, 0), 0),
                 log_start_offset=max(log_starts.get(key, 0), 0),
                 clean=self.had_clean_shutdown,
+                sync=False,
                 health=self.health,
                 trash=self.trash,
             )
@@ -189,6 +192,30 @@ class LogDirectory:
             self.quarantined[key] = str(error)
             return
         self._enter(loaded)
+
+    def _flush_all(self, now_ms: int, *, or_later: bool = False) -> None:
+        """Make all that is in the logs durable, here and now. Raises ``OSError``.
+
+        ``or_later``: a lack of room is none; what finds none stays unflushed.
+        """
+        logs = [one for one in self.logs.values() if one.unusable is None and one.is_dirty]
+        for start in range(0, len(logs), _FLUSHED_TOGETHER_MAX):
+            flushes: list[tuple[Log, Flush]] = []
+            for one in logs[start : start + _FLUSHED_TOGETHER_MAX]:
+                flush = one.begin_flush()
+                if flush is not None:
+                    flushes.append((one, flush))
+            failed: OSError | None = None
+            outcomes = run_flushes(self.disk, [flush for _, flush in flushes])
+            for (one, flush), error in zip(flushes, outcomes, strict=True):
+                if error is None:
+                    one.complete_flush(flush, now_ms)
+                    continue
+                one.abandon_flush(flush)
+                if not (or_later and flush.is_harmless(error)):
+                    failed = failed or error
+            if failed is not None:
+                raise failed
 
     def _enter(self, entered: Log) -> None:
         self.logs[entered.topic, entered.partition] = entered
@@ -414,20 +441,10 @@ class LogDirectory:
                 self._lock_descriptor = None
 
     def _close_cleanly(self, now_ms: int, broker_epoch: int) -> None:
-        flushes: list[tuple[Log, Flush]] = []
         for one in self.logs.values():
-            if one.unusable is not None:
-                continue
-            one.finish_files()
-            flush = one.begin_flush()
-            if flush is not None:
-                flushes.append((one, flush))
-        outcomes = run_flushes(self.disk, [flush for _, flush in flushes])
-        for (one, flush), error in zip(flushes, outcomes, strict=True):
-            if error is not None:
-                one.abandon_flush(flush)
-                raise error
-            one.complete_flush(flush, now_ms)
+            if one.unusable is None:
+                one.finish_files()
+        self._flush_all(now_ms)
         self.write_recovery_points(self.recovery_points())
         self.write_log_starts(self.log_starts())
         path = f"{self.path}/{names.CLEAN_SHUTDOWN}"

@@ -3,7 +3,7 @@
 The rules kept here (``LogLoader``, KAFKA-3955):
 
 - After a clean stop no batch is read but the last few of the active segment. Otherwise the segments from
-  the recovery point's on are recovered, and what that leaves is synced before it is served.
+  the recovery point's on are recovered; what that leaves has to be synced before it is served.
 - A missing or impossible index is rebuilt; an index without a log is removed; a missing or damaged
   checkpoint or snapshot is replaced by what the batches tell.
 - Files of an interrupted deletion, compaction or split are finished with as Kafka would: ``.deleted`` and
@@ -22,7 +22,13 @@ from ottla.log.checkpoints import CorruptCheckpoint, decode_epochs, decode_parti
 from ottla.log.disk import Disk
 from ottla.log.leader_epochs import LeaderEpochs
 from ottla.log.producer_state import ProducerState
-from ottla.log.recovery import CorruptLog, SegmentScan, rebuild_producers, recover_segments
+from ottla.log.recovery import (
+    CorruptLog,
+    SegmentScan,
+    rebuild_producers,
+    recover_segments,
+    snapshot_offsets,
+)
 from ottla.log.rules import LogRules
 from ottla.log.segment import Segment
 from ottla.log.segments import Segments
@@ -45,7 +51,11 @@ class QuarantinedLog(KafkaError):
 
 
 class LoadedLog(NamedTuple):
-    """What a ``Log`` starts from. ``retired``: paths of files that are to be removed later."""
+    """What a ``Log`` starts from.
+
+    ``unsynced`` and ``unsynced_paths``: segments and files that loading has changed; ``retired``: paths
+    of files that are to be removed later.
+    """
 
     topic: str
     partition: int
@@ -57,7 +67,9 @@ class LoadedLog(NamedTuple):
     log_start_offset: int
     log_end_offset: int
     flushed_end_offset: int
-    retired: list[str]
+    unsynced: tuple[Segment, ...] = ()
+    unsynced_paths: tuple[str, ...] = ()
+    retired: tuple[str, ...] = ()
 
 
 def load_log(
@@ -139,8 +151,7 @@ class _Loader:
         log_start = max(self.log_start, segments.first.base_offset)
         epochs.truncate_from_end(end)
         epochs.truncate_from_start(log_start)
-        if self.changed or not clean:
-            self._finish_recovery(producers, end)
+        unsynced, paths = self._finish(producers, end, clean)
         return LoadedLog(
             topic=name.topic,
             partition=name.partition,
@@ -151,8 +162,10 @@ class _Loader:
             producers=producers,
             log_start_offset=log_start,
             log_end_offset=end,
-            flushed_end_offset=end,
-            retired=self.retired,
+            flushed_end_offset=max(min(recovery_point, end), log_start) if unsynced else end,
+            unsynced=unsynced,
+            unsynced_paths=paths,
+            retired=tuple(self.retired),
         )
 
     def _list(self) -> dict[str, int]:
@@ -349,22 +362,20 @@ class _Loader:
             self.retired += segment.retire()
             self.dropped.append(segment)
 
-    def _finish_recovery(self, producers: ProducerState, end: int) -> None:
-        """Sync what recovery has left: nothing is served that a power loss could take back."""
-        producers.end_offset = end
-        snapshot = take_snapshot(self.disk, self.directory, producers)
-        if snapshot is None:
-            snapshot = snapshot_path(self.directory, end)
-        for segment in self.changed:
-            if segment in self.dropped:
-                continue
+    def _finish(
+        self, producers: ProducerState, end: int, clean: bool
+    ) -> tuple[tuple[Segment, ...], tuple[str, ...]]:
+        """Write what recovery found out; returns the segments and files that are not synced yet."""
+        changed = tuple(segment for segment in self.changed if segment not in self.dropped)
+        for segment in changed:
             segment.end_appends()
-            for file in segment.files:
-                self.disk.fdatasync(file.pin())
-                file.unpin()
-                file.close()
-        self.disk.sync_file(snapshot)
-        self.disk.sync_directory(self.directory)
+            segment.close()
+        if clean:
+            return changed, ()
+        producers.end_offset = end
+        take_snapshot(self.disk, self.directory, producers)
+        snapshots = snapshot_offsets(self.disk, self.directory)
+        return changed, tuple(snapshot_path(self.directory, offset) for offset in snapshots)
 
     # Small files
 

@@ -12,7 +12,7 @@ Sources: ``LocalLog``, ``UnifiedLog``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ottla.errors import ErrorCode, KafkaError
@@ -104,9 +104,9 @@ class LocalLog:
         """False while a new partition has no directory yet: see ``Log.create``."""
         self._unusable: str | None = None
         self._generation = 0
-        self._unsynced_segments: list[Segment] = []
-        self._unsynced_paths: list[str] = []
-        self._names_changed = False
+        self._unsynced_segments: list[Segment] = list(loaded.unsynced)
+        self._unsynced_paths: list[str] = list(loaded.unsynced_paths)
+        self._names_changed = bool(loaded.unsynced)
         self._new_directory = False
         self._throw_away(loaded.retired, now_ms)
 
@@ -404,7 +404,7 @@ class LocalLog:
                 self._unsynced_segments.remove(segment)
         self._names_changed = True
 
-    def _throw_away(self, paths: list[str], now_ms: int) -> None:
+    def _throw_away(self, paths: Iterable[str], now_ms: int) -> None:
         for path in paths:
             self._trash.put(path, now_ms + self.rules.file_delete_delay_ms)
 

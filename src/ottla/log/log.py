@@ -126,7 +126,6 @@ class Log(LocalLog):
             log_start_offset=0,
             log_end_offset=0,
             flushed_end_offset=0,
-            retired=[],
         )
         made = cls(disk, directory, config, loaded, now_ms, health=health, trash=trash)
         made.is_on_disk = False
@@ -143,15 +142,18 @@ class Log(LocalLog):
         recovery_point: int = 0,
         log_start_offset: int = 0,
         clean: bool = False,
+        sync: bool = True,
         health: DirectoryHealth | None = None,
         trash: Trash | None = None,
     ) -> Log:
         """Load the log of an existing partition directory; without a clean stop, recover it.
 
         ``recovery_point`` and ``log_start_offset`` are the checkpointed ones. Recovery reads all from
-        the recovery point's segment on, and syncs what it leaves: run it off the loop. Raises
-        ``CorruptLog`` or ``QuarantinedLog`` (KafkaErrors) for damage below the recovery point,
-        ``OSError`` for the disk's.
+        the recovery point's segment on, and syncs what it leaves, so that nothing is served that a power
+        loss could take back (with ``sync=False`` that is for the caller to do): run it off the loop.
+
+        Raises ``CorruptLog`` or ``QuarantinedLog`` (KafkaErrors) for damage below the recovery point,
+        ``OSError`` for the disk's, ``KafkaError`` (KAFKA_STORAGE_ERROR) if the sync fails.
         """
         loaded = load_log(
             disk,
@@ -162,7 +164,10 @@ class Log(LocalLog):
             log_start_checkpoint=log_start_offset,
             clean=clean,
         )
-        return cls(disk, directory, config, loaded, now_ms, health=health, trash=trash)
+        opened = cls(disk, directory, config, loaded, now_ms, health=health, trash=trash)
+        if sync:
+            opened.flush(now_ms)
+        return opened
 
     def __repr__(self) -> str:
         return (

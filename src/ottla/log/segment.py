@@ -103,8 +103,8 @@ class Segment:
     ) -> None:
         """The segment of the files in ``directory`` that have these sizes, None where there is none.
 
-        Touches no file: ``create`` makes a new segment's ``.log``, the first ``end_appends`` (or a
-        large index) makes the indexes.
+        Touches no file: ``create`` makes those of a new segment, but for the ``.timeindex``, which comes
+        with the first ``end_appends``.
 
         Raises ``CorruptIndex`` if an index file's size cannot be.
         """
@@ -135,12 +135,18 @@ class Segment:
         return f"Segment({self.log_file.path!r}, {self.size_bytes} bytes)"
 
     def create(self) -> None:
-        """Make the ``.log`` file, empty. Raises ``OSError`` and leaves none."""
+        """Make the ``.log`` file and an empty ``.index``. Raises ``OSError`` and leaves neither.
+
+        Apache Kafka takes a missing ``.index`` for damage, and recovers that segment before all others.
+        """
         try:
             self.log_file.create()
+            self.offset_index.write_out()
         except OSError:
             self._disk.remove(self.log_file.path)
+            self._disk.remove(self.offset_index.file.path)
             raise
+        self.offset_index.file.close()
 
     # Appending
 

@@ -384,7 +384,7 @@ def test_failed_sync_of_a_recovery_is_the_callers_to_see() -> None:
     on = disk()
     crashed(on, filled(on))
     on.fail("fdatasync", EIO)
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(KafkaError, match="Input/output error"):
         reopened(on, **SMALL)
 
 
