@@ -1,14 +1,7 @@
-"""A Kafka client of few lines on a plain socket: what it sends is exactly what the test says.
-
-It shows what lies in a partition (the batches' headers, their codecs and producers) where a client's own API
-hides it, and sends what no client would.
-"""
+"""What lies in a partition, batch by batch, where a client's own interface hides it."""
 
 from __future__ import annotations
 
-import itertools
-import socket
-from types import TracebackType
 from typing import Any
 
 from ottla.messages.create_topics import (
@@ -23,64 +16,25 @@ from ottla.messages.list_offsets import (
     ListOffsetsTopic,
 )
 from ottla.messages.metadata import MetadataRequest, MetadataRequestTopic
-from ottla.messages.registry import api, decode_response, encode_request
+from ottla.messages.registry import api
 from ottla.records.batch import BatchHeader, iter_batches
 from ottla.records.codec import Record, decode_batch
+from tests.support.wire import DEADLINE_S, Wire
 
-TIMEOUT_S = 30.0
 EARLIEST = -2
 LATEST = -1
 # The highest version that names topics instead of using their ids.
 FETCH_BY_NAME = 12
 
 
-class RawClient:
-    """One connection; one request at a time, or several with ``send`` and ``receive``."""
-
-    def __init__(self, bootstrap: str, client_id: str | None = "raw") -> None:
-        host, _, port = bootstrap.rpartition(":")
-        self._socket = socket.create_connection((host, int(port)), TIMEOUT_S)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._client_id = client_id
-        self._correlation_ids = itertools.count()
-
-    def __enter__(self) -> RawClient:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._socket.close()
-
-    def send(self, request: Any, version: int | None = None) -> tuple[int, int]:
-        """Send a request, by default in the newest version; what ``receive`` needs for its answer."""
-        key = type(request).__api_key__
-        if version is None:
-            version = api(key).versions[1]
-        frame = b"".join(
-            bytes(chunk)
-            for chunk in encode_request(
-                request, version, next(self._correlation_ids), self._client_id
-            )
-        )
-        self._socket.sendall(len(frame).to_bytes(4, "big") + frame)
-        return key, version
-
-    def receive(self, sent: tuple[int, int]) -> Any:
-        """The answer to the oldest request without one; ``ConnectionError`` if the broker hung up."""
-        size = int.from_bytes(self._exactly(4), "big")
-        return decode_response(*sent, self._exactly(size))
+class RawClient(Wire):
+    """A connection that says what a broker has in store."""
 
     def call(self, request: Any, version: int | None = None) -> Any:
-        """Send a request and wait for its answer."""
-        return self.receive(self.send(request, version))
+        """Send a request, by default in the newest version, and wait for its answer."""
+        if version is None:
+            version = api(type(request).__api_key__).versions[1]
+        return self.ask(request, version)
 
     def offset(self, topic: str, partition: int = 0, timestamp_ms: int = LATEST) -> int:
         """The offset for a time, ``LATEST`` (the high watermark) or ``EARLIEST``."""
@@ -105,7 +59,7 @@ class RawClient:
         new = CreatableTopic(
             name=topic, num_partitions=partitions, replication_factor=1, configs=settings
         )
-        answer = self.call(CreateTopicsRequest(topics=[new], timeout_ms=int(TIMEOUT_S * 1000)))
+        answer = self.call(CreateTopicsRequest(topics=[new], timeout_ms=int(DEADLINE_S * 1000)))
         assert answer.topics[0].error_code == 0, answer.topics[0]
 
     def topic_id(self, topic: str) -> bytes:
@@ -162,12 +116,3 @@ class RawClient:
             for record in decode_batch(batch, max_decompressed_bytes=64 << 20)
             if record.offset >= offset
         ]
-
-    def _exactly(self, size: int) -> bytes:
-        data = bytearray()
-        while len(data) < size:
-            part = self._socket.recv(size - len(data))
-            if not part:
-                raise ConnectionError(f"closed after {len(data)} of {size} bytes")
-            data += part
-        return bytes(data)
