@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ottla.cli import consume, group, produce, topic
+from ottla.cli import consume, group, log_files, produce, topic
 from ottla.cli.manual import manual
 from ottla.cli.serve_command import add_serve
 from ottla.cli.version import VERSION
@@ -51,6 +51,7 @@ def build() -> typer.Typer:
     app.command("produce", help=produce.HELP)(produce.produce)
     app.command("consume", help=consume.HELP)(consume.consume)
     app.add_typer(group.app)
+    app.add_typer(log_files.app)
     return app
 
 

@@ -107,7 +107,7 @@ def as_json(record: RecordLike) -> bytes:
     headers: list[dict[str, object]] = []
     for name, value in record.headers:
         header: dict[str, object] = {"name": name}
-        _put(header, "value", value)
+        put_bytes(header, "value", value)
         headers.append(header)
     result: dict[str, object] = {
         "topic": record.topic,
@@ -115,13 +115,14 @@ def as_json(record: RecordLike) -> bytes:
         "offset": record.offset,
         "timestamp": record.timestamp_ms,
     }
-    _put(result, "key", record.key)
-    _put(result, "value", record.value)
+    put_bytes(result, "key", record.key)
+    put_bytes(result, "value", record.value)
     result["headers"] = headers
     return msgspec.json.encode(result) + b"\n"
 
 
-def _put(target: dict[str, object], name: str, value: bytes | None) -> None:
+def put_bytes(target: dict[str, object], name: str, value: bytes | None) -> None:
+    """Put bytes into a JSON object: as text, else in base64 under another name."""
     if value is None:
         target[name] = None
         return
