@@ -134,11 +134,9 @@ class Cluster:
 
     def _pause_ms(self, failures: int, rounds: int) -> float:
         """Soon again at first (a topic that is just being made), then no more often than the back-off."""
-        settings = self.settings
         if failures:
-            backoff = settings.retry_backoff_ms * (1 << min(failures - 1, 10))
-            return min(float(backoff), settings.retry_backoff_max_ms)
-        return min(float(settings.retry_backoff_ms), FIRST_PAUSE_MS * (1 << min(rounds, 10)))
+            return self.settings.retry_backoff_ms  # what a broken connection waits comes on top
+        return min(float(self.settings.retry_backoff_ms), FIRST_PAUSE_MS * (1 << min(rounds, 10)))
 
     async def _refresh_once(self) -> None:
         error: KafkaError = NoBrokerAvailable("no broker is known")
@@ -190,7 +188,11 @@ class Cluster:
             yield channel
         known = [(node.host, node.port, "main") for node in self.metadata.nodes.values()]
         random.shuffle(known)
-        known += [(host, port, "bootstrap") for host, port in self.settings.bootstrap]
+        known += [
+            (host, port, "bootstrap")
+            for host, port in self.settings.bootstrap
+            if (host, port, "main") not in known
+        ]
         for host, port, purpose in known:
             try:
                 channel = await self.connections.channel(host, port, purpose)

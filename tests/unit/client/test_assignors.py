@@ -111,7 +111,9 @@ def rejoin(assignor: Assignor, subscribed: Members, before: Assignment, generati
     }
 
 
-def settle(assignor: Assignor, subscribed: Members, before: Assignment, topics: dict[str, int]):
+def settle(
+    assignor: Assignor, subscribed: Members, before: Assignment, topics: dict[str, int]
+) -> Assignment:
     """The assignment once cooperative members have given up what they must."""
     for generation in range(1, 4):
         now = assignor.assign(topics, rejoin(assignor, subscribed, before, generation))

@@ -35,13 +35,6 @@ _LIST_OFFSETS = 2
 _MAX_TIMESTAMP_VERSION = 7
 
 
-class EpochQuestion(NamedTuple):
-    """Where does ``epoch`` end, asked of a leader that should be of ``leader_epoch``."""
-
-    epoch: int
-    leader_epoch: int
-
-
 class EpochEnd(NamedTuple):
     """The largest epoch not above the one asked for, and where it ends; -1 for none."""
 
@@ -104,20 +97,21 @@ async def list_offsets(
 
 
 async def epoch_ends(
-    cluster: Cluster, questions: Mapping[TopicPartition, EpochQuestion], *, timeout_ms: float
+    cluster: Cluster, epochs: Mapping[TopicPartition, int], *, timeout_ms: float
 ) -> dict[TopicPartition, EpochEnd]:
     """For each partition where an epoch ends in its leader's log (KIP-101, KIP-320)."""
 
     async def ask(
-        node_id: int, asked: Mapping[TopicPartition, EpochQuestion]
+        node_id: int, asked: Mapping[TopicPartition, int]
     ) -> dict[TopicPartition, EpochEnd | KafkaError]:
         topics: dict[str, list[OffsetForLeaderPartition]] = {}
-        for (topic, partition), question in asked.items():
+        for (topic, partition), epoch in asked.items():
+            known = cluster.metadata.partition(topic, partition)
             topics.setdefault(topic, []).append(
                 OffsetForLeaderPartition(
                     partition=partition,
-                    current_leader_epoch=question.leader_epoch,
-                    leader_epoch=question.epoch,
+                    current_leader_epoch=known.leader_epoch if known is not None else -1,
+                    leader_epoch=epoch,
                 )
             )
         request = OffsetForLeaderEpochRequest(
@@ -135,7 +129,7 @@ async def epoch_ends(
                     answers[answered] = EpochEnd(found.leader_epoch, found.end_offset)
         return answers
 
-    return await ask_leaders(cluster, questions, ask, timeout_ms)
+    return await ask_leaders(cluster, epochs, ask, timeout_ms)
 
 
 async def ask_leaders(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from ottla.client.cluster import Cluster
 from ottla.client.consumer.commits import CommittedOffsets
-from ottla.client.consumer.offset_queries import EpochQuestion, epoch_ends, list_offsets
+from ottla.client.consumer.offset_queries import EpochEnd, epoch_ends, list_offsets
 from ottla.client.consumer.positions import (
     LATEST_TIMESTAMP,
     LeaderAndEpoch,
@@ -22,7 +22,8 @@ from ottla.client.consumer.positions import (
 )
 from ottla.client.consumer.settings import ConsumerSettings
 from ottla.client.errors import LogTruncated, NoOffsetForPartition
-from ottla.errors import KafkaError
+from ottla.client.types import TopicPartition
+from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
 
 log = logger(__name__)
@@ -169,11 +170,16 @@ class PositionKeeper:
 
     async def _validate(self, states: list[tuple[PartitionState, int]]) -> None:
         asked = [(state, version) for state, version in states if state.leader.epoch >= 0]
-        ends = await epoch_ends(
-            self._cluster,
-            {s.topic_partition: EpochQuestion(s.fetch_epoch, s.leader.epoch) for s, _ in asked},
-            timeout_ms=self._cluster.settings.request_timeout_ms,
-        )
+        ends: dict[TopicPartition, EpochEnd] = {}
+        try:
+            ends = await epoch_ends(
+                self._cluster,
+                {state.topic_partition: state.fetch_epoch for state, _ in asked},
+                timeout_ms=self._cluster.settings.request_timeout_ms,
+            )
+        except KafkaError as error:
+            if error.code is not ErrorCode.UNSUPPORTED_VERSION:
+                raise  # a broker that knows no epochs is believed as it is
         diverged = {}
         for state, version in states:
             if state.version != version or state.phase is not Phase.VALIDATE:
