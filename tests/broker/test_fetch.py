@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from tests.support.requests import (
     produce,
     produce_request,
 )
+from tests.support.waiting import wait_until
 from tests.support.wire import Wire, batch
 
 
@@ -186,16 +186,6 @@ def test_nobody_who_hangs_up_while_waiting_is_kept(ottla_broker: Broker, wire: W
     wait_until(lambda: not server.parked_fetches)
     partition = server.replicas.leader_of("t", 0)
     wait_until(lambda: not partition._readers)
-
-
-def wait_until(condition: Any, deadline_s: float = 10.0) -> None:
-    from time import monotonic
-
-    end = monotonic() + deadline_s
-    pause = threading.Event()
-    while not condition():
-        assert monotonic() < end, "the condition did not come about"
-        pause.wait(0.005)
 
 
 @pytest.mark.ottla({"log.segment.bytes": 4096})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 
 import pytest
 
@@ -10,6 +11,7 @@ from ottla.errors import ErrorCode
 from ottla.messages.init_producer_id import InitProducerIdRequest
 from ottla.records.batch import CompressionType, TimestampType, read_header
 from ottla.records.codec import decode_batch
+from ottla.replication.recompression import Recompression
 from ottla.testing import Broker
 from tests.support.requests import (
     create_topic,
@@ -19,6 +21,7 @@ from tests.support.requests import (
     produce,
     produce_request,
 )
+from tests.support.waiting import wait_until
 from tests.support.wire import Wire, batch
 
 
@@ -257,3 +260,47 @@ def test_zstd_is_for_clients_that_can_read_it(wire: Wire) -> None:
     fetched = wire.ask(fetch_request("z", 0), 9).responses[0].partitions[0]
     assert fetched.error_code == ErrorCode.UNSUPPORTED_COMPRESSION_TYPE
     assert wire.ask(fetch_request("z", 0), 10).responses[0].partitions[0].error_code == 0
+
+
+def held_rewrites(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Rewrites of batches wait until the event is set."""
+    go_on, rewrite = threading.Event(), Recompression._rewrite
+
+    def held(records: memoryview, codec: CompressionType) -> memoryview:
+        assert go_on.wait(20)
+        return rewrite(records, codec)
+
+    monkeypatch.setattr(Recompression, "_rewrite", staticmethod(held))
+    return go_on
+
+
+@pytest.mark.parametrize("acks", [0, 1, -1])
+def test_a_batch_that_waits_to_be_rewritten_counts_against_the_memory_for_requests(
+    ottla_broker: Broker, wire: Wire, monkeypatch: pytest.MonkeyPatch, acks: int
+) -> None:
+    create_topic(wire, "t", compression_type="gzip")
+    assert ottla_broker.server is not None
+    server = ottla_broker.server._server
+    assert server is not None
+    go_on = held_rewrites(monkeypatch)
+    request = produce_request("t", batch(bytes(10_000)), acks=acks, timeout_ms=0)
+    numbers = [wire.send(request, 9) for _ in range(150)]
+    wait_until(lambda: server.budget.used_bytes >= 100 * 10_000)
+    partition = ottla_broker.server.replicas.leader_of("t", 0)
+    assert len(partition._recompression._queue) <= server.limits.requests_in_flight_max
+    go_on.set()
+    wait_until(lambda: partition.log.log_end_offset == 150)
+    for number in numbers if acks else ():
+        wire.receive(request, 9, number)
+    wait_until(lambda: not server.budget.used_bytes)
+
+
+def test_acks_0_hangs_up_too_where_a_rewrite_fails(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    create_topic(wire, "t", compression_type="gzip")
+    records = bytearray(batch(b"a" * 50))
+    records[-1] ^= 1
+    wire.send(produce_request("t", bytes(records), acks=0), 9)
+    assert wire.is_hung_up()
+    assert not [record for record in caplog.records if record.name == "asyncio"]

@@ -22,6 +22,7 @@ from ottla.messages.metadata import MetadataRequest
 from ottla.settings.broker_config import BrokerConfig
 from ottla.testing import Broker
 from tests.support.requests import create_topic, fetch, fetch_request, produce
+from tests.support.waiting import wait_until
 from tests.support.wire import Wire, batch
 
 CLEAN_SHUTDOWN = ".kafka_cleanshutdown"
@@ -163,10 +164,9 @@ def test_what_stands_behind_a_parked_fetch_is_not_waited_for_when_the_broker_sto
         create_topic(wire, "t")
         request = fetch_request("t", 0, max_wait_ms=3_600_000)
         numbers = [wire.send(request, 12) for _ in range(2)]
-        create = threading.Event()
-        assert broker.server is not None
-        while not broker.server.parked_fetches:
-            create.wait(0.005)
+        server = broker.server
+        assert server is not None
+        wait_until(lambda: server.parked_fetches)
         broker.stop()
         for number in numbers:
             partition = wire.receive(request, 12, number).responses[0].partitions[0]

@@ -8,7 +8,8 @@ Behaviour
 - After ``timeout_ms`` what is not committed is answered with REQUEST_TIMED_OUT: it may yet be.
 - Into an internal topic only the broker itself writes, and, as in Kafka, who calls itself Kafka's admin tool.
 - A batch for a topic with another ``compression.type`` is rewritten in a thread, the partition's later
-  appends queued behind it.
+  appends queued behind it. Until then the request counts as one in flight, whatever its acks, and holds its
+  part of the memory for requests; ``timeout_ms`` begins when everything is appended.
 
 Versions: 0-2 are advertised (KAFKA-18659) and refused by closing the connection; 5 log start, 7 zstd, 8 record
 errors and a message, 13 topic ids.
@@ -54,7 +55,7 @@ CODEC_MASK = 7
 
 def handle(
     broker: Broker, request: Request
-) -> ProduceResponse | asyncio.Future[ProduceResponse] | None:
+) -> ProduceResponse | asyncio.Future[ProduceResponse | None] | None:
     """Append everything, then answer or park."""
     body: ProduceRequest = request.body
     produce = _Produce(broker, body, request)
@@ -71,13 +72,8 @@ def handle(
                 produce.append(name, topic, data, answer, request.received_ms)
             except KafkaError as error:
                 fail(answer, error)
-    # The records are in the log now (or a rewrite holds on to its own): a parked answer needs no frame.
     body.topic_data = []
-    request.release()
-    if body.acks == 0:
-        produce.close_if_failed(request)
-        return None
-    return produce.answer(body.timeout_ms)
+    return produce.answer()
 
 
 def fail(answer: PartitionProduceResponse, error: KafkaError) -> None:
@@ -95,7 +91,10 @@ class _Produce:
         "broker",
         "future",
         "may_write_internal",
+        "request",
         "response",
+        "rewrites",
+        "timeout_s",
         "timer",
         "transactional",
         "unanswered",
@@ -104,12 +103,15 @@ class _Produce:
 
     def __init__(self, broker: Broker, body: ProduceRequest, request: Request) -> None:
         self.broker = broker
+        self.request = request
         self.version = request.api_version
         self.may_write_internal = request.client_id == ADMIN_CLIENT_ID
         self.acks = body.acks
         self.transactional = body.transactional_id is not None
         self.response = ProduceResponse()
-        self.future: asyncio.Future[ProduceResponse] | None = None
+        self.timeout_s = max(0, body.timeout_ms) / 1000
+        self.rewrites = 0
+        self.future: asyncio.Future[ProduceResponse | None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         # Parked partitions' answers, by identity: they are the tokens of the waiters.
         self.unanswered: dict[int, PartitionProduceResponse] = {}
@@ -150,6 +152,7 @@ class _Produce:
         outcome = partition.append_as_leader(records, now_ms, required_acks=self.acks)
         if isinstance(outcome, asyncio.Future):
             self.unanswered[id(answer)] = answer
+            self.rewrites += 1
             outcome.add_done_callback(lambda done: self._rewritten(partition, answer, done))
         else:
             self._appended(partition, answer, outcome)
@@ -160,6 +163,7 @@ class _Produce:
         answer: PartitionProduceResponse,
         done: asyncio.Future[AppendInfo],
     ) -> None:
+        self.rewrites -= 1
         self.unanswered.pop(id(answer), None)
         error = done.exception()
         if error is None:
@@ -169,6 +173,8 @@ class _Produce:
         else:
             log.error("append failed", error=error, partition=repr(partition))
             fail(answer, KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR))
+        if not self.rewrites:
+            self._all_appended()
         self._settle()
 
     def _appended(
@@ -182,14 +188,25 @@ class _Produce:
         ):
             self.unanswered[id(answer)] = answer
 
-    def answer(self, timeout_ms: int) -> ProduceResponse | asyncio.Future[ProduceResponse]:
-        """The response, or a future of it."""
-        if not self.unanswered:
+    def answer(self) -> ProduceResponse | asyncio.Future[ProduceResponse | None] | None:
+        """The response, or a future of it; None instead of a response for acks=0."""
+        if self.unanswered:
+            self.future = self.broker.loop.create_future()
+        if not self.rewrites:
+            self._all_appended()
+        return self._outcome() if self.future is None else self.future
+
+    def _all_appended(self) -> None:
+        """The records are in the log: a parked answer needs no frame, and its time begins."""
+        self.request.release()
+        if self.unanswered and self.future is not None and not self.future.done():
+            self.timer = self.broker.loop.call_later(self.timeout_s, self._timed_out)
+
+    def _outcome(self) -> ProduceResponse | None:
+        if self.acks:
             return self.response
-        loop = self.broker.loop
-        self.future = loop.create_future()
-        self.timer = loop.call_later(max(0, timeout_ms) / 1000, self._timed_out)
-        return self.future
+        self._close_if_failed()
+        return None
 
     def committed(self, token: object) -> None:
         """A partition's records are committed."""
@@ -213,15 +230,16 @@ class _Produce:
         if not self.unanswered and self.future is not None:
             if self.timer is not None:
                 self.timer.cancel()
+            outcome = self._outcome()  # may hang up, which cancels the future
             if not self.future.done():
-                self.future.set_result(self.response)
+                self.future.set_result(outcome)
 
-    def close_if_failed(self, request: Request) -> None:
+    def _close_if_failed(self) -> None:
         """acks=0: an error can only be told by closing the connection."""
         for topic in self.response.responses:
             for answer in topic.partition_responses:
                 if answer.error_code:
-                    request.connection.close(
+                    self.request.connection.close(
                         "a Produce with acks=0 failed",
                         topic=topic.name,
                         partition=answer.index,
