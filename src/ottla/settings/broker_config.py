@@ -61,23 +61,22 @@ class BrokerConfig:
     socket_receive_buffer_bytes: int
     socket_request_max_bytes: int
     socket_listen_backlog_size: int
-    queued_max_requests: int
     queued_max_request_bytes: int
     max_connections: int
     max_connections_per_ip: int
-    max_connections_per_ip_overrides: str
     connections_max_idle_ms: int
+    requests_in_flight_max: int
+    write_buffer_bytes: int
+    write_stall_ms: int
     fetch_max_bytes: int
     max_incremental_fetch_session_cache_slots: int
     num_partitions: int
     default_replication_factor: int
     auto_create_topics_enable: bool
     delete_topic_enable: bool
-    num_recovery_threads_per_data_dir: int
     log_retention_check_interval_ms: int
     log_initial_task_delay_ms: int
     log_flush_offset_checkpoint_interval_ms: int
-    log_flush_start_offset_checkpoint_interval_ms: int
     replica_high_watermark_checkpoint_interval_ms: int
     log_flush_scheduler_interval_ms: int
     log_flush_interval_ms: int
@@ -116,6 +115,8 @@ class BrokerConfig:
     group_max_session_timeout_ms: int
     group_initial_rebalance_delay_ms: int
     group_max_size: int
+    group_max_pending_members: int
+    group_new_member_join_timeout_ms: int
     offset_metadata_max_bytes: int
     offsets_retention_minutes: int
     offsets_retention_check_interval_ms: int
@@ -210,19 +211,6 @@ class BrokerConfig:
         """Whether a record counts as written only once it is synced (``durability=disk``)."""
         return self.durability == "disk"
 
-    @property
-    def connection_limits_per_ip(self) -> dict[str, int]:
-        """The limits of ``max.connections.per.ip.overrides`` by address; raises SettingError."""
-        name = "max.connections.per.ip.overrides"
-        result: dict[str, int] = {}
-        text = self.max_connections_per_ip_overrides
-        for entry in filter(None, (part.strip() for part in text.split(","))):
-            address, separator, count = entry.rpartition(":")
-            if not separator or not address or not (count.isascii() and count.isdigit()):
-                raise invalid(name, entry, "Expected address:count, comma-separated")
-            result[address.strip("[]")] = int(count)
-        return result
-
     def __repr__(self) -> str:
         changed = {**self.static, **self.dynamic_default, **self.dynamic_broker}
         return f"BrokerConfig({changed})"
@@ -277,9 +265,6 @@ class BrokerConfig:
         if self.group_min_session_timeout_ms > self.group_max_session_timeout_ms:
             reason = f"Value must be no more than group.max.session.timeout.ms ({self.group_max_session_timeout_ms})"
             raise invalid("group.min.session.timeout.ms", self.group_min_session_timeout_ms, reason)
-        if not self.connection_limits_per_ip and self.max_connections_per_ip == 0:
-            reason = "Value must be at least 1 unless max.connections.per.ip.overrides is set"
-            raise invalid("max.connections.per.ip", 0, reason)
         self._check_compaction_lags()
         self._check_listeners()
 

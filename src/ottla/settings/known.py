@@ -47,10 +47,12 @@ delete.records.purgatory.purge.interval.requests fetch.purgatory.purge.interval.
 follower.fetch.last.tiered.offset.enable log.cleaner.backoff.ms log.cleaner.dedupe.buffer.size
 log.cleaner.enable log.cleaner.io.buffer.load.factor log.cleaner.io.buffer.size
 log.cleaner.io.max.bytes.per.second log.cleaner.threads log.dir.failure.timeout.ms
+log.flush.start.offset.checkpoint.interval.ms
 log.local.retention.bytes log.local.retention.ms log.message.downconversion.enable
 log.message.format.version log.preallocate max.connection.creation.rate
-max.request.partition.size.limit num.io.threads num.network.threads
-producer.purgatory.purge.interval.requests remote.fetch.max.wait.ms
+max.connections.per.ip.overrides max.request.partition.size.limit num.io.threads
+num.network.threads num.recovery.threads.per.data.dir
+producer.purgatory.purge.interval.requests queued.max.requests remote.fetch.max.wait.ms
 remote.list.offsets.request.timeout.ms remote.log.index.file.cache.total.size.bytes
 remote.log.manager.copier.thread.pool.size remote.log.manager.copy.max.bytes.per.second
 remote.log.manager.copy.quota.window.num remote.log.manager.copy.quota.window.size.seconds

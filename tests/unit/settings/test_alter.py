@@ -98,13 +98,15 @@ def test_a_stored_override_that_nobody_knows_any_more_is_no_obstacle_and_can_go(
 
 
 def test_a_broker_is_altered_alone_or_with_all_others() -> None:
-    broker = BrokerConfig.of().with_dynamic({"max.connections": "9"}, {"message.max.bytes": "50"})
+    broker = BrokerConfig.of().with_dynamic(
+        {"min.insync.replicas": "9"}, {"message.max.bytes": "50"}
+    )
     operations = [Operation("message.max.bytes", SET, "60")]
     assert alter_broker_overrides(broker, operations, this_broker=True) == {
         "message.max.bytes": "60"
     }
     assert alter_broker_overrides(broker, operations, this_broker=False) == {
-        "max.connections": "9",
+        "min.insync.replicas": "9",
         "message.max.bytes": "60",
     }
 
@@ -116,8 +118,8 @@ def test_a_broker_is_altered_alone_or_with_all_others() -> None:
             Operation("num.partitions", SET, "2"),
             "Cannot update these configs dynamically: num.partitions",
         ),
-        (Operation("max.connections", SET, "x"), "Not a number of type INT"),
-        (Operation("max.conections", SET, "1"), "did you mean max.connections?"),
+        (Operation("min.insync.replicas", SET, "x"), "Not a number of type INT"),
+        (Operation("min.insync.replica", SET, "1"), "did you mean min.insync.replicas?"),
         (Operation("log.cleanup.policy", APPEND, "shred"), "String must be one of"),
         (Operation("log.retention.ms", SET, "0"), "must be -1"),
     ],

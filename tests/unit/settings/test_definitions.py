@@ -131,7 +131,7 @@ def test_topic_defaults_are_kafkas(name: str, default: object) -> None:
         ("message.max.bytes", 1_048_588, CLUSTER_WIDE),
         ("log.retention.hours", 168, READ_ONLY),
         ("log.retention.ms", None, CLUSTER_WIDE),
-        ("max.connections", 2_147_483_647, CLUSTER_WIDE),
+        ("max.connections", 2_147_483_647, READ_ONLY),
         ("offsets.retention.minutes", 10_080, READ_ONLY),
         ("offsets.topic.num.partitions", 50, READ_ONLY),
         ("offsets.topic.replication.factor", 3, READ_ONLY),

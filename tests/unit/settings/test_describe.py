@@ -94,12 +94,12 @@ def test_a_member_of_a_family_that_is_not_set_has_no_value() -> None:
 
 
 def test_the_defaults_for_all_brokers_are_only_what_was_altered() -> None:
-    broker = BrokerConfig.of({"max.connections": 9})
+    broker = BrokerConfig.of({"message.max.bytes": 9})
     assert describe_broker_defaults(broker) == []
     broker = broker.with_dynamic(
-        {"max.connections": "5", "min.insync.replicas": "2"}, {"max.connections": "7"}
+        {"message.max.bytes": "5", "min.insync.replicas": "2"}, {"message.max.bytes": "7"}
     )
-    (item,) = describe_broker_defaults(broker, ["max.connections"])
+    (item,) = describe_broker_defaults(broker, ["message.max.bytes"])
     assert (item.value, item.source) == ("5", DYNAMIC_DEFAULT_BROKER_CONFIG)
-    assert item.synonyms == (Synonym("max.connections", "5", DYNAMIC_DEFAULT_BROKER_CONFIG),)
+    assert item.synonyms == (Synonym("message.max.bytes", "5", DYNAMIC_DEFAULT_BROKER_CONFIG),)
     assert len(describe_broker_defaults(broker)) == 2
