@@ -238,3 +238,37 @@ def test_nothing_of_a_batch_is_seen_twice_by_two_readers(wire: Wire) -> None:
     once, twice = fetch(wire, "t").records, fetch(wire, "t").records
     assert bytes(once) == bytes(twice)
     assert offsets_in(once) == list(range(50))
+
+
+def test_a_session_that_is_left_behind_costs_its_partition_nothing(
+    ottla_broker: Broker, wire: Wire
+) -> None:
+    create_topic(wire, "t")
+    server = ottla_broker.server
+    assert server is not None
+    partition = server.replicas.leader_of("t", 0)
+    for _ in range(5):
+        session = session_fetch(wire, 0, 0, 0).session_id
+        session_fetch(wire, session, 1)
+    assert len(partition._readers) == 5
+    produce(wire, "t", batch(b"x"))
+    assert not partition._readers
+    assert len(session_fetch(wire, session, 2).responses) == 1
+
+
+def test_a_session_that_another_connection_closes_leaves_no_reader(
+    ottla_broker: Broker, wire: Wire
+) -> None:
+    create_topic(wire, "t")
+    server = ottla_broker.server
+    assert server is not None
+    session = session_fetch(wire, 0, 0, 0).session_id
+    request = fetch_request("t", session_id=session, session_epoch=1, max_wait_ms=500)
+    number = wire.send(request, 12)
+    wait_until(lambda: server.parked_fetches)
+    with Wire(ottla_broker.bootstrap) as other:
+        session_fetch(other, session, -1, 0)
+    assert wire.receive(request, 12, number).error_code == 0
+    wait_until(lambda: not server.parked_fetches)
+    assert not server.replicas.leader_of("t", 0)._readers
+    assert len(server.fetch_sessions) == 0

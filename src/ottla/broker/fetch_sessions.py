@@ -6,7 +6,9 @@ Rules:
   partition changes or the client moves its position in it. What was returned stays dirty, behind the
   others, until the client moves on: nobody starves, and a lost response is read again.
 - The cache holds at most ``slots`` sessions. A new one takes the place of a session that has been idle for
-  ``evict_after_ms``, else the client gets none and goes on with full fetches.
+  ``evict_after_ms``, else the client gets none and goes on with full fetches. All together follow at most
+  ``partitions_max`` partitions: a session that would go beyond is closed, and its client goes on without.
+- A session that no Fetch is parked in is told of a partition once: whoever left without a word costs nothing.
 Source: ``FetchSession.scala``.
 """
 
@@ -26,6 +28,9 @@ NO_SESSION = 0
 INITIAL_EPOCH = 0
 FINAL_EPOCH = -1
 EPOCH_MAX = 2**31 - 1
+
+PARTITIONS_MAX = 500_000
+"""What all sessions may follow together; each takes about 400 bytes."""
 
 Key = tuple[str | bytes, int]
 """A topic's id (Fetch 13 and newer) or name, and a partition's index."""
@@ -107,8 +112,12 @@ class FetchContext:
     def partition_changed(self, partition: Partition) -> None:
         """What the partitions call (``replication.partition.Reader``)."""
         for topic in (partition.topic_id, partition.topic):
-            if (topic, partition.index) in self.positions:
+            position = self.positions.get((topic, partition.index))
+            if position is not None:
                 self.dirty[topic, partition.index] = None
+                if self.on_change is None and position.partition is partition:
+                    partition.remove_reader(self)  # the next read follows it again
+                    position.partition = None
         if self.on_change is not None:
             self.on_change()
 
@@ -147,6 +156,7 @@ class FetchSession(FetchContext):
         self.by_id = by_id
         self.epoch = INITIAL_EPOCH + 1
         self.used_ms = 0
+        self.is_closed = False
         self._incremental = False
 
     def includes(self, position: Position, high_watermark: int, log_start: int) -> bool:
@@ -166,6 +176,13 @@ class FetchSession(FetchContext):
         """Later responses say what changed."""
         self._incremental = True
         self.on_change = None
+        if self.is_closed:  # while a Fetch was parked in it, which has looked once more
+            self.close()
+
+    def close(self) -> None:
+        """Follow nothing any more; there will be no other Fetch."""
+        self.is_closed = True
+        super().close()
 
     def next_epoch(self) -> None:
         """Count the request; the numbers go round past 2**31 - 1, leaving out 0."""
@@ -176,10 +193,15 @@ class FetchSessions:
     """The sessions of a broker."""
 
     def __init__(
-        self, slots: int, new_id: Callable[[], int], evict_after_ms: int = 120_000
+        self,
+        slots: int,
+        new_id: Callable[[], int],
+        evict_after_ms: int = 120_000,
+        partitions_max: int = PARTITIONS_MAX,
     ) -> None:
         """``new_id`` gives random positive 31-bit numbers."""
         self._slots = slots
+        self._partitions_max = partitions_max
         self._new_id = new_id
         self._evict_after_ms = evict_after_ms
         self._sessions: dict[int, FetchSession] = {}  # least recently used first
@@ -199,8 +221,19 @@ class FetchSessions:
                 context = self._create(version >= 13, now_ms) or context
         else:
             context = self._resume(request, version, now_ms)
+        followed = len(context.positions)
         context.follow(request, version)
+        if context.session_id and len(context.positions) > followed and self._is_too_much():
+            self._close(context.session_id)
+            if followed:
+                raise KafkaError(ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
+            context = FetchContext()
+            context.follow(request, version)
         return context
+
+    def _is_too_much(self) -> bool:
+        followed = sum(len(session.positions) for session in self._sessions.values())
+        return followed > self._partitions_max
 
     def _resume(self, request: FetchRequest, version: int, now_ms: int) -> FetchSession:
         session = self._sessions.get(request.session_id)

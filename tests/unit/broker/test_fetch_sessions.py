@@ -174,3 +174,53 @@ def test_a_topic_made_again_is_followed_anew() -> None:
     session.attach(("a", 0), position, new)  # type: ignore[arg-type]
     assert not old.readers
     assert session in new.readers
+
+
+def test_a_session_that_is_closed_while_a_fetch_waits_in_it_follows_nothing_afterwards() -> None:
+    cache = sessions()
+    session = opened(cache, ("a", 0, 0))
+    partition = FakePartition("a", 0)
+    position = session.positions["a", 0]
+    session.attach(("a", 0), position, partition)  # type: ignore[arg-type]
+    session.on_change = lambda: None  # a Fetch is parked in it
+    cache.open(fetch(100, -1), 12, 0)
+    assert not partition.readers
+    session.attach(("a", 0), position, partition)  # type: ignore[arg-type]  # it looks once more
+    session.finish()
+    assert not partition.readers
+    assert len(cache) == 0
+
+
+def test_a_session_that_nobody_uses_is_told_of_a_partition_once() -> None:
+    cache = sessions()
+    session = opened(cache, ("a", 0, 0))
+    partition = FakePartition("a", 0)
+    position = session.positions["a", 0]
+    session.attach(("a", 0), position, partition)  # type: ignore[arg-type]
+    settle_all(session)
+    cache.open(fetch(100, 1), 12, 0)
+    settle_all(session)
+    assert session in partition.readers
+    session.partition_changed(partition)  # type: ignore[arg-type]
+    assert not partition.readers
+    cache.open(fetch(100, 2), 12, 0)
+    assert due(session) == [("a", 0)]
+    session.attach(("a", 0), position, partition)  # type: ignore[arg-type]
+    assert session in partition.readers
+    session.on_change = lambda: None
+    session.partition_changed(partition)  # type: ignore[arg-type]
+    assert session in partition.readers
+
+
+def test_all_sessions_together_follow_a_bounded_number_of_partitions() -> None:
+    numbers = itertools.count(100)
+    cache = FetchSessions(10, lambda: next(numbers), partitions_max=3)
+    opened(cache, ("a", 0, 0), ("a", 1, 0))
+    growing = opened(cache, ("b", 0, 0))
+    without = cache.open(fetch(0, 0, ("c", 0, 0)), 12, 0)
+    assert (without.session_id, due(without), len(cache)) == (0, [("c", 0)], 2)
+    with pytest.raises(KafkaError) as refused:
+        cache.open(fetch(growing.session_id, 1, ("b", 1, 0)), 12, 0)
+    assert refused.value.code is ErrorCode.FETCH_SESSION_ID_NOT_FOUND
+    assert len(cache) == 1
+    opened(cache, ("b", 1, 0))
