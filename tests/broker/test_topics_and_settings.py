@@ -285,3 +285,14 @@ def test_a_transactions_coordinator_is_refused_for_good(wire: Wire) -> None:
     answer = wire.ask(FindCoordinatorRequest(key="mine", key_type=1), 3)
     assert answer.error_code == ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
     assert "not supported" in answer.error_message
+
+
+def test_a_resource_is_described_once_however_often_it_is_asked_for(wire: Wire) -> None:
+    create_topic(wire, "t")
+    resources = [
+        DescribeConfigsResource(resource_type=kind, resource_name=name, configuration_keys=keys)
+        for kind, name, keys in ((TOPIC, "t", None), (TOPIC, "t", []), (BROKER, "1", None)) * 500
+    ]
+    results = wire.ask(DescribeConfigsRequest(resources=resources), 4).results
+    assert [(r.resource_type, r.resource_name) for r in results] == [(TOPIC, "t"), (BROKER, "1")]
+    assert all(result.configs for result in results)

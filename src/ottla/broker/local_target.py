@@ -78,6 +78,7 @@ class LocalTarget:
     async def stop_replica(self, request: StopReplicaRequest) -> StopReplicaResponse:
         """Let go of replicas; with ``delete_partition`` their files go in the background."""
         async with self._turn:
+            slice_end = time.monotonic() + SLICE_S
             for topic in request.topic_states:
                 for state in topic.partition_states:
                     if topic.topic_name == CONSUMER_OFFSETS:
@@ -85,6 +86,9 @@ class LocalTarget:
                     self._broker.replicas.remove(
                         topic.topic_name, state.partition_index, delete=state.delete_partition
                     )
+                    if time.monotonic() >= slice_end:
+                        await asyncio.sleep(0)
+                        slice_end = time.monotonic() + SLICE_S
         return StopReplicaResponse()
 
     async def close(self) -> None:

@@ -93,11 +93,12 @@ class InternalLog:
         found = leader.log.read(offset, STEP_BYTES, end_offset, at_least_one=True)
         chunk: list[LoadedRecord] = []
         next_offset = offset
-        for region in found.regions:
-            try:
-                data = memoryview(region.read())
-            finally:
+        try:
+            pieces = [memoryview(region.read()) for region in found.regions]
+        finally:
+            for region in found.regions:
                 region.close()
+        for data in pieces:
             for position, header in iter_batches(data):
                 next_offset = header.last_offset + 1
                 if header.is_control:

@@ -1,7 +1,8 @@
 """DescribeConfigs (key 32): the settings of topics and of this broker, and where their values come from.
 
 Behaviour: a topic by its name; this broker by its id; the settings for all brokers by the empty name. A null
-or empty list of keys asks for everything. Secrets are told without their value.
+or empty list of keys asks for everything. Secrets are told without their value. What is asked for several
+times is told once: the response is bounded by what there is.
 Versions: 1 sources and synonyms, 3 types and documentation.
 Errors: UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC_EXCEPTION, INVALID_REQUEST (another broker, another kind of
 resource).
@@ -39,7 +40,11 @@ def handle(broker: Broker, request: Request) -> DescribeConfigsResponse:
     """Describe each resource."""
     body: DescribeConfigsRequest = request.body
     response = DescribeConfigsResponse()
-    for resource in body.resources:
+    distinct = {
+        (each.resource_type, each.resource_name, frozenset(each.configuration_keys or ())): each
+        for each in body.resources
+    }
+    for resource in distinct.values():
         result = DescribeConfigsResult(
             resource_type=resource.resource_type, resource_name=resource.resource_name
         )
@@ -54,7 +59,7 @@ def handle(broker: Broker, request: Request) -> DescribeConfigsResponse:
 
 
 def _describe(broker: Broker, resource: DescribeConfigsResource) -> list[Described]:
-    names = resource.configuration_keys
+    names = frozenset(resource.configuration_keys or ())
     name = resource.resource_name
     if resource.resource_type == TOPIC:
         topic_names.validate(name)
