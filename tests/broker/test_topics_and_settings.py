@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ottla.errors import ErrorCode
+from ottla.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsTopic
 from ottla.messages.create_topics import (
     CreatableReplicaAssignment,
     CreatableTopic,
@@ -296,3 +297,21 @@ def test_a_resource_is_described_once_however_often_it_is_asked_for(wire: Wire) 
     results = wire.ask(DescribeConfigsRequest(resources=resources), 4).results
     assert [(r.resource_type, r.resource_name) for r in results] == [(TOPIC, "t"), (BROKER, "1")]
     assert all(result.configs for result in results)
+
+
+def test_a_broker_that_is_not_the_controller_says_so_for_each_topic(
+    ottla_broker: Broker, wire: Wire
+) -> None:
+    create_topic(wire, "t")
+    assert ottla_broker.server is not None
+    ottla_broker.server.controller._state = None  # as when its session has ended
+    new = CreatableTopic(name="new", num_partitions=1, replication_factor=1)
+    deletion = DeleteTopicsRequest(topics=[DeleteTopicState(name="t")], timeout_ms=9000)
+    growth = CreatePartitionsRequest(topics=[CreatePartitionsTopic(name="t", count=2)])
+    codes = [
+        create(wire, new).error_code,
+        wire.ask(deletion, 6).responses[0].error_code,
+        wire.ask(growth, 3).results[0].error_code,
+        alter(wire, TOPIC, "t", ("retention.ms", SET, "1000")).error_code,
+    ]
+    assert codes == [ErrorCode.NOT_CONTROLLER] * 4

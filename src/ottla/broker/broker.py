@@ -420,18 +420,13 @@ class Broker:
         """A topic's settings as they are now."""
         found = self._topic_configs.get(name)
         if found is None:
-            found = TopicConfig.from_overrides(
-                self.config, self.topic_overrides(name), lenient=True
-            )
-            if self.topic_overrides(name):
-                self._topic_configs[name] = found
-            else:
-                found = self._default_topic_config(found)
+            overrides = self.topic_overrides(name)
+            key = name if overrides else ""  # topics without their own settings share one object
+            found = self._topic_configs.get(key)
+            if found is None:
+                found = TopicConfig.from_overrides(self.config, overrides, lenient=True)
+                self._topic_configs[key] = found
         return found
-
-    def _default_topic_config(self, found: TopicConfig) -> TopicConfig:
-        """One object for all topics without settings of their own."""
-        return self._topic_configs.setdefault("", found)
 
     def topic_deleted(self, name: str) -> None:
         """Forget what is known of a topic that is gone, and the offsets that groups committed in it."""

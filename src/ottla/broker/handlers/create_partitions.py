@@ -2,7 +2,7 @@
 
 Behaviour: keys go to other partitions from then on; what is in the log stays where it is.
 Errors: UNKNOWN_TOPIC_OR_PARTITION, INVALID_PARTITIONS, INVALID_REPLICA_ASSIGNMENT, INVALID_TOPIC_EXCEPTION (it
-is being deleted), INVALID_REQUEST (named twice), REQUEST_TIMED_OUT (it goes on).
+is being deleted), INVALID_REQUEST (named twice), NOT_CONTROLLER, REQUEST_TIMED_OUT (it goes on).
 Source: ``KafkaApis.handleCreatePartitionsRequest``, ``ZkAdminManager.createPartitions``.
 """
 
@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from ottla.broker.within import within
-from ottla.controller.topics import NewPartitions, TopicResult
+from ottla.broker.within import topics_within
+from ottla.controller.topics import NewPartitions
 from ottla.errors import ErrorCode
 from ottla.messages.create_partitions import (
     CreatePartitionsRequest,
@@ -38,11 +38,8 @@ async def handle(broker: Broker, request: Request) -> CreatePartitionsResponse:
         for topic in body.topics
         if times[topic.name] == 1
     ]
-    outcome = await within(
-        body.timeout_ms,
-        broker.controller.create_partitions(wanted, validate_only=body.validate_only),
-    )
-    found = outcome or [TopicResult(topic.name, ErrorCode.REQUEST_TIMED_OUT) for topic in wanted]
+    change = broker.controller.create_partitions(wanted, validate_only=body.validate_only)
+    found = await topics_within(body.timeout_ms, change, [topic.name for topic in wanted])
     results = {
         name: CreatePartitionsTopicResult(
             name=name,

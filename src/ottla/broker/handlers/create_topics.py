@@ -6,7 +6,7 @@ nothing.
 Versions: 4 -1 for the broker's defaults, 5 the answer tells partitions, replication factor and settings, 7 the
 topic's id.
 Errors: TOPIC_ALREADY_EXISTS, INVALID_TOPIC_EXCEPTION, INVALID_PARTITIONS, INVALID_REPLICATION_FACTOR,
-INVALID_REPLICA_ASSIGNMENT, INVALID_CONFIG, INVALID_REQUEST, REQUEST_TIMED_OUT (it goes on).
+INVALID_REPLICA_ASSIGNMENT, INVALID_CONFIG, INVALID_REQUEST, NOT_CONTROLLER, REQUEST_TIMED_OUT (it goes on).
 Source: ``KafkaApis.handleCreateTopicsRequest``, ``ZkAdminManager.createTopics``.
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from ottla.broker.within import within
+from ottla.broker.within import topics_within
 from ottla.controller.topics import NewTopic, TopicResult
 from ottla.errors import ErrorCode
 from ottla.messages.create_topics import (
@@ -47,12 +47,9 @@ async def handle(broker: Broker, request: Request) -> CreateTopicsResponse:
             )
         else:
             wanted.append(_new_topic(topic))
-    outcome = await within(
-        body.timeout_ms, broker.controller.create_topics(wanted, validate_only=body.validate_only)
-    )
-    for created in outcome or [
-        TopicResult(topic.name, ErrorCode.REQUEST_TIMED_OUT) for topic in wanted
-    ]:
+    change = broker.controller.create_topics(wanted, validate_only=body.validate_only)
+    names = [topic.name for topic in wanted]
+    for created in await topics_within(body.timeout_ms, change, names):
         results[created.name] = _result(broker, created)
     return CreateTopicsResponse(topics=[results[name] for name in times])
 

@@ -3,7 +3,7 @@
 Behaviour: each topic stands or falls alone. Files go in the background, names at once.
 Errors: UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, INVALID_REQUEST (named twice, or by name and id),
 TOPIC_DELETION_DISABLED (INVALID_REQUEST below version 3) where ``delete.topic.enable`` is false,
-REQUEST_TIMED_OUT (it goes on).
+NOT_CONTROLLER, REQUEST_TIMED_OUT (it goes on).
 Source: ``KafkaApis.handleDeleteTopicsRequest``.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from ottla.broker.within import within
+from ottla.broker.within import topics_within
 from ottla.errors import ErrorCode
 from ottla.messages.delete_topics import (
     DeletableTopicResult,
@@ -52,14 +52,10 @@ async def handle(broker: Broker, request: Request) -> DeleteTopicsResponse:
         for result in results
         if not result.error_code and result.name is not None
     }
-    outcome = await within(body.timeout_ms, broker.controller.delete_topics(list(accepted)))
-    if outcome is None:
-        for result in accepted.values():
-            result.error_code = ErrorCode.REQUEST_TIMED_OUT
-    else:
-        for deleted in outcome:
-            accepted[deleted.name].error_code = deleted.error
-            accepted[deleted.name].error_message = deleted.message
+    change = broker.controller.delete_topics(list(accepted))
+    for deleted in await topics_within(body.timeout_ms, change, accepted):
+        accepted[deleted.name].error_code = deleted.error
+        accepted[deleted.name].error_message = deleted.message
     return DeleteTopicsResponse(responses=results)
 
 

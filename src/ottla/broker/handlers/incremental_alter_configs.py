@@ -3,7 +3,7 @@
 Behaviour: each resource stands or falls alone, with all its operations. The change is durable when it is
 answered, and this broker goes by it. ``validate_only`` checks and writes nothing.
 Errors: UNKNOWN_TOPIC_OR_PARTITION, INVALID_CONFIG (topics), INVALID_REQUEST (brokers; another broker; a
-resource named twice; another kind of resource).
+resource named twice; another kind of resource), NOT_CONTROLLER.
 Source: ``ZkAdminManager.incrementalAlterConfigs``, ``ConfigAdminManager``.
 """
 
@@ -14,9 +14,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ottla.broker.config_resources import BROKER, TOPIC, require_this_broker, unsupported
-from ottla.controller.configs import BROKERS, TOPICS, ConfigAlteration
+from ottla.controller.configs import BROKERS, TOPICS, ConfigAlteration, ConfigResult
+from ottla.coordination.store import StoreError
 from ottla.coordination.znodes import DEFAULT_ENTITY
 from ottla.errors import ErrorCode, KafkaError
+from ottla.logs import logger
 from ottla.messages.incremental_alter_configs import (
     AlterConfigsResource,
     AlterConfigsResourceResponse,
@@ -28,6 +30,8 @@ from ottla.settings.alter import Operation, alter_broker_overrides, alter_topic_
 if TYPE_CHECKING:
     from ottla.broker.broker import Broker
     from ottla.network.request import Request
+
+log = logger(__name__)
 
 
 async def handle(broker: Broker, request: Request) -> IncrementalAlterConfigsResponse:
@@ -51,11 +55,18 @@ async def handle(broker: Broker, request: Request) -> IncrementalAlterConfigsRes
             continue
         wanted.append(alteration)
         alterations[alteration.entity_type, alteration.entity] = key
-    for result in await broker.controller.alter_configs(wanted, validate_only=body.validate_only):
+    try:
+        outcome = await broker.controller.alter_configs(wanted, validate_only=body.validate_only)
+    except KafkaError as error:
+        outcome = [ConfigResult(a.entity_type, a.entity, error.code, error.message) for a in wanted]
+    for result in outcome:
         answer = answers[alterations[result.entity_type, result.entity]]
         answer.error_code, answer.error_message = result.error, result.message
     if not body.validate_only:
-        await broker.config_listener.settle()
+        try:
+            await broker.config_listener.settle()
+        except StoreError as error:  # it is stored; the listener reads it again by itself
+            log.warning("altered settings are not in use yet", reason=str(error))
     return IncrementalAlterConfigsResponse(responses=list(answers.values()))
 
 
