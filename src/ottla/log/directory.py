@@ -376,7 +376,7 @@ class LogDirectory:
             found = self.logs.get(key)
             if found is None or found.generation != generation:
                 del self._ceilings[key]  # the log has been cut since
-        return {key: one.flushed_end_offset for key, one in self.logs.items()}
+        return {key: one.recovery_point for key, one in self.logs.items()}
 
     def log_starts(self) -> dict[tuple[str, int], int]:
         """What ``write_log_starts`` is to write: the logs that don't start at 0."""
@@ -401,16 +401,21 @@ class LogDirectory:
         self._write_offsets(names.HIGH_WATERMARK_CHECKPOINT, offsets)
 
     def lower_recovery_points(self, offsets: Mapping[tuple[str, int], int]) -> None:
-        """Before logs are cut to ``offsets``: no checkpointed recovery point may lie behind them.
+        """Before logs are cut to ``offsets``: no checkpointed recovery point may lie behind the segments
+        that are cut, since until the next flush the old bytes may come back.
 
         It stays so until they are cut. Writes only if one does lie behind. Blocks; raises
         ``KafkaError``.
         """
         for key, offset in offsets.items():
-            if key in self.logs:
-                self._ceilings[key] = (offset, self.logs[key].generation)
+            found = self.logs.get(key)
+            if found is not None:
+                cut = found.segments.floor(offset)
+                base_offset = cut.base_offset if cut is not None else 0
+                self._ceilings[key] = (base_offset, found.generation)
         points = self._checkpointed
-        if any(points.get(key, 0) > offset for key, offset in offsets.items()):
+        ceilings = list(self._ceilings.items())
+        if any(points.get(key, 0) > offset for key, (offset, _) in ceilings):
             self.write_recovery_points(points)
 
     def _write_offsets(self, name: str, offsets: Mapping[tuple[str, int], int]) -> None:

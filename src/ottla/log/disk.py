@@ -268,9 +268,9 @@ class DescriptorPool:
     def entered(self, file: File, *, evict: bool) -> None:
         """``file`` was opened; close others if that is more than ``capacity``. Under ``lock``."""
         self.open_count += 1
-        self._ring.append(file)
         if evict and self.open_count > self.capacity:
             self.evict(self.open_count - self.capacity)
+        self._ring.append(file)
 
     def left(self) -> None:
         """A file was closed. Under ``lock``."""

@@ -55,7 +55,7 @@ class Flush:
         self.new_directory = False
         """Whether the directory's own name has to be."""
         self.segments: list[Segment] = []
-        """The rolled segments among the files, for who has to put them back."""
+        """The segments of which all files are synced, indexes too."""
         self.syncing = False
 
     def add(self, file: File) -> None:

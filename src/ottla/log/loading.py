@@ -162,7 +162,7 @@ class _Loader:
             producers=producers,
             log_start_offset=log_start,
             log_end_offset=end,
-            flushed_end_offset=max(min(recovery_point, end), log_start) if unsynced else end,
+            flushed_end_offset=min(recovery_point, end) if unsynced else end,
             unsynced=unsynced,
             unsynced_paths=paths,
             retired=tuple(self.retired),
@@ -323,7 +323,7 @@ class _Loader:
 
     def _scan(self, segment: Segment, recovery_point: int, epochs: LeaderEpochs) -> int:
         """Check one segment batch by batch and rebuild its indexes; returns where it ends."""
-        scan = SegmentScan(segment, recovery_point, epochs, ProducerState(), -1)
+        scan = SegmentScan(segment, recovery_point, epochs, ProducerState())
         scan.run()
         self.changed.append(segment)
         return scan.next_offset

@@ -106,8 +106,7 @@ class LocalLog:
         self._generation = 0
         self._unsynced_segments: list[Segment] = list(loaded.unsynced)
         self._unsynced_paths: list[str] = list(loaded.unsynced_paths)
-        self._names_changed = bool(loaded.unsynced)
-        self._new_directory = False
+        self._names_changed = self._new_directory = bool(loaded.unsynced)
         self._throw_away(loaded.retired, now_ms)
 
     # What it is
@@ -131,6 +130,16 @@ class LocalLog:
     def latest_epoch(self) -> int:
         """The leader epoch of the newest batch (or of a leadership that began since); -1 if none."""
         return self._epochs.latest
+
+    @property
+    def recovery_point(self) -> int:
+        """From where on a recovery has to look at the batches: what is checkpointed.
+
+        The durable end, or the base offset of a segment before it whose files are not all synced (it was
+        rolled, and its indexes are new; or it was cut, and the old bytes may come back).
+        """
+        bases = [segment.base_offset for segment in self._unsynced_segments]
+        return min(self.flushed_end_offset, *bases) if bases else self.flushed_end_offset
 
     @property
     def generation(self) -> int:
@@ -238,7 +247,7 @@ class LocalLog:
         snapshot = take_snapshot(self._disk, self.directory, self.producers)
         if snapshot is not None:
             self._unsynced_paths.append(snapshot)
-        self._unsynced_segments.append(old)
+        self._note_unsynced(old)
         self._segments.add(segment)
         self._names_changed = True
         log.debug("segment rolled", directory=self.directory, base_offset=new_offset)
@@ -279,7 +288,7 @@ class LocalLog:
         except OSError as error:
             flush.release()
             raise self.health.failed_operation(f"flush of {self.directory}", error) from error
-        flush.segments, self._unsynced_segments = self._unsynced_segments, []
+        flush.segments = list(self._unsynced_segments)
         flush.paths, self._unsynced_paths = self._unsynced_paths, []
         flush.names_changed, self._names_changed = self._names_changed, False
         flush.new_directory, self._new_directory = self._new_directory, False
@@ -291,8 +300,10 @@ class LocalLog:
     def complete_flush(self, flush: Flush, now_ms: int) -> None:
         """``flush`` has run: what it covers is durable. Calls ``on_flushed``."""
         flush.release()
-        if flush.generation == self._generation and flush.end_offset > self.flushed_end_offset:
-            self.flushed_end_offset = flush.end_offset
+        if flush.generation == self._generation:
+            self.flushed_end_offset = max(self.flushed_end_offset, flush.end_offset)
+            for segment in flush.segments:
+                self._forget_unsynced(segment)
         self.flushed_ms = now_ms
         if self.on_flushed is not None:
             self.on_flushed(self)
@@ -300,11 +311,19 @@ class LocalLog:
     def abandon_flush(self, flush: Flush) -> None:
         """``flush`` could not run: the next one has to cover what it was to cover."""
         flush.release()
-        self._unsynced_segments[:0] = flush.segments
         self._unsynced_paths[:0] = flush.paths
         self._names_changed |= flush.names_changed
         self._new_directory |= flush.new_directory
         self._epochs.changed |= flush.epochs is not None
+
+    def _note_unsynced(self, segment: Segment) -> None:
+        """All files of ``segment`` have to be synced by the next flush."""
+        if segment not in self._unsynced_segments:
+            self._unsynced_segments.append(segment)
+
+    def _forget_unsynced(self, segment: Segment) -> None:
+        if segment in self._unsynced_segments:
+            self._unsynced_segments.remove(segment)
 
     def flush(self, now_ms: int) -> None:
         """Make all of the log durable here and now; blocks for the disk.
@@ -392,7 +411,6 @@ class LocalLog:
 
     def _move_start(self, offset: int) -> None:
         self.log_start_offset = offset
-        self.flushed_end_offset = max(self.flushed_end_offset, offset)
         self._epochs.truncate_from_start(offset)
         self.producers.end_offset = max(self.producers.end_offset, offset)
 
@@ -400,8 +418,7 @@ class LocalLog:
         """Rename the segments' files and have them removed later."""
         for segment in segments:
             self._throw_away(segment.retire(), now_ms)
-            if segment in self._unsynced_segments:
-                self._unsynced_segments.remove(segment)
+            self._forget_unsynced(segment)
         self._names_changed = True
 
     def _throw_away(self, paths: Iterable[str], now_ms: int) -> None:
@@ -414,8 +431,9 @@ class LocalLog:
         """Drop every batch that reaches ``offset``; whether there was any.
 
         A flush that is under way counts for nothing. Before this, the checkpointed recovery point must
-        be at most ``offset`` (``LogDirectory.lower_recovery_points``), or a recovery would take the
-        missing end for damage. Raises ``KafkaError`` (KAFKA_STORAGE_ERROR).
+        be lowered (``LogDirectory.lower_recovery_points``), or a recovery would take the missing end for
+        damage. Until the next flush a power loss may bring the batches back. Raises ``KafkaError``
+        (KAFKA_STORAGE_ERROR).
         """
         self.check_usable()
         if offset < 0:
@@ -431,8 +449,8 @@ class LocalLog:
             self._retire(self._segments.remove_behind(offset), now_ms)
             active = self._segments.active
             active.truncate_to(offset, now_ms)
-            if active in self._unsynced_segments:
-                self._unsynced_segments.remove(active)
+            active.write_indexes()
+            self._note_unsynced(active)
             self._end_at(active.last_batch_end(), now_ms)
         except OSError as error:
             self.health.fail(error)
@@ -500,7 +518,7 @@ class LocalLog:
         active = self._segments.active
         try:
             if active.end_appends():
-                self._unsynced_segments.append(active)
+                self._note_unsynced(active)
         except OSError as error:
             raise self.health.failed_operation(f"close of {self.directory}", error) from error
         snapshot = take_snapshot(self._disk, self.directory, self.producers)

@@ -4,8 +4,8 @@ The rules kept here:
 
 - A batch is checked, stamped with its offset and epoch in place, and written as it came, in one call.
   It is in the log (``log_end_offset``) only when all of it is written; a write that fails leaves nothing.
-- ``log_start_offset`` <= ``flushed_end_offset`` <= ``log_end_offset``; the start never goes back while
-  the log lives. What is below ``flushed_end_offset`` survives a power loss.
+- ``log_start_offset`` and ``flushed_end_offset`` are at most ``log_end_offset``; the start never goes
+  back. What is below ``flushed_end_offset`` survives a power loss.
 - Nothing here waits for the disk to sync: see ``begin_flush``.
 - Once the directory is offline, or the log closed, deleted or found corrupt, every operation raises
   KAFKA_STORAGE_ERROR.

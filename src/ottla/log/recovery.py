@@ -65,6 +65,7 @@ class SegmentScan:
 
     __slots__ = (
         "_epochs",
+        "_limit_offset",
         "_producers",
         "_recovery_point",
         "_segment",
@@ -80,13 +81,18 @@ class SegmentScan:
         recovery_point: int,
         epochs: LeaderEpochs,
         producers: ProducerState,
-        latest_epoch: int,
+        latest_epoch: int = -1,
+        limit_offset: int | None = None,
     ) -> None:
-        """``latest_epoch``: of the batch before, -1 if unknown. ``producers``: as of the segment's start."""
+        """``latest_epoch``: of the batch before, -1 if unknown. ``producers``: as of the segment's start.
+
+        ``limit_offset``: where the next segment begins, if there is one.
+        """
         self._segment = segment
         self._recovery_point = recovery_point
         self._epochs = epochs
         self._producers = producers
+        self._limit_offset = limit_offset
         self.latest_epoch = latest_epoch
         self.next_offset = segment.base_offset
         self.position = 0
@@ -163,13 +169,15 @@ class SegmentScan:
     def _check_order(self, header: BatchHeader) -> None:
         """Raise ``CorruptBatch`` where a batch, whole in itself, can't be the next one (KAFKA-3919).
 
-        Offsets ascend. Leader epochs do too; but only behind the recovery point is one that does not
-        a leftover of what was cut off there in an earlier life.
+        Offsets ascend, and stay before the next segment's. Leader epochs ascend too; but only behind the
+        recovery point is one that does not a leftover of what was cut off there in an earlier life.
         """
         if header.base_offset < self.next_offset or header.last_offset_delta < 0:
             raise CorruptBatch(
                 f"offset {header.base_offset} does not follow {self.next_offset - 1}"
             )
+        if self._limit_offset is not None and header.last_offset >= self._limit_offset:
+            raise CorruptBatch(f"the next segment begins at offset {self._limit_offset} already")
         if not self._segment.offset_index.can_hold(header.last_offset):
             raise CorruptBatch(f"offset {header.last_offset} is too far from the base offset")
         stale = 0 <= header.leader_epoch < self.latest_epoch
@@ -212,8 +220,8 @@ def recover_segments(
 ) -> tuple[ProducerState, int, list[Segment]]:
     """Recover all from the recovery point's segment on, in place.
 
-    Returns the producers' state, the log's end, and the segments behind a cut, which are out of
-    ``segments`` now. Raises ``CorruptLog`` and ``OSError``.
+    Returns the producers' state, the log's end, and the segments behind a cut that lost records, which
+    are out of ``segments`` now. Raises ``CorruptLog`` and ``OSError``.
     """
     unsafe = segments.from_offset(recovery_point)
     first = unsafe[0].base_offset
@@ -223,18 +231,18 @@ def recover_segments(
     producers = rebuild_producers(disk, directory, segments, log_start_offset, first)
     latest_epoch = -1
     end_offset = first
-    last = unsafe[0]
-    for segment in unsafe:
-        if segment.base_offset > end_offset and _is_torn_gap(segment, end_offset, recovery_point):
-            return producers, end_offset, _drop_behind(segments, last.base_offset, directory)
-        last = segment
+    for number, segment in enumerate(unsafe):
         producers.end_offset = segment.base_offset
         if segment.base_offset > log_start_offset:
             take_snapshot(disk, directory, producers)
-        scan = SegmentScan(segment, recovery_point, epochs, producers, latest_epoch)
+        following = unsafe[number + 1] if number + 1 < len(unsafe) else None
+        limit = following.base_offset if following is not None else None
+        scan = SegmentScan(segment, recovery_point, epochs, producers, latest_epoch, limit)
         cut = scan.run()
         latest_epoch, end_offset = scan.latest_epoch, scan.next_offset
-        if cut and segment is not segments.active:
+        if following is None or following.base_offset == end_offset:
+            continue
+        if cut or _is_torn_gap(following, end_offset, recovery_point):
             return producers, end_offset, _drop_behind(segments, segment.base_offset, directory)
     return producers, end_offset, []
 

@@ -249,6 +249,10 @@ class Segment:
         """
         if self.size_bytes:
             self.time_index.maybe_append(self.max_timestamp_ms, self._max_timestamp_offset)
+        return self.write_indexes()
+
+    def write_indexes(self) -> bool:
+        """Write what is only in memory of the indexes; whether there was any. Raises ``OSError``."""
         offsets_written = self.offset_index.write_out()
         return self.time_index.write_out() or offsets_written
 

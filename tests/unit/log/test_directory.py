@@ -345,20 +345,26 @@ def test_silent_producers_are_forgotten() -> None:
 def test_recovery_point_is_lowered_before_a_cut_and_stays_so_until_it() -> None:
     on = SimulatedDisk()
     directory = opened(on)
-    log = create(directory, records=8)
+    log = create(directory, records=12)
     log.flush(NOW_MS)
     path = f"{PATH}/recovery-point-offset-checkpoint"
     directory.write_recovery_points(directory.recovery_points())
+    assert on.tree()[path] == b"0\n1\norders 0 12\n"
     stale = directory.recovery_points()
-    directory.lower_recovery_points({("orders", 0): 5})
-    assert on.tree()[path] == b"0\n1\norders 0 5\n"
+    bases = [segment.base_offset for segment in log.segments]
+    cut = bases[1]
+    lowered = b"0\n1\norders 0 %d\n" % cut
+    directory.lower_recovery_points({("orders", 0): cut + 1})
+    assert on.tree()[path] == lowered
     directory.write_recovery_points(stale)
-    assert on.tree()[path] == b"0\n1\norders 0 5\n"
-    log.truncate_to(5, NOW_MS)
-    append(log, 4)
+    assert on.tree()[path] == lowered
+    log.truncate_to(cut + 1, NOW_MS)
+    directory.write_recovery_points(directory.recovery_points())
+    assert on.tree()[path] == lowered  # until a flush the old bytes may come back
+    append(log)
     log.flush(NOW_MS)
     directory.write_recovery_points(directory.recovery_points())
-    assert on.tree()[path] == b"0\n1\norders 0 9\n"
+    assert on.tree()[path] == b"0\n1\norders 0 %d\n" % (cut + 2)
 
 
 def test_many_logs_close_with_one_sync_of_the_file_system() -> None:

@@ -429,3 +429,56 @@ def test_gap_in_a_compacted_log_is_no_damage() -> None:
     log = reopened(on, recovery_point=0, cleanup_policy="compact", **SMALL)
     assert log.log_end_offset == end
     assert offsets(log) == [offset for offset in range(end) if offset not in gone]
+
+
+def test_cut_bytes_that_come_back_under_a_newer_segment_are_cut_again() -> None:
+    on = disk()
+    log = new_log(on)
+    for _ in range(3):
+        append(log)
+    log.flush(NOW_MS)
+    log.truncate_to(1, NOW_MS)
+    log.roll(NOW_MS)
+    append(log, 1, size=99)
+    point = log.recovery_point
+    assert point == 0
+    for path in (LOG, f"{DIRECTORY}/00000000000000000001.log"):
+        descriptor = on.open(path, 2)
+        on.fsync(descriptor) if path != LOG else None
+        on.close(descriptor)
+    on.sync_directory(DIRECTORY)
+    on.lose_power()
+    log = reopened(on, recovery_point=point)
+    assert offsets(log) == [0, 1]
+    assert [segment.base_offset for segment in log.segments] == [0, 1]
+
+
+def test_garbage_at_the_end_of_a_middle_segment_loses_no_later_one() -> None:
+    on = disk()
+    log = filled(on)
+    expected = offsets(log)
+    crashed(on, log)
+    first = LOG
+    overwrite(on, first, len(on.tree()[first]), b"\x00" * 50)
+    assert offsets(reopened(on, **SMALL)) == expected
+
+
+def test_index_of_a_rolled_segment_is_rebuilt_unless_it_was_synced() -> None:
+    on = disk()
+    log = filled(on, 6, segment_bytes=1 << 20, index_interval_bytes=0)
+    log.flush(NOW_MS)
+    log.roll(NOW_MS)
+    assert log.flushed_end_offset == log.log_end_offset
+    assert log.recovery_point == 0
+    log.flush(NOW_MS)
+    assert log.recovery_point == log.log_end_offset
+
+
+def test_log_that_crashed_before_its_first_flush_is_durable_after_recovery() -> None:
+    on = disk()
+    log = new_log(on)
+    append(log, 2)
+    crashed(on, log)
+    assert reopened(on).flushed_end_offset == 2
+    on.lose_power()
+    assert offsets(reopened(on, recovery_point=2)) == [0, 1]

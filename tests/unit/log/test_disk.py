@@ -1,0 +1,176 @@
+"""Files of the real disk: descriptors within their bound, pins, regions, locks."""
+
+from __future__ import annotations
+
+import os
+from errno import EAGAIN, EMFILE
+from pathlib import Path
+
+import pytest
+
+from ottla.log.disk import Disk, File
+from ottla.log.log import Log
+from ottla.log.regions import SegmentRegion
+from ottla.settings.definitions import TopicConfig
+from ottla.simulation.disk import SimulatedDisk
+from ottla.wire.regions import FileRegion
+from tests.unit.log.samples import NOW_MS, TOPIC_ID, append, offsets, taken
+
+
+def made(disk: Disk, directory: Path, count: int) -> list[File]:
+    files = [disk.file(str(directory / f"{number}")) for number in range(count)]
+    for number, file in enumerate(files):
+        file.create()
+        file.write_at(b"%d" % number, 0)
+    return files
+
+
+def test_pool_keeps_to_its_capacity_and_files_open_again(tmp_path: Path) -> None:
+    disk = Disk(descriptors_max=20)
+    files = made(disk, tmp_path, 100)
+    assert disk.pool.open_count <= 20
+    assert sum(file.is_open for file in files) == disk.pool.open_count
+    assert [file.read_at(10, 0) for file in files] == [b"%d" % number for number in range(100)]
+    assert disk.pool.open_count <= 20
+
+
+def test_pinned_file_stays_open(tmp_path: Path) -> None:
+    disk = Disk(descriptors_max=16)
+    first, *others = made(disk, tmp_path, 60)
+    descriptor = first.pin()
+    for file in others:
+        file.read_at(1, 0)
+    first.close()
+    assert os.pread(descriptor, 1, 0) == b"0"
+    first.unpin()
+    first.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
+def test_file_in_use_is_closed_after_one_that_is_not(tmp_path: Path) -> None:
+    disk = Disk(descriptors_max=16)
+    files = made(disk, tmp_path, 16)
+    for _ in range(100):
+        for file in files[:4]:
+            file.read_at(1, 0)
+        extra = disk.file(str(tmp_path / "extra"))
+        extra.create()
+        extra.close()
+    assert sum(file.is_open for file in files[:4]) >= 3
+
+
+def test_too_many_open_files_closes_some_and_goes_on() -> None:
+    disk = SimulatedDisk(descriptors_max=100)
+    files = [disk.file(f"/{number}") for number in range(50)]
+    for file in files:
+        file.create()
+    disk.fail("open", EMFILE)
+    another = disk.file("/another")
+    another.create()
+    assert another.is_open
+    assert disk.pool.open_count < 51
+
+
+def test_forgotten_file_is_closed_with_its_last_pin(tmp_path: Path) -> None:
+    disk = Disk()
+    (file,) = made(disk, tmp_path, 1)
+    descriptor = file.pin()
+    file.pin()
+    file.remove()
+    assert os.listdir(tmp_path) == []
+    file.unpin()
+    assert os.pread(descriptor, 1, 0) == b"0"
+    file.unpin()
+    assert disk.pool.open_count == 0
+
+
+def test_region_is_the_wires(tmp_path: Path) -> None:
+    disk = Disk()
+    (file,) = made(disk, tmp_path, 1)
+    file.write_at(b"0123456789", 0)
+    region = SegmentRegion(disk, file, 2, 5)
+    assert isinstance(region, FileRegion)
+    assert (len(region), region.position, region.read()) == (5, 2, b"23456")
+    assert region.is_resident()
+    assert os.pread(region.fileno(), 5, region.position) == b"23456"
+    region.close()
+    with pytest.raises(OSError, match="closed"):
+        region.fileno()
+
+
+def test_dropped_region_gives_its_pin_back(tmp_path: Path) -> None:
+    disk = Disk()
+    (file,) = made(disk, tmp_path, 1)
+    region = SegmentRegion(disk, file, 0, 1)
+    file.remove()
+    assert disk.pool.open_count == 1
+    del region
+    assert disk.pool.open_count == 0
+
+
+def test_region_is_not_resident_if_any_of_its_probes_is_not() -> None:
+    disk = SimulatedDisk()
+    disk.write_file("/x", bytes(400_000))
+    file = disk.file("/x")
+    region = SegmentRegion(disk, file, 0, 400_000)
+    assert region.is_resident()
+    for probe in range(5):
+        disk.fail("is_resident", EAGAIN, after=probe)
+        assert not region.is_resident()
+    disk.heal()
+    region.close()
+
+
+def test_log_with_few_descriptors_works(tmp_path: Path) -> None:
+    disk = Disk(descriptors_max=16)
+    config = TopicConfig.of(segment_bytes=500)
+    logs = [
+        Log.create(disk, str(tmp_path), "t", number, TOPIC_ID, config, NOW_MS)
+        for number in range(40)
+    ]
+    for _ in range(6):
+        for log in logs:
+            append(log, size=100)
+    assert disk.pool.open_count <= 16
+    reads = [log.read(0, 100, 6) for log in logs]
+    assert [len(taken(read)) > 0 for read in reads] == [True] * 40
+    assert all(offsets(log) == list(range(6)) for log in logs)
+    for log in logs:
+        log.close(NOW_MS)
+    assert disk.pool.open_count == 0
+    again = Log.open(disk, logs[7].directory, config, NOW_MS, clean=True)
+    assert offsets(again) == list(range(6))
+    again.close(NOW_MS)
+
+
+def test_lock_is_held_until_it_is_given_up(tmp_path: Path) -> None:
+    disk = Disk()
+    path = str(tmp_path / ".lock")
+    descriptor = disk.lock(path)
+    with pytest.raises(BlockingIOError):
+        Disk().lock(path)
+    disk.unlock(descriptor)
+    disk.unlock(disk.lock(path))
+
+
+def test_replaced_file_is_the_old_or_the_new_one_after_a_power_loss() -> None:
+    for calls_before in range(12):
+        disk = SimulatedDisk()
+        disk.replace_file("/checkpoint", b"old")
+        for call in ("pwrite", "fsync", "rename"):
+            disk.fail(call, after=calls_before, times=1)
+        try:
+            disk.replace_file("/checkpoint", b"new")
+        except OSError:
+            expected = {b"old", b"new"}
+        else:
+            expected = {b"new"}
+        disk.lose_power(calls_before)
+        assert disk.tree()["/checkpoint"] in expected
+
+
+def test_file_system_is_synced_where_the_kernel_tells_of_failures(tmp_path: Path) -> None:
+    disk = Disk()
+    if disk.can_sync_file_systems:
+        disk.sync_file_system(str(tmp_path))
