@@ -84,10 +84,30 @@ def test_a_fetch_that_waits_long_enough_is_answered_with_nothing(wire: Wire) -> 
 
 
 def test_an_error_in_one_partition_is_told_at_once(wire: Wire) -> None:
+    create_topic(wire, "t", partitions=2)
+    request = fetch_request("t", 0, 7, max_wait_ms=3_600_000)
+    partitions = wire.ask(request, 12).responses[0].partitions
+    assert [p.error_code for p in partitions] == [0, ErrorCode.OFFSET_OUT_OF_RANGE]
+
+
+def test_an_unknown_partition_alone_is_told_at_once_and_beside_others_waits_for_them(
+    ottla_broker: Broker, wire: Wire
+) -> None:
+    unknown = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    assert fetch(wire, "none", max_wait_ms=3_600_000).error_code == unknown
     create_topic(wire, "t")
     request = fetch_request("t", 0, 0, max_wait_ms=3_600_000)
-    partitions = wire.ask(request, 12).responses[0].partitions
-    assert [p.error_code for p in partitions] == [0, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION]
+    number = wire.send(request, 12)
+    server = ottla_broker.server
+    assert server is not None
+    wait_until(lambda: len(server.parked_fetches) == 1)
+    with Wire(ottla_broker.bootstrap) as other:
+        produce(other, "t", batch(b"x"))
+    partitions = wire.receive(request, 12, number).responses[0].partitions
+    assert [(p.error_code, offsets_in(p.records)) for p in partitions] == [
+        (0, [0]),
+        (unknown, []),
+    ]
 
 
 def test_a_deleted_topic_wakes_who_waits_for_it(ottla_broker: Broker, wire: Wire) -> None:

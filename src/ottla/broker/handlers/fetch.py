@@ -5,7 +5,7 @@ Behaviour
   ``partition_max_bytes``, all up to ``max_bytes`` and ``fetch.max.bytes``; the first one that has records
   returns at least one batch, however large (KIP-74).
 - With fewer than ``min_bytes`` and no error the request is parked on its partitions and read again when
-  one of them changes, until ``max_wait_ms`` is over.
+  one of them changes, until ``max_wait_ms`` is over. An unknown topic beside others does not hurry it.
 - A consumer sees what is below the high watermark. Record bytes leave as file regions, never copied here.
 
 Versions: 7 sessions (KIP-227), 9 the leader epoch is checked (KIP-320), 11 rack, 12 diverging epochs, 13
@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from ottla.replication.partition import Partition
 
 READ_COMMITTED = 1
+
+# A client goes on asking for a topic that it has not yet heard the end of: the error alone is no reason to
+# answer at once, or it would ask in a tight loop. One that goes while the request waits is.
+UNKNOWN = frozenset((ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID))
 ZSTD_SINCE = 10
 
 
@@ -60,12 +64,13 @@ def handle(broker: Broker, request: Request) -> FetchResponse | asyncio.Future[F
 class _Result:
     """What one pass over the partitions found."""
 
-    __slots__ = ("bytes", "failed", "min_bytes", "partitions")
+    __slots__ = ("bytes", "failed", "min_bytes", "partitions", "unknown")
 
     def __init__(self, min_bytes: int) -> None:
         self.min_bytes = min_bytes
         self.bytes = 0
         self.failed = False
+        self.unknown = 0
         self.partitions: list[tuple[Position, PartitionData]] = []
 
     @property
@@ -104,7 +109,9 @@ class ParkedFetch:
         room = self.max_bytes
         for key, position in self.context.due():
             data, size, quiet = self._read_partition(key, position, room, result.bytes == 0)
-            if data.error_code or data.diverging_epoch is not None:
+            if data.error_code in UNKNOWN:
+                result.unknown += 1
+            elif data.error_code or data.diverging_epoch is not None:
                 result.failed = True
             result.bytes += size
             room = max(0, room - size)
@@ -113,6 +120,10 @@ class ParkedFetch:
             ):
                 result.partitions.append((position, data))
             self.context.settle(key, quiet=quiet)
+        if result.unknown and (
+            self.future is not None or result.unknown == len(self.context.positions)
+        ):
+            result.failed = True
         return result
 
     def _read_partition(
