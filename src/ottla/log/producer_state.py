@@ -4,6 +4,10 @@ The rules kept here (KIP-98, ``ProducerStateManager``, ``ProducerAppendInfo``, `
 
 - A batch with the epoch and the exact sequence range of one of its producer's last five batches is
   that batch again: it is answered with the offset it got then, and not appended.
+- One whose sequences all lie behind the last one was appended, too, as sequences have no gaps; only its
+  offset is forgotten. It is DUPLICATE_SEQUENCE_NUMBER, which clients take for success. (Kafka answers
+  OUT_OF_ORDER_SEQUENCE_NUMBER, on which clients send the records again under a new epoch: after a crash,
+  where a snapshot keeps one batch of each producer, that doubles what was in flight.)
 - An older epoch is fenced; a newer one starts at sequence 0; otherwise the sequence continues, and
   wraps from 2^31 - 1 to 0. A producer of which nothing is known may start anywhere (its records may
   have been deleted).
@@ -156,7 +160,8 @@ class ProducerState:
         Returns the batch it is a duplicate of, or None if it is new. ``sequences`` is False for
         appends by a coordinator, which carry none. Changes nothing.
 
-        Raises ``KafkaError``: INVALID_PRODUCER_EPOCH or OUT_OF_ORDER_SEQUENCE_NUMBER.
+        Raises ``KafkaError``: INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE_NUMBER or
+        DUPLICATE_SEQUENCE_NUMBER.
         """
         entry = self.producers.get(header.producer_id)
         if entry is None:
@@ -263,8 +268,14 @@ def _check_sequence(entry: ProducerEntry, header: BatchHeader) -> None:
             raise _out_of_order(header, f"must start at 0 in its new epoch {header.producer_epoch}")
         return
     last = entry.last_sequence
-    if entry.epoch != NO_EPOCH and first != (last + 1) % SEQUENCE_MODULUS:
-        raise _out_of_order(header, f"follows {last}")
+    if entry.epoch == NO_EPOCH or first == (last + 1) % SEQUENCE_MODULUS:
+        return
+    if entry.batches and (last - header.last_sequence) % SEQUENCE_MODULUS < SEQUENCE_MODULUS // 2:
+        raise KafkaError(
+            ErrorCode.DUPLICATE_SEQUENCE_NUMBER,
+            f"sequence {first} of producer {header.producer_id} is there, it has reached {last}",
+        )
+    raise _out_of_order(header, f"follows {last}")
 
 
 def _out_of_order(header: BatchHeader, why: str) -> KafkaError:

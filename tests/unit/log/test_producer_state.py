@@ -40,14 +40,43 @@ def test_duplicates_of_the_last_five_batches_get_their_first_offset() -> None:
         assert again.duplicate
         assert (again.base_offset, again.last_offset) == (sequence, sequence + 1)
     assert log.log_end_offset == 14
-    assert refused(log, 2, 2) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+
+
+def test_what_was_appended_longer_ago_is_a_duplicate_whose_offset_is_forgotten() -> None:
+    log = new_log(disk())
+    for sequence in range(0, 14, 2):
+        send(log, sequence, 2)
+    assert refused(log, 2, 2) is ErrorCode.DUPLICATE_SEQUENCE_NUMBER
+    assert refused(log, 0) is ErrorCode.DUPLICATE_SEQUENCE_NUMBER
+    assert refused(log, 11, 2) is ErrorCode.DUPLICATE_SEQUENCE_NUMBER
+
+
+def test_what_was_in_flight_at_a_restart_is_not_appended_again() -> None:
+    on = disk()
+    log = new_log(on)
+    for sequence in range(5):
+        send(log, sequence)
+    log.close(NOW_MS, clean=True)
+    log = reopened(on, clean=True)  # its snapshot knows the last batch only
+    assert refused(log, 0) is ErrorCode.DUPLICATE_SEQUENCE_NUMBER
+    assert refused(log, 3) is ErrorCode.DUPLICATE_SEQUENCE_NUMBER
+    assert send(log, 4).duplicate
+    assert send(log, 5).base_offset == 5
+
+
+def test_an_old_sequence_is_told_from_a_gap_over_the_wrap() -> None:
+    log = new_log(disk())
+    for sequence in (2**31 - 4, 2**31 - 2, 0):
+        send(log, sequence, 2)
+    assert refused(log, 2**31 - 5) is ErrorCode.DUPLICATE_SEQUENCE_NUMBER
+    assert refused(log, 3) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
 
 
 def test_gap_and_overlap_are_out_of_order() -> None:
     log = new_log(disk())
     send(log, 0, 2)
     assert refused(log, 3) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
-    assert refused(log, 1) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert refused(log, 1, 2) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
     assert refused(log, 0, 3) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
 
 
