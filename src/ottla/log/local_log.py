@@ -28,8 +28,10 @@ from ottla.log.retention import RetentionLimits, SegmentFacts, deletable
 from ottla.log.segment import Segment
 from ottla.log.segments import Segments
 from ottla.log.snapshots import take_snapshot
+from ottla.log.sparse_index import CorruptIndex
 from ottla.log.trash import Trash
 from ottla.logs import logger
+from ottla.records.batch import CorruptBatch, UnsupportedMagic
 from ottla.settings.definitions import TopicConfig
 from ottla.topic_ids import ZERO_ID
 
@@ -451,13 +453,15 @@ class LocalLog:
             active.truncate_to(offset, now_ms)
             active.write_indexes()
             self._note_unsynced(active)
-            self._end_at(active.last_batch_end(), now_ms)
+            self._end_at(active.last_batch_end())
         except OSError as error:
             self.health.fail(error)
             raise self.health.offline_error() from error
+        except (CorruptBatch, CorruptIndex, UnsupportedMagic) as error:
+            raise self.quarantine(str(error)) from error
         return True
 
-    def _end_at(self, offset: int, now_ms: int) -> None:
+    def _end_at(self, offset: int) -> None:
         """Everything else follows the segments, which end at ``offset`` now."""
         self.log_end_offset = offset
         self.flushed_end_offset = min(self.flushed_end_offset, offset)

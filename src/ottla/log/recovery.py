@@ -229,6 +229,7 @@ def recover_segments(
         if offset > first:
             disk.remove(snapshot_path(directory, offset))
     producers = rebuild_producers(disk, directory, segments, log_start_offset, first)
+    epochs.truncate_from_end(first)  # the batches tell them again
     latest_epoch = -1
     end_offset = first
     for number, segment in enumerate(unsafe):

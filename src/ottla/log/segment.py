@@ -41,6 +41,7 @@ from ottla.records.batch import (
     BatchHeader,
     Bytes,
     CorruptBatch,
+    UnsupportedMagic,
     read_header,
 )
 
@@ -387,7 +388,10 @@ class Segment:
         return timestamp_ms
 
     def _load_first_timestamp(self) -> int:
-        first = next((header.max_timestamp_ms for _, header in self.headers()), -1)
+        try:
+            first = next((header.max_timestamp_ms for _, header in self.headers()), -1)
+        except (CorruptBatch, UnsupportedMagic):
+            first = -1  # whoever reads it will meet that; for a roll the clock will do
         self._first_timestamp_ms = first
         return first
 
@@ -412,6 +416,8 @@ class Segment:
         log.warning("index rebuilt", path=self.log_file.path, reason=reason)
         size_bytes = self.size_bytes
         headers = [header for _, header in self.headers()]
+        if any(not self.offset_index.can_hold(header.last_offset) for header in headers):
+            raise CorruptBatch(f"{self.log_file.path} has an offset that cannot be")
         self.forget_batches()
         for header in headers:
             self.note_batch(
@@ -429,17 +435,30 @@ class Segment:
         if place is None:
             return 0
         dropped = self.size_bytes - place.position
-        self.offset_index.truncate_to(offset)
-        self.time_index.truncate_to(offset)
+        try:
+            indexed = self._truncate_indexes(offset, place.position)
+        except CorruptIndex as error:
+            self.rebuild_indexes(str(error))
+            indexed = self._truncate_indexes(offset, place.position)
         self.log_file.truncate(place.position)
         self.size_bytes = place.position
         self._recent_offsets = self._recent_positions = None
-        self._bytes_since_index = self.size_bytes - self.offset_index.last()[1]
+        self._bytes_since_index = self.size_bytes - indexed
         if not self.size_bytes:
             self.created_ms = now_ms
             self._first_timestamp_ms = None
         self._read_max_timestamp()
         return dropped
+
+    def _truncate_indexes(self, offset: int, position: int) -> int:
+        """Cut both; returns the position of the last entry that stays, which is before ``position``."""
+        self.offset_index.truncate_to(offset)
+        self.time_index.truncate_to(offset)
+        self.time_index.last()
+        indexed = self.offset_index.last()[1]
+        if indexed and indexed >= position:
+            raise CorruptIndex(f"{self.offset_index.file.path} points behind the cut")
+        return indexed
 
     def _read_max_timestamp(self) -> None:
         """Find the largest timestamp from the last entry of the time index on."""
