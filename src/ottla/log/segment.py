@@ -307,7 +307,11 @@ class Segment:
             at = 0
             while at <= last_start:
                 header = read_header(chunk, at)
-                if position + at + header.size_bytes > end:
+                if (
+                    position + at + header.size_bytes > end
+                    or header.base_offset < self.base_offset
+                    or header.last_offset_delta < 0
+                ):
                     raise self._corrupt(position + at)
                 yield position + at, header
                 at += header.size_bytes
