@@ -30,6 +30,10 @@ FETCH_BY_NAME = 12
 class RawClient(Wire):
     """A connection that says what a broker has in store."""
 
+    def close(self) -> None:
+        """Close the connection."""
+        self.socket.close()
+
     def call(self, request: Any, version: int | None = None) -> Any:
         """Send a request, by default in the newest version, and wait for its answer."""
         if version is None:

@@ -1,0 +1,99 @@
+"""A broker process that can be killed, and what its data directory holds."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import ottla
+from tests.support.waiting import wait_until
+
+READY = re.compile(rb"ready: node \d+ on 127\.0\.0\.1:(\d+),")
+DEADLINE_S = 60.0
+
+
+class BrokerProcess:
+    """``ottla serve`` over one data directory, started again and again on one port."""
+
+    def __init__(self, data: Path, output: Path, settings: dict[str, object]) -> None:
+        """``output``: the file that takes what the processes print."""
+        self.data = data
+        self.output = output
+        self.port = 0
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+        self._printed_before = 0
+
+    @property
+    def bootstrap(self) -> str:
+        """``host:port`` for clients; the same over all starts."""
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it; ``wait_until_ready`` says when it takes requests."""
+        self._printed_before = self.output.stat().st_size if self.output.exists() else 0
+        source = str(Path(ottla.__file__).parents[1])
+        settings = [f"--set={name}={value}" for name, value in self._settings.items()]
+        with self.output.open("ab") as output:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "ottla", "serve", "--data", str(self.data)),
+                    *("--listen", f"127.0.0.1:{self.port}"),
+                    *settings,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONPATH": source},
+            )
+
+    def wait_until_ready(self) -> None:
+        """Return once it says so; the first time it also says its port."""
+        wait_until(lambda: READY.search(self.printed()) or self.exit_code() is not None, DEADLINE_S)
+        found = READY.search(self.printed())
+        assert found is not None, f"the broker ended: {self.printed().decode()}"
+        self.port = int(found[1])
+
+    def printed(self) -> bytes:
+        """What it has printed since its last start."""
+        with self.output.open("rb") as output:
+            output.seek(self._printed_before)
+            return output.read()
+
+    def exit_code(self) -> int | None:
+        """Its exit code; None while it runs."""
+        assert self._process is not None
+        return self._process.poll()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        """Wait for its end; its exit code."""
+        assert self._process is not None
+        return self._process.wait(DEADLINE_S)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone. Does nothing where none runs."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+def segment_count(data: Path, topic: str) -> int:
+    """The segments of all partitions of a topic."""
+    return sum(1 for path in data.glob(f"{topic}-*/*.log"))
+
+
+def newest_segments(data: Path, topic: str) -> list[Path]:
+    """The last segment of each partition of a topic."""
+    newest: dict[Path, Path] = {}
+    for path in sorted(data.glob(f"{topic}-*/*.log")):
+        newest[path.parent] = path
+    return list(newest.values())

@@ -1,0 +1,75 @@
+"""SIGTERM and SIGINT under load: everything that was acknowledged is there, and there is nothing to recover."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.crash.checker import Found, History, Mark
+from tests.crash.load import Load, OttlaLoad, PlainLoad
+from tests.crash.process import BrokerProcess
+from tests.interop.raw import RawClient
+from tests.support.requests import create_topic
+from tests.support.waiting import wait_until
+
+PLACES = [("t", 0), ("t", 1)]
+
+
+def loaded(broker: BrokerProcess) -> list[bool]:
+    """Whether the log directories that it loaded had been stopped cleanly."""
+    events = [json.loads(line) for line in broker.printed().splitlines() if line.startswith(b"{")]
+    return [event["clean"] for event in events if event["event"] == "log directory loaded"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_clean_stop_under_load_leaves_nothing_to_recover(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    broker = BrokerProcess(tmp_path / "data", tmp_path / "broker.log", {"log.retention.ms": -1})
+    broker.start()
+    loads: list[Load] = []
+    try:
+        broker.wait_until_ready()
+        with RawClient(broker.bootstrap) as raw:
+            create_topic(raw, "t", len(PLACES))
+        history = History()
+        loads = [
+            PlainLoad("plain", broker.bootstrap, 1, history, PLACES),
+            OttlaLoad("ottla", broker.bootstrap, 1, history, PLACES),
+        ]
+        for load in loads:
+            load.start()
+        wait_until(lambda: history.acknowledged_count() > 300)
+
+        broker.signal(number)
+        assert broker.wait() == 0
+        clean_shutdown = json.loads((broker.data / ".kafka_cleanshutdown").read_text())
+        assert clean_shutdown["version"] == 0
+
+        broker.start()
+        broker.wait_until_ready()
+        wait_until(lambda: loaded(broker))
+        assert loaded(broker) == [True]
+        assert not (broker.data / ".kafka_cleanshutdown").exists()
+        before = history.acknowledged_count()
+        wait_until(lambda: history.acknowledged_count() > before)
+        for load in loads:
+            load.stopped.set()
+            load.join()
+        assert [fault for load in loads for fault in load.faults] == []
+        with RawClient(broker.bootstrap) as raw:
+            for place in PLACES:
+                reading = history.begin_reading(place)
+                found = [
+                    Found(record.offset, Mark.decode(record.value or b""))
+                    for record in raw.records(*place)
+                ]
+                assert reading.finish(0, found, raw.offset(*place)) == []
+        assert history.missing(PLACES) == []
+    finally:
+        for load in loads:
+            load.stopped.set()
+        broker.kill()
