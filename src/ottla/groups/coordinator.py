@@ -133,7 +133,11 @@ class Coordinator(Ledger):
                 self._now(),
             )
         except KafkaError as error:
-            return SyncGroupResponse(error_code=error.code)
+            # The rebalance that it belongs to was lost with the coordinator's memory, and clients do not
+            # expect the other word here: Java's would give up (``GroupCoordinator.doSyncGroup``).
+            is_loading = error.code is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+            code = ErrorCode.REBALANCE_IN_PROGRESS if is_loading else error.code
+            return SyncGroupResponse(error_code=code)
         self._perform(shard, group, outcome)
         return reply.take()
 

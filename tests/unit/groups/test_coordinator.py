@@ -254,6 +254,7 @@ def test_what_is_not_ours_or_is_loading_or_closed_is_told_apart(new_house: Any) 
         )
         await asyncio.sleep(0)
         expected = [ErrorCode.COORDINATOR_LOAD_IN_PROGRESS] * 8
+        expected[1] = ErrorCode.REBALANCE_IN_PROGRESS  # the rebalance is lost; see the test below
         expected[2] = ErrorCode.NONE  # a heartbeat has nothing to fear meanwhile
         assert codes() == expected
         assert house.groups.list_groups().error is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
@@ -262,6 +263,28 @@ def test_what_is_not_ours_or_is_loading_or_closed_is_told_apart(new_house: Any) 
         assert house.groups.heartbeat("g", "m", None, 1) is ErrorCode.UNKNOWN_MEMBER_ID
         house.groups.close()
         assert codes() == [ErrorCode.COORDINATOR_NOT_AVAILABLE] * 8
+
+    run(scenario)
+
+
+def test_a_sync_while_the_group_is_loaded_is_told_to_join_again(new_house: Any) -> None:
+    """Java's and aiokafka's consumers take COORDINATOR_LOAD_IN_PROGRESS for the end: they give up."""
+
+    async def scenario() -> None:
+        house = new_house()
+        gate = asyncio.Event()
+
+        async def slowly() -> AsyncIterator[Sequence[LoadedRecord]]:
+            await gate.wait()
+            yield []
+
+        partition = house.groups.partition_for("g")
+        loading = asyncio.ensure_future(house.groups.load(partition, slowly()))
+        await asyncio.sleep(0)
+        synced = house.groups.sync("g", "m", None, 1, None, None, {"m": b"all"})
+        assert synced.error_code == ErrorCode.REBALANCE_IN_PROGRESS
+        gate.set()
+        await loading
 
     run(scenario)
 

@@ -5,7 +5,8 @@ is there at once.
 Versions: 3 static members (KIP-345); 5 names the protocol type and the protocol, which then must be there and
 must be the group's (KIP-559).
 Errors: INVALID_GROUP_ID, UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID, ILLEGAL_GENERATION,
-INCONSISTENT_GROUP_PROTOCOL, REBALANCE_IN_PROGRESS, and a coordinator's three.
+INCONSISTENT_GROUP_PROTOCOL, REBALANCE_IN_PROGRESS (also while the group is being loaded), NOT_COORDINATOR,
+COORDINATOR_NOT_AVAILABLE.
 Source: ``GroupMetadataManager.classicGroupSync``, ``KafkaApis.handleSyncGroupRequest``.
 """
 
