@@ -144,10 +144,15 @@ class Controller:
             lambda state: self._topics.create(state, wanted, validate_only)
         )
 
-    async def delete_topics(self, names: Iterable[str]) -> list[TopicResult]:
-        """Delete topics with all their records. A result each; raises NOT_CONTROLLER."""
-        wanted = list(names)
-        return await self._in_office(lambda state: self._topics.delete(state, wanted))
+    async def delete_topics(
+        self, names: Iterable[str], *, ids: Mapping[str, bytes] | None = None
+    ) -> list[TopicResult]:
+        """Delete topics with all their records. A result each; raises NOT_CONTROLLER.
+
+        A topic of which ``ids`` has the id is deleted only if it still has it when its turn comes.
+        """
+        wanted, known_ids = list(names), dict(ids or {})
+        return await self._in_office(lambda state: self._topics.delete(state, wanted, known_ids))
 
     async def create_partitions(
         self, topics: Iterable[NewPartitions], *, validate_only: bool = False

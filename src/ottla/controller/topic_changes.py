@@ -295,11 +295,22 @@ class TopicChanges:
 
     # Deletion
 
-    async def delete(self, state: ClusterState, names: Sequence[str]) -> list[TopicResult]:
-        """One result for each name, in order; REQUEST_TIMED_OUT where the deletion goes on later."""
+    async def delete(
+        self, state: ClusterState, names: Sequence[str], ids: Mapping[str, bytes]
+    ) -> list[TopicResult]:
+        """One result for each name, in order; REQUEST_TIMED_OUT where the deletion goes on later.
+
+        ``ids``: those that topics must have, UNKNOWN_TOPIC_ID else: one may have been made again.
+        """
         results: dict[str, TopicResult] = {}
         marked: list[str] = []
-        known = [name for name in dict.fromkeys(names) if name in state.topics]
+        for name, topic_id in ids.items():
+            if name not in state.topics or state.topics[name].topic_id != topic_id:
+                error = KafkaError(ErrorCode.UNKNOWN_TOPIC_ID, "No topic has this id any more.")
+                results[name] = TopicResult.refused(name, error)
+        known = [
+            name for name in dict.fromkeys(names) if name in state.topics and name not in results
+        ]
         outcomes = await _gather(self._mark(state, name) for name in known)
         for name, outcome in zip(known, outcomes, strict=True):
             if isinstance(outcome, KafkaError):

@@ -427,6 +427,23 @@ async def test_topic_made_again_has_another_id(cluster: Any) -> None:
     assert controller.state.topic_by_id(second.topic_id).name == "orders"
 
 
+async def test_deletion_by_id_spares_a_topic_that_was_made_again_meanwhile(cluster: Any) -> None:
+    await cluster.start(1)
+    controller = await cluster.started(1)
+    (first,) = await controller.create_topics([NewTopic("orders", 1, 1)])
+    await controller.delete_topics(["orders"])
+    (second,) = await controller.create_topics([NewTopic("orders", 1, 1)])
+    ids = {"orders": first.topic_id}
+    results = await controller.delete_topics(["orders"], ids=ids)
+    assert codes(results) == [ErrorCode.UNKNOWN_TOPIC_ID]
+    assert controller.state.topics["orders"].topic_id == second.topic_id
+    results = await controller.delete_topics(["orders"], ids={"orders": second.topic_id})
+    assert codes(results) == [NONE]
+    assert codes(await controller.delete_topics(["orders"], ids=ids)) == [
+        ErrorCode.UNKNOWN_TOPIC_ID
+    ]
+
+
 async def test_brokers_forget_a_topic_before_they_delete_it(cluster: Any) -> None:
     await cluster.start(1)
     controller = await cluster.started(1)

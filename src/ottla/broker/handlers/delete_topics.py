@@ -1,6 +1,7 @@
 """DeleteTopics (key 20): topics by name, or by id (version 6), with all that they hold.
 
-Behaviour: each topic stands or falls alone. Files go in the background, names at once.
+Behaviour: each topic stands or falls alone. Files go in the background, names at once. By an id only the
+topic that has it is deleted, not one that has been made again under its name by the time it is its turn.
 Errors: UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, INVALID_REQUEST (named twice, or by name and id),
 TOPIC_DELETION_DISABLED (INVALID_REQUEST below version 3) where ``delete.topic.enable`` is false,
 NOT_CONTROLLER, REQUEST_TIMED_OUT (it goes on).
@@ -52,7 +53,11 @@ async def handle(broker: Broker, request: Request) -> DeleteTopicsResponse:
         for result in results
         if not result.error_code and result.name is not None
     }
-    change = broker.controller.delete_topics(list(accepted))
+    asked_by_id = {state.topic_id for state in states if state.name is None}
+    ids = {
+        name: result.topic_id for name, result in accepted.items() if result.topic_id in asked_by_id
+    }
+    change = broker.controller.delete_topics(list(accepted), ids=ids)
     for deleted in await topics_within(body.timeout_ms, change, accepted):
         accepted[deleted.name].error_code = deleted.error
         accepted[deleted.name].error_message = deleted.message
