@@ -330,18 +330,25 @@ class _Loader:
 
     def _load_producers(self, segments: Segments, end: int) -> ProducerState:
         """A clean stop left a snapshot at the end; one without any never had a producer to remember."""
-        if not any(name.endswith(names.SNAPSHOT_SUFFIX) for name in self.sizes):
+        snapshots = self._snapshots()
+        if not snapshots:
             return ProducerState(end)
-        return rebuild_producers(self.disk, self.directory, segments, self.log_start, end)
+        return rebuild_producers(
+            self.disk, self.directory, segments, self.log_start, end, snapshots=snapshots
+        )
 
-    def _remove_stray_snapshots(self, segments: Segments) -> None:
-        offsets = [
+    def _snapshots(self) -> list[int]:
+        return [
             offset
             for name in self.sizes
             if name.endswith(names.SNAPSHOT_SUFFIX)
             and (offset := names.offset_of(name)) is not None
         ]
-        for offset in stray_snapshots(offsets, [segment.base_offset for segment in segments]):
+
+    def _remove_stray_snapshots(self, segments: Segments) -> None:
+        for offset in stray_snapshots(
+            self._snapshots(), [segment.base_offset for segment in segments]
+        ):
             self._remove(names.file_name(offset, names.SNAPSHOT_SUFFIX), "belongs to no segment")
 
     def _start_again(

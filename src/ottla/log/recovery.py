@@ -283,13 +283,20 @@ def snapshot_offsets(disk: Disk, directory: str) -> list[int]:
 
 
 def rebuild_producers(
-    disk: Disk, directory: str, segments: Segments, log_start_offset: int, end_offset: int
+    disk: Disk,
+    directory: str,
+    segments: Segments,
+    log_start_offset: int,
+    end_offset: int,
+    *,
+    snapshots: list[int] | None = None,
 ) -> ProducerState:
     """The producers' state as of ``end_offset``: the newest usable snapshot and the batches behind it.
 
-    Snapshots behind ``end_offset`` are removed. Raises ``CorruptBatch``, ``OSError``.
+    ``snapshots``: the offsets of the snapshots, where they are known. Those behind ``end_offset`` are
+    removed. Raises ``CorruptBatch``, ``OSError``.
     """
-    offsets = snapshot_offsets(disk, directory)
+    offsets = snapshots if snapshots is not None else snapshot_offsets(disk, directory)
     for offset in offsets:
         if offset > end_offset:
             disk.remove(snapshot_path(directory, offset))
