@@ -20,7 +20,7 @@ from ottla.log.checkpoints import (
     decode_offsets,
     decode_partition_metadata,
 )
-from ottla.log.disk import Disk, read_fully
+from ottla.log.disk import Disk
 from ottla.log.offset_index import OffsetIndex
 from ottla.log.producer_snapshot import CorruptSnapshot, decode_snapshot
 from ottla.log.sparse_index import SparseIndex
@@ -88,7 +88,7 @@ def dump_log(path: str, *, deep: bool, contents: bool, disk: Disk) -> Iterator[L
             try:
                 head = disk.pread(descriptor, HEADER_BYTES, position)
                 header = read_header(head)
-                batch = read_fully(disk, descriptor, header.size_bytes, position)
+                batch = disk.read_fully(descriptor, header.size_bytes, position)
                 if len(batch) < header.size_bytes:
                     raise CorruptBatch(f"the batch has {header.size_bytes} bytes")
             except KafkaError as error:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 from errno import EMFILE, ENFILE
 
-from ottla.log.disk import NO_ROOM_ERRNOS, Disk, File
+from ottla.log.disk import NO_ROOM_ERRNOS, Disk
+from ottla.log.files import File
 from ottla.log.names import LEADER_EPOCH_CHECKPOINT
 from ottla.log.segment import Segment
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ottla.log.disk import Disk, File, read_fully
+from ottla.log.disk import Disk
+from ottla.log.files import File
 
 _PROBE_STEP_BYTES = 128 * 1024
 
@@ -44,7 +45,7 @@ class SegmentRegion:
         descriptor = self._pinned().pinned_descriptor()
         data = self._disk.pread(descriptor, size, position)
         if len(data) < size:
-            data += read_fully(self._disk, descriptor, size - len(data), position + len(data))
+            data += self._disk.read_fully(descriptor, size - len(data), position + len(data))
             if len(data) < size:
                 raise OSError(f"the file ends {size - len(data)} bytes before the region does")
         return data

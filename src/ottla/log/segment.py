@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from struct import Struct
 from typing import NamedTuple
 
-from ottla.log.disk import Disk, File
+from ottla.log.disk import Disk
+from ottla.log.files import File
 from ottla.log.names import (
     DELETED_SUFFIX,
     INDEX_SUFFIX,

@@ -16,7 +16,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import ClassVar
 
-from ottla.log.disk import File
+from ottla.log.files import File
 from ottla.logs import logger
 
 log = logger(__name__)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ottla.log.disk import Disk, File
+from ottla.log.disk import Disk
+from ottla.log.files import File
 from ottla.log.log import Log
 from ottla.log.regions import SegmentRegion
 from ottla.settings.definitions import TopicConfig

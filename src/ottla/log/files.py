@@ -1,0 +1,204 @@
+"""Open files within a bound: ten thousand partitions of three files each are more than a process may hold.
+
+``File`` is one file by path whose descriptor is opened when it is needed; ``DescriptorPool`` closes those
+that have long not been. The rule kept here: the pool closes only descriptors that nobody has pinned. Pins
+belong to whoever uses a file off the thread that appends (a flush, a region on its way to a socket): only
+``pin`` and ``unpin`` may be called from other threads, and neither closes anybody else's file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from errno import EMFILE, ENFILE
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from ottla.records.batch import Bytes
+
+if TYPE_CHECKING:
+    from ottla.log.disk import Disk
+
+CREATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_TRUNC
+FILE_MODE = 0o644
+_WRITE_FLAGS = os.O_RDWR
+_DESCRIPTORS_MIN = 16
+
+
+class DescriptorPool:
+    """The descriptors that ``File`` objects hold open: at most ``capacity``, unless all are pinned.
+
+    Which one to close is the clock algorithm's choice, an approximation of the least recently used
+    that costs a use one attribute store.
+    """
+
+    __slots__ = ("_disk", "_ring", "capacity", "lock", "open_count")
+
+    def __init__(self, disk: Disk, capacity: int) -> None:
+        self._disk = disk
+        self.capacity = max(capacity, _DESCRIPTORS_MIN)
+        self.open_count = 0
+        self.lock = Lock()
+        self._ring: deque[File] = deque()
+
+    def entered(self, file: File, *, evict: bool) -> None:
+        """``file`` was opened; close others if that is more than ``capacity``. Under ``lock``."""
+        self.open_count += 1
+        if evict and self.open_count > self.capacity:
+            self.evict(self.open_count - self.capacity)
+        self._ring.append(file)
+
+    def left(self) -> None:
+        """A file was closed. Under ``lock``."""
+        self.open_count -= 1
+        if len(self._ring) > 2 * self.open_count + _DESCRIPTORS_MIN:
+            self._ring = deque(file for file in self._ring if file.is_open)
+
+    def evict(self, count: int) -> None:
+        """Close up to ``count`` files that are not pinned, long unused first. Under ``lock``."""
+        ring = self._ring
+        for _ in range(2 * len(ring)):
+            if count <= 0:
+                return
+            file = ring.popleft()
+            if not file.is_open:
+                continue  # closed by its owner meanwhile
+            if file.spare():
+                ring.append(file)
+            else:
+                file.shut()
+                self.open_count -= 1
+                count -= 1
+
+
+class File:
+    """One file: its path, and a descriptor while there is one.
+
+    Reading and writing open it as needed. All methods but ``pin`` and ``unpin`` belong to the thread
+    that owns the log. All raise ``OSError``.
+    """
+
+    __slots__ = ("_disk", "_fd", "_pins", "_used", "path")
+
+    def __init__(self, disk: Disk, path: str) -> None:
+        self._disk = disk
+        self.path = path
+        self._fd = -1
+        self._pins = 0
+        self._used = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it holds a descriptor at the moment."""
+        return self._fd >= 0
+
+    def create(self) -> None:
+        """Make the file, empty, whatever was there before."""
+        self.close()
+        self._open(CREATE_FLAGS, evict=True)
+
+    def descriptor(self) -> int:
+        """An open descriptor, good until the next use of another file; ``pin`` it for longer."""
+        self._used = True
+        fd = self._fd
+        return fd if fd >= 0 else self._open(_WRITE_FLAGS, evict=True)
+
+    def size(self) -> int:
+        """The file's size in bytes."""
+        return self._disk.size_of(self.descriptor())
+
+    def write_at(self, data: Bytes, position: int) -> None:
+        """Write all of ``data``. After an ``OSError`` any part of it may be there."""
+        fd = self._fd
+        if fd < 0:
+            fd = self._open(_WRITE_FLAGS, evict=True)
+        self._used = True
+        written = self._disk.pwrite(fd, data, position)
+        if written != len(data):
+            self._disk.write_fully(fd, memoryview(data)[written:], position + written)
+
+    def read_at(self, size: int, position: int) -> bytes:
+        """Up to ``size`` bytes; fewer only at the end of the file."""
+        fd = self._fd
+        if fd < 0:
+            fd = self._open(_WRITE_FLAGS, evict=True)
+        self._used = True
+        data = self._disk.pread(fd, size, position)
+        if len(data) < size and data:
+            data += self._disk.read_fully(fd, size - len(data), position + len(data))
+        return data
+
+    def truncate(self, size: int) -> None:
+        """Cut the file to ``size`` bytes."""
+        self._disk.ftruncate(self.descriptor(), size)
+
+    def rename(self, path: str) -> None:
+        """Give the file another path; descriptors stay good."""
+        self._disk.rename(self.path, path)
+        self.path = path
+
+    def pin(self) -> int:
+        """An open descriptor that stays so until ``unpin``. From any thread."""
+        with self._disk.pool.lock:
+            fd = self._fd if self._fd >= 0 else self._open_locked(_WRITE_FLAGS, evict=False)
+            self._pins += 1
+            return fd
+
+    def unpin(self) -> None:
+        """Give a ``pin`` back. From any thread."""
+        with self._disk.pool.lock:
+            self._pins -= 1
+            if self._pins == 0 and self._fd >= 0 and not self.path:
+                self.shut()
+                self._disk.pool.left()
+
+    def pinned_descriptor(self) -> int:
+        """The descriptor, for who has a pin. From any thread."""
+        return self._fd
+
+    def close(self) -> None:
+        """Close the descriptor: at once, or with the last ``unpin``. It opens again when needed."""
+        if self._fd < 0:
+            return
+        with self._disk.pool.lock:
+            if self._pins == 0:
+                self.shut()
+                self._disk.pool.left()
+
+    def remove(self) -> None:
+        """Unlink the file (nothing if it is gone). Who has it pinned can still read it."""
+        self._disk.remove(self.path)
+        self.forget()
+
+    def forget(self) -> None:
+        """The file is (about to be) gone: close it as soon as nobody has it pinned."""
+        self.path = ""
+        self.close()
+
+    def spare(self) -> bool:
+        """For the pool: whether to keep the file this time round."""
+        keep = self._used or self._pins > 0
+        self._used = False
+        return keep
+
+    def shut(self) -> None:
+        """For the pool: close the descriptor."""
+        fd, self._fd = self._fd, -1
+        self._disk.close(fd)
+
+    def _open(self, flags: int, *, evict: bool) -> int:
+        with self._disk.pool.lock:
+            return self._open_locked(flags, evict=evict)
+
+    def _open_locked(self, flags: int, *, evict: bool) -> int:
+        pool = self._disk.pool
+        try:
+            fd = self._disk.open(self.path, flags, FILE_MODE)
+        except OSError as error:
+            if error.errno not in (EMFILE, ENFILE) or not evict:
+                raise
+            pool.evict(max(pool.open_count // 8, 1))
+            fd = self._disk.open(self.path, flags, FILE_MODE)
+        self._fd = fd
+        pool.entered(self, evict=evict)
+        return fd
