@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from ottla.broker import local_target
+from ottla.broker.broker import STORE_FILE
+from ottla.coordination import znodes
+from ottla.coordination.embedded import Keeper
 from ottla.errors import ErrorCode
 from ottla.groups.partitioner import partition_for
 from ottla.messages.delete_topics import DeleteTopicsRequest
@@ -18,8 +26,10 @@ from ottla.messages.offset_fetch import (
     OffsetFetchRequest,
     OffsetFetchRequestTopic,
 )
+from ottla.replication.internal_log import InternalLog, LoadedRecord
 from ottla.testing import Broker
 from tests.support.requests import create_topic, list_offset, produce
+from tests.support.waiting import wait_until
 from tests.support.wire import Wire, batch
 
 GROUPS = [f"group {number}" for number in range(12)]
@@ -97,3 +107,48 @@ def test_the_groups_topic_can_be_deleted_and_comes_back_empty(wire: Wire) -> Non
     assert committed(wire, "g") == -1
     assert commit(wire, "g", 9) == 0
     assert committed(wire, "g") == 9
+
+
+def test_a_deletion_that_a_crash_cut_short_takes_the_offsets_too(tmp_path: Path) -> None:
+    with Broker(data=tmp_path) as broker, Wire(broker.bootstrap) as wire:
+        create_topic(wire, "t")
+        assert coordinator(wire, "g") == [0]
+        assert commit(wire, "g", 7) == 0
+
+    async def mark_for_deletion() -> None:
+        keeper = await Keeper.open(tmp_path / STORE_FILE)
+        store = await keeper.connect()
+        await store.create(znodes.delete_topic_path("t"))
+        await keeper.close()
+
+    asyncio.run(mark_for_deletion())
+    with Broker(data=tmp_path) as broker, Wire(broker.bootstrap) as wire:
+        create_topic(wire, "t")
+        assert committed(wire, "g") == -1
+        assert commit(wire, "g", 1) == 0
+    with Broker(data=tmp_path) as broker, Wire(broker.bootstrap) as wire:
+        assert committed(wire, "g") == 1
+
+
+def test_groups_that_could_not_be_read_once_are_loaded_when_they_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Broker(data=tmp_path) as broker, Wire(broker.bootstrap) as wire:
+        create_topic(wire, "t")
+        assert coordinator(wire, "g") == [0]
+        assert commit(wire, "g", 7) == 0
+    right, refused = InternalLog.read, set[int]()
+
+    async def failing(self: InternalLog, partition: int) -> AsyncIterator[Sequence[LoadedRecord]]:
+        if partition not in refused:
+            refused.add(partition)
+            raise OSError("too many open files")
+        async for chunk in right(self, partition):
+            yield chunk
+
+    monkeypatch.setattr(InternalLog, "read", failing)
+    monkeypatch.setattr(local_target, "LOAD_RETRY_S", 0.01)
+    with Broker(data=tmp_path) as broker, Wire(broker.bootstrap) as wire:
+        wait_until(lambda: commit(wire, "g", 8) == 0)
+        assert committed(wire, "g") == 8
+        assert len(refused) == 50

@@ -4,7 +4,9 @@ Rules:
 - One request after the other, in the order of their coming; a long one gives the loop a turn every 2 ms.
 - A topic's settings are known before its logs are opened.
 - Whoever leads a partition of ``__consumer_offsets`` loads its groups before it answers for them; the answer to
-  the controller does not wait for that.
+  the controller does not wait for that. What is loaded when the broker comes up keeps no offsets of topics
+  that the first UpdateMetadata, which names them all, does not know: their deletion was cut short. What could
+  not be loaded is tried again.
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ log = logger(__name__)
 
 SLICE_S = 0.002
 
+LOAD_RETRY_S = 30.0
+"""Pause before groups that could not be read are loaded again."""
+
 
 class LocalTarget:
     """The ``ControlTarget`` of the broker in this process."""
@@ -40,6 +45,9 @@ class LocalTarget:
         self._broker = broker
         self._turn = asyncio.Lock()
         self._loading: set[asyncio.Task[None]] = set()
+        self._first_topics: asyncio.Future[frozenset[str]] = (
+            asyncio.get_running_loop().create_future()
+        )
 
     async def leader_and_isr(self, request: LeaderAndIsrRequest) -> LeaderAndIsrResponse:
         """Lead what the request says that this broker leads."""
@@ -73,6 +81,8 @@ class LocalTarget:
         async with self._turn:
             for name in self._broker.metadata.update(request):
                 self._broker.topic_deleted(name)
+            if not self._first_topics.done():
+                self._first_topics.set_result(frozenset(self._broker.metadata.topics))
         return UpdateMetadataResponse()
 
     async def stop_replica(self, request: StopReplicaRequest) -> StopReplicaResponse:
@@ -101,12 +111,22 @@ class LocalTarget:
         groups = self._broker.groups
         if groups.owns(partition):
             return
-        task = asyncio.create_task(self._load(partition), name=f"load groups {partition}")
+        topics = None if self._first_topics.done() else self._first_topics
+        task = asyncio.create_task(self._load(partition, topics), name=f"load groups {partition}")
         self._loading.add(task)
         task.add_done_callback(self._loading.discard)
 
-    async def _load(self, partition: int) -> None:
-        try:
-            await self._broker.groups.load(partition, self._broker.group_log.read(partition))
-        except KafkaError as error:
-            log.error("groups cannot be loaded", partition=partition, reason=str(error))
+    async def _load(self, partition: int, topics: asyncio.Future[frozenset[str]] | None) -> None:
+        broker = self._broker
+        while True:
+            try:
+                await broker.groups.load(partition, broker.group_log.read(partition), topics)
+                return
+            except KafkaError as error:
+                log.error("groups cannot be loaded", partition=partition, reason=str(error))
+            except Exception as error:  # a read that failed; or ours to mend, but not in silence
+                log.error("groups cannot be loaded", partition=partition, error=error)
+            await asyncio.sleep(LOAD_RETRY_S)
+            led = broker.replicas.get(CONSUMER_OFFSETS, partition)
+            if broker.groups.owns(partition) or led is None or not led.is_leader:
+                return

@@ -118,12 +118,21 @@ class Ledger:
 
     # --- coming and going of partitions ---
 
-    async def load(self, partition: int, records: AsyncIterator[Sequence[LoadedRecord]]) -> None:
+    async def load(
+        self,
+        partition: int,
+        records: AsyncIterator[Sequence[LoadedRecord]],
+        topics: asyncio.Future[frozenset[str]] | None = None,
+    ) -> None:
         """Take over a partition: replay its log, then answer for its groups.
 
         ``records`` are chunks of everything from its log start offset to its end at the time of the
         election. Unloading it meanwhile, or loading it again, ends this call early. An error in reading
         leaves the partition not ours, and is raised.
+
+        ``topics`` brings the names of all the topics that there were before anything could be committed
+        here: offsets in others are forgotten. A crash may come between the end of a topic and the
+        tombstones of its offsets, which must not be found again in a topic that gets its name.
         """
         self.unload(partition)
         shard = self._shards[partition] = self._new_shard(partition)
@@ -144,6 +153,13 @@ class Ledger:
                     slice_end = self._clock.monotonic() + SLICE_S
                 if self._shards.get(partition) is not shard:
                     return
+            existing = None if topics is None else await asyncio.shield(topics)
+            if self._shards.get(partition) is not shard:
+                return
+            gone = shard.gone
+            if existing is not None:
+                gone |= shard.offsets.topics() - existing
+            self._forget_topics(shard, gone)
         except BaseException:
             if self._shards.get(partition) is shard:
                 self.unload(partition)
@@ -268,17 +284,23 @@ class Ledger:
     def topics_deleted(self, names: Iterable[str]) -> None:
         """Forget the offsets of topics that are gone, in all groups."""
         gone = frozenset(names)
-        for shard in [shard for shard in self._shards.values() if not shard.is_loading]:
-            ending: dict[str, list[tuple[str, int]]] = {}
-            for group_id, topic, partition in shard.offsets.of_topics(gone):
-                ending.setdefault(group_id, []).append((topic, partition))
-            for group_id, offsets in ending.items():
-                try:
-                    self._bury(shard, group_id, offsets)
-                except KafkaError as error:
-                    log.warning(
-                        "offsets of a deleted topic stay", group=group_id, reason=str(error)
-                    )
+        for shard in list(self._shards.values()):
+            if shard.is_loading:
+                shard.gone |= gone
+            else:
+                self._forget_topics(shard, gone)
+
+    def _forget_topics(self, shard: Shard, gone: frozenset[str]) -> None:
+        if not gone:
+            return
+        ending: dict[str, list[tuple[str, int]]] = {}
+        for group_id, topic, partition in shard.offsets.of_topics(gone):
+            ending.setdefault(group_id, []).append((topic, partition))
+        for group_id, offsets in ending.items():
+            try:
+                self._bury(shard, group_id, offsets)
+            except KafkaError as error:
+                log.warning("offsets of a deleted topic stay", group=group_id, reason=str(error))
 
     def _sweep_later(self, shard: Shard) -> None:
         delay_s = self._settings.offsets_retention_check_interval_ms / 1000

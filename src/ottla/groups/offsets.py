@@ -68,6 +68,10 @@ class CommittedOffsets:
         if not topics:
             del self._groups[group_id]
 
+    def topics(self) -> frozenset[str]:
+        """Every topic that any group has committed in."""
+        return frozenset(topic for topics in self._groups.values() for topic in topics)
+
     def of_topics(self, names: frozenset[str]) -> Iterator[tuple[str, str, int]]:
         """Group, topic and partition of every offset in one of the topics ``names``."""
         for group_id, topics in self._groups.items():

@@ -26,6 +26,7 @@ class Shard:
         "appended",
         "end_offset",
         "floor",
+        "gone",
         "groups",
         "is_loading",
         "offsets",
@@ -46,6 +47,8 @@ class Shard:
         """The end of what was last loaded or appended for any group."""
         self.floor = 0
         """The end of what was loaded: a new leader's log may hold what is not committed yet."""
+        self.gone: frozenset[str] = frozenset()
+        """Topics that were deleted while this was being loaded."""
         self.alarms: dict[str, tuple[int, Timer]] = {}
         """By group, when (steady clock, milliseconds) it will be looked at, and the timer that does it."""
         self.sweep: Timer | None = None

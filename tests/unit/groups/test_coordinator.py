@@ -431,6 +431,62 @@ def test_offsets_of_a_deleted_topic_are_forgotten_in_every_group(new_house: Any)
     run(scenario)
 
 
+def test_offsets_of_a_topic_that_is_deleted_while_they_are_loaded_are_forgotten(
+    new_house: Any,
+) -> None:
+    async def scenario() -> None:
+        house = await new_house().open()
+        commits = [ORDERS, ORDERS._replace(topic="logs")]
+        house.groups.commit_offsets("g", "", None, -1, commits)
+        heir = new_house(log=house.log)
+        gate = asyncio.Event()
+        partition = heir.groups.partition_for("g")
+
+        async def slowly() -> AsyncIterator[Sequence[LoadedRecord]]:
+            async for chunk in house.log.chunks(partition):
+                yield chunk
+            await gate.wait()
+
+        loading = asyncio.ensure_future(heir.groups.load(partition, slowly()))
+        await asyncio.sleep(0)
+        heir.groups.topics_deleted(["orders"])
+        gate.set()
+        await loading
+        assert list(fetched(heir)) == ["logs"]
+        last = await new_house(log=house.log).open()
+        assert list(fetched(last)) == ["logs"]
+
+    run(scenario)
+
+
+def test_offsets_of_topics_that_a_crash_has_outlived_are_forgotten_once_loaded(
+    new_house: Any,
+) -> None:
+    """A topic's deletion and the tombstones of its offsets are not one write."""
+
+    async def scenario() -> None:
+        house = await new_house().open()
+        commits = [ORDERS, ORDERS._replace(topic="logs")]
+        house.groups.commit_offsets("g", "", None, -1, commits)
+        heir = new_house(log=house.log)
+        topics = asyncio.get_running_loop().create_future()
+        partition = heir.groups.partition_for("g")
+        loading = asyncio.ensure_future(
+            heir.groups.load(partition, house.log.chunks(partition), topics=topics)
+        )
+        await asyncio.sleep(0)
+        assert heir.groups.fetch_offsets("g", None).error is (
+            ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+        )
+        topics.set_result(frozenset(["logs", "others"]))
+        await loading
+        assert list(fetched(heir)) == ["logs"]
+        last = await new_house(log=house.log).open()
+        assert list(fetched(last)) == ["logs"]
+
+    run(scenario)
+
+
 def test_many_tombstones_go_out_in_pieces(new_house: Any) -> None:
     async def scenario() -> None:
         house = await new_house().open()
