@@ -18,6 +18,9 @@ from ottla.network.channel import Channel
 
 log = logger(__name__)
 
+CLOSE_TIMEOUT_S = 1.0
+"""How long a broker may take to read what is still on its way to it when we close."""
+
 Key = tuple[str, int, str]
 """Host, port, purpose."""
 
@@ -78,10 +81,15 @@ class Connections:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         channels = list(self._channels.values())
+        self._channels.clear()
         for channel in channels:
             channel.close()
-        await asyncio.gather(*(channel.wait_closed() for channel in channels))
-        self._channels.clear()
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await asyncio.gather(*(channel.wait_closed() for channel in channels))
+        except TimeoutError:
+            for channel in channels:
+                channel.abort("the broker does not read what we send")
 
     def _attempt(self, key: Key) -> asyncio.Task[Channel]:
         task = self._connecting.get(key)
@@ -108,7 +116,6 @@ class Connections:
             host,
             port,
             client_id=self._settings.client_id,
-            ssl=self._settings.ssl,
             timeout=self._settings.connect_timeout_ms / 1000,
         )
         if self._closed:

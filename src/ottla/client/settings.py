@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from ssl import SSLContext
+from typing import Any, NamedTuple
 
 DEFAULT_PORT = 9092
 
@@ -28,7 +25,6 @@ class ConnectionSettings(NamedTuple):
     reconnect_backoff_max_ms: int = 1_000
     metadata_max_age_ms: int = 300_000
     allow_auto_create_topics: bool = True
-    ssl: SSLContext | None = None
 
 
 def parse_bootstrap(bootstrap: str | Sequence[str] | None) -> tuple[tuple[str, int], ...]:

@@ -195,6 +195,21 @@ def test_a_paused_partition_gives_nothing_until_it_is_resumed(bootstrap: str, un
         assert {record.partition for record in take(consumer, 200 - 10 - len(rest))} == {0}
 
 
+def test_a_pause_in_an_iteration_holds_back_what_was_fetched(
+    consumer: ottla.Consumer, unused: str
+) -> None:
+    seen = []
+    for record in consumer:
+        seen.append(int(record.value))
+        if seen[-1] == 10:
+            consumer.pause((unused, 0))
+            break
+    assert consumer.poll(0.1) == []
+    assert consumer.position((unused, 0)) == 11
+    consumer.resume()
+    assert seen + numbers(take(consumer, 89)) == list(range(100))
+
+
 def test_offsets_can_be_asked_for(consumer: ottla.Consumer, unused: str) -> None:
     tp = ottla.TopicPartition(unused, 0)
     assert consumer.beginning_offsets(tp) == {tp: 0}

@@ -132,27 +132,28 @@ class AsyncConsumer:
         await self._begin()
         core.polled()
         most = core.settings.max_poll_records if max_records is None else max_records
-        return hand_out(await core.poll(timeout, most))
+        await core.poll(timeout, most)
+        return hand_out(core.cursor.rest(most))
 
     def __aiter__(self) -> AsyncIterator[Record]:
         return self
 
     async def __anext__(self) -> Record:
         core = self._core
-        while True:
-            record = None if core.attention else core.cursor.next_record()
-            if record is not None:
-                return record
+        record = None if core.attention else core.cursor.next_record()
+        while record is None:
             if core.closed:
                 raise StopAsyncIteration
             await self._begin()
             core.polled()
             try:
-                core.cursor.load(await core.poll(None, core.settings.max_poll_records))
+                await core.poll(None, core.settings.max_poll_records)
             except RuntimeError:
                 if core.closed:
                     raise StopAsyncIteration from None
                 raise
+            record = core.cursor.next_record()
+        return record
 
     # Positions
 
@@ -206,7 +207,7 @@ class AsyncConsumer:
         """Hand out nothing of these until ``resume``; of all assigned ones, if none are named."""
         await self._assigned()
         for partition in partitions or self._core.positions.partitions:
-            self._core.positions.get(TopicPartition(*partition)).paused = True
+            self._core.pause(TopicPartition(*partition))
 
     async def resume(self, *partitions: Partition) -> None:
         """Go on with these; with all assigned ones, if none are named."""

@@ -223,11 +223,12 @@ class ConsumerCore:
         if self.membership is not None:
             self.membership.last_poll = time.monotonic()
 
-    async def poll(self, timeout: float | None, max_records: int) -> list[Chunk]:
-        """Chunks with at least one record, or none after ``timeout`` seconds. Runs rebalance callbacks.
+    async def poll(self, timeout: float | None, max_records: int) -> None:
+        """Load the cursor with at least one record, or with none after ``timeout`` seconds.
 
-        Raises ``KafkaError`` for what the application has to know, ``RuntimeError`` when nothing is
-        subscribed.
+        They go through the cursor so that a caller who is interrupted finds them there the next time.
+        Runs rebalance callbacks. Raises ``KafkaError`` for what the application has to know,
+        ``RuntimeError`` when nothing is subscribed.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         if self.subscription.mode is Mode.NONE:
@@ -236,11 +237,14 @@ class ConsumerCore:
             self.check_open()
             self._news.clear()
             await self.attend()
-            chunks, freed = self.take(max_records)
+            if self.cursor.has_records():
+                return
+            chunks, freed = self.fetcher.take(max_records)
             if freed:
                 self.fetcher.maintain()
             if any(chunk.records for chunk in chunks):
-                return chunks
+                self.cursor.load(chunks)
+                return
             for chunk in chunks:  # control batches and the like: nothing to hand out
                 chunk.state.handed_out(chunk.end_offset, chunk.epoch)
                 chunk.state.pass_handed_out()
@@ -249,12 +253,12 @@ class ConsumerCore:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 await asyncio.sleep(0)
-                return []
+                return
             try:
                 async with asyncio.timeout(left):
                     await self._news.wait()
             except TimeoutError:
-                return []
+                return
 
     async def attend(self) -> None:
         """See to the group and to failures; what a poll does before it looks for records."""
@@ -370,6 +374,13 @@ class ConsumerCore:
 
         self.start()
         self._spawn(work())
+
+    def pause(self, partition: TopicPartition) -> None:
+        """Hand out nothing of it; what an iteration holds already is fetched again later."""
+        state = self.positions.get(partition)
+        state.paused = True
+        if self.cursor.holds(state):
+            state.rewind(state.position, state.position_epoch)
 
     def resumed(self) -> None:
         """A partition is not paused any more: what was fetched of it may be handed out."""

@@ -6,7 +6,10 @@ next ``poll`` or iteration. A partition that was sought, reset or taken away mea
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ottla.client.consumer.fetched import Chunk
+from ottla.client.consumer.positions import PartitionState
 from ottla.client.types import Record
 
 
@@ -22,8 +25,23 @@ class Cursor:
         self._chunks: list[Chunk] = []
 
     def load(self, chunks: list[Chunk]) -> None:
-        """Go on with these; only when ``next_record`` had none left."""
-        self._chunks = chunks[::-1]
+        """Go on with these, behind what is left."""
+        self._chunks = chunks[::-1] + self._chunks
+
+    def has_records(self) -> bool:
+        """Whether there is anything left that still counts."""
+        return any(state.version == version for state, version in self._held())
+
+    def holds(self, state: PartitionState) -> bool:
+        """Whether there are records of this partition left."""
+        return any(held is state for held, _ in self._held())
+
+    def _held(self) -> Iterator[tuple[PartitionState, int]]:
+        if self._chunk is not None and self._next < len(self._records):
+            yield self._chunk.state, self._chunk.version
+        for chunk in self._chunks:
+            if chunk.records:
+                yield chunk.state, chunk.version
 
     def next_record(self) -> Record | None:
         """The next record, with the one before it passed; None when there are no more."""

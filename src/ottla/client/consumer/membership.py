@@ -148,6 +148,8 @@ class Membership:
         if isinstance(error, KafkaError) and (error.retriable or _join_again(error.code)):
             log.debug("join failed", group=self._link.group, error=str(error))
             return None
+        if isinstance(error, KafkaError) and error.code is ErrorCode.FENCED_INSTANCE_ID:
+            self.failure = error
         raise error
 
     async def _join(self, topics: list[str], owned: list[TopicPartition], reason: str) -> Joined:

@@ -48,8 +48,11 @@ async def list_offsets(
     *,
     read_committed: bool = False,
     timeout_ms: float,
+    once: bool = False,
 ) -> dict[TopicPartition, OffsetAndTimestamp | None]:
     """For each partition the first record at or after a time; None where there is none.
+
+    With ``once`` every leader is asked one time, and what it can't say now is left out.
 
     Times are in milliseconds, or ``EARLIEST_TIMESTAMP``, ``LATEST_TIMESTAMP``, ``MAX_TIMESTAMP``. Raises
     ``KafkaError`` for the first partition that cannot be answered for.
@@ -93,13 +96,16 @@ async def list_offsets(
                     )
         return answers
 
-    return await ask_leaders(cluster, timestamps, ask, timeout_ms)
+    return await ask_leaders(cluster, timestamps, ask, timeout_ms, once=once)
 
 
 async def epoch_ends(
     cluster: Cluster, epochs: Mapping[TopicPartition, int], *, timeout_ms: float
 ) -> dict[TopicPartition, EpochEnd]:
-    """For each partition where an epoch ends in its leader's log (KIP-101, KIP-320)."""
+    """For each partition where an epoch ends in its leader's log (KIP-101, KIP-320).
+
+    Every leader is asked one time; what it can't say now is left out.
+    """
 
     async def ask(
         node_id: int, asked: Mapping[TopicPartition, int]
@@ -129,7 +135,7 @@ async def epoch_ends(
                     answers[answered] = EpochEnd(found.leader_epoch, found.end_offset)
         return answers
 
-    return await ask_leaders(cluster, epochs, ask, timeout_ms)
+    return await ask_leaders(cluster, epochs, ask, timeout_ms, once=True)
 
 
 async def ask_leaders(
@@ -139,8 +145,10 @@ async def ask_leaders(
         [int, Mapping[TopicPartition, Q]], Awaitable[dict[TopicPartition, A | KafkaError]]
     ],
     timeout_ms: float,
+    *,
+    once: bool,
 ) -> dict[TopicPartition, A]:
-    """Every partition's answer from its leader; raises ``KafkaError``, ``RequestTimeout`` when time is up."""
+    """Every partition's answer from its leader; with ``once`` those that come at the first attempt. Raises ``KafkaError``, ``RequestTimeout`` when time is up."""
     left = dict(questions)
     answers: dict[TopicPartition, A] = {}
     reason = "no leader is known"
@@ -168,6 +176,9 @@ async def ask_leaders(
                             reason = str(answer)
                         else:
                             raise answer
+                if left and once:
+                    cluster.request_refresh()
+                    return answers
                 if left:
                     await cluster.refresh()
     except TimeoutError:

@@ -22,7 +22,7 @@ from ottla.client.consumer.positions import (
 )
 from ottla.client.consumer.settings import ConsumerSettings
 from ottla.client.errors import LogTruncated, NoOffsetForPartition
-from ottla.client.types import TopicPartition
+from ottla.client.types import OffsetAndTimestamp, TopicPartition
 from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
 
@@ -143,34 +143,40 @@ class PositionKeeper:
             self._on_failure(NoOffsetForPartition(partitions, out_of_range=False), missing)
 
     async def _reset(self, states: list[tuple[PartitionState, int]]) -> None:
-        read_committed = self._settings.isolation_level == 1
-        found = await list_offsets(
-            self._cluster,
-            {state.topic_partition: state.reset_timestamp for state, _ in states},
-            read_committed=read_committed,
-            timeout_ms=self._cluster.settings.request_timeout_ms,
-        )
-        behind_the_last = {
-            state.topic_partition: LATEST_TIMESTAMP
-            for state, _ in states
-            if found[state.topic_partition] is None
-        }
-        if behind_the_last:  # no record at or after that time: what comes next is
-            found |= await list_offsets(
-                self._cluster,
-                behind_the_last,
-                read_committed=read_committed,
-                timeout_ms=self._cluster.settings.request_timeout_ms,
-            )
+        wanted = {state.topic_partition: state.reset_timestamp for state, _ in states}
+        found = await self._list_offsets(wanted)
+        # No record at or after that time: what comes next is.
+        behind_the_last = {tp: LATEST_TIMESTAMP for tp, offset in found.items() if offset is None}
+        if behind_the_last:
+            found |= await self._list_offsets(behind_the_last)
         for state, version in states:
-            offset = found[state.topic_partition]
-            if state.version == version and state.phase is Phase.RESET and offset is not None:
+            offset = found.get(state.topic_partition)
+            if state.version != version or state.phase is not Phase.RESET:
+                continue
+            if offset is None:
+                self._back_off(state)
+            else:
                 self._learn_leader(state)
                 state.seek(offset.offset)
+
+    async def _list_offsets(
+        self, timestamps: dict[TopicPartition, int]
+    ) -> dict[TopicPartition, OffsetAndTimestamp | None]:
+        return await list_offsets(
+            self._cluster,
+            timestamps,
+            read_committed=self._settings.isolation_level == 1,
+            timeout_ms=self._cluster.settings.request_timeout_ms,
+            once=True,
+        )
+
+    def _back_off(self, state: PartitionState) -> None:
+        state.retry_at_ms = self._now_ms() + self._cluster.settings.retry_backoff_ms
 
     async def _validate(self, states: list[tuple[PartitionState, int]]) -> None:
         asked = [(state, version) for state, version in states if state.leader.epoch >= 0]
         ends: dict[TopicPartition, EpochEnd] = {}
+        answered = bool(asked)
         try:
             ends = await epoch_ends(
                 self._cluster,
@@ -179,12 +185,16 @@ class PositionKeeper:
             )
         except KafkaError as error:
             if error.code is not ErrorCode.UNSUPPORTED_VERSION:
-                raise  # a broker that knows no epochs is believed as it is
+                raise
+            answered = False  # a broker that knows no epochs is believed as it is
         diverged = {}
         for state, version in states:
             if state.version != version or state.phase is not Phase.VALIDATE:
                 continue
             end = ends.get(state.topic_partition)
+            if end is None and answered and state.leader.epoch >= 0:
+                self._back_off(state)
+                continue
             if end is None or not state.truncated_at(end.end_offset, end.epoch):
                 state.phase = Phase.FETCH
                 continue

@@ -14,6 +14,7 @@ from ottla.client.consumer.membership import Joined, Membership
 from ottla.client.consumer.positions import Positions
 from ottla.client.consumer.subscription import OnRebalance, Subscription
 from ottla.client.types import TopicPartition
+from ottla.errors import ErrorCode
 
 Invoke = Callable[[OnRebalance, list[TopicPartition]], Awaitable[None]]
 
@@ -41,8 +42,10 @@ class Rebalancing:
         """Everything that can be done without waiting for other members; runs callbacks."""
         membership = self._membership
         if membership.failure is not None:
-            error, membership.failure = membership.failure, None
-            raise error
+            error = membership.failure
+            if error.code is not ErrorCode.FENCED_INSTANCE_ID:
+                membership.failure = None  # it may pass; that another took our place does not
+            raise error.with_traceback(None)
         if membership.lost:
             await self.lose()
         joined = membership.take_joined()

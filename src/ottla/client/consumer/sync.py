@@ -19,6 +19,7 @@ from ottla.client.consumer.consumer import (
     Partition,
     hand_out,
 )
+from ottla.client.consumer.fetched import Chunk
 from ottla.client.consumer.settings import ConsumerOptions
 from ottla.client.consumer.subscription import OnRebalance
 from ottla.client.loop_thread import LoopThread, in_caller
@@ -126,26 +127,30 @@ class Consumer:
             if records:
                 return records
             core.polled()
-        return hand_out(self._run(core.poll(timeout, most)))
+        self._run(core.poll(timeout, most))
+        return hand_out(core.cursor.rest(most))
 
     def __iter__(self) -> Iterator[Record]:
         core = self._core
         next_record = core.cursor.next_record
+        most = core.settings.max_poll_records
         while not core.closed:
-            if not core.attention:
-                record = next_record()
-                if record is not None:
-                    yield record
-                    continue
-            core.polled()
-            if not core.attention:
-                chunks, freed = core.take(core.settings.max_poll_records)
-                if freed:
-                    self._thread.call_soon(core.fetcher.maintain)
+            record = None if core.attention else next_record()
+            if record is None:
+                core.polled()
+                chunks: list[Chunk] = []
+                if not core.attention:
+                    chunks, freed = core.take(most)
+                    if freed:
+                        self._thread.call_soon(core.fetcher.maintain)
                 if chunks:
                     core.cursor.load(chunks)
+                else:
+                    self._run(core.poll(None, most))
+                record = next_record()
+                if record is None:
                     continue
-            core.cursor.load(self._run(core.poll(None, core.settings.max_poll_records)))
+            yield record
 
     # Positions
 

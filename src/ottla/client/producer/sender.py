@@ -69,6 +69,7 @@ class Sender:
         self._wake = asyncio.Event()
         self._in_flight: dict[int, int] = {}
         self._held_until_ms: dict[int, int] = {}
+        self._awaited: set[int] = set()
         self._identity: asyncio.Task[None] | None = None
         self.identity_error: KafkaError | None = None
         """Why there is no producer id, if there never will be."""
@@ -122,23 +123,33 @@ class Sender:
         return node_id
 
     def _free_slots(self, node: Node, now: int) -> int:
+        if node.node_id in self._awaited:
+            return 0
         channel = self._cluster.connections.ready(node, "main")
         if channel is None:
+            self._awaited.add(node.node_id)
             self._cluster.connections.connect(node, "main", partial(self._connected, node))
             return 0
         held_until = self._held_until_ms.get(node.node_id, 0)
         if held_until > now:
-            asyncio.get_running_loop().call_later((held_until - now) / 1000, self.wake)
+            self._awaited.add(node.node_id)
+            loop = asyncio.get_running_loop()
+            loop.call_later((held_until - now) / 1000, self._usable, node)
             return 0
         if not channel.writable:
+            self._awaited.add(node.node_id)
             task = asyncio.get_running_loop().create_task(channel.drain())
-            task.add_done_callback(lambda _: self.wake())
+            task.add_done_callback(lambda _: self._usable(node))
             return 0
         return self._settings.limits.max_in_flight - self._in_flight.get(node.node_id, 0)
 
     def _connected(self, node: Node) -> None:
         if self._cluster.connections.ready(node, "main") is None:
             self._cluster.request_refresh()  # it may have moved, or another leads by now
+        self._usable(node)
+
+    def _usable(self, node: Node) -> None:
+        self._awaited.discard(node.node_id)
         self.wake()
 
     # Producer id
