@@ -6,8 +6,6 @@ The rules kept here (``LogLoader``, KAFKA-3955):
   the recovery point's on are recovered; what that leaves has to be synced before it is served.
 - A missing or impossible index is rebuilt; an index without a log is removed; a missing or damaged
   checkpoint or snapshot is replaced by what the batches tell.
-- Files of an interrupted deletion, compaction or split are finished with as Kafka would: ``.deleted`` and
-  ``.cleaned`` are removed, a complete ``.swap`` takes its place.
 - A partition that was found damaged stays out of service: a file named ``quarantined`` in its directory
   says why, until somebody removes it.
 """
@@ -21,6 +19,7 @@ from ottla.log import names
 from ottla.log.checkpoints import CorruptCheckpoint, decode_epochs, decode_partition_metadata
 from ottla.log.disk import Disk
 from ottla.log.leader_epochs import LeaderEpochs
+from ottla.log.leftovers import finish_leftovers
 from ottla.log.producer_state import ProducerState
 from ottla.log.recovery import (
     CorruptLog,
@@ -130,7 +129,7 @@ class _Loader:
         if names.QUARANTINE in self.sizes:
             reason = self._read(names.QUARANTINE) or b"unknown"
             raise QuarantinedLog(self.directory, reason.decode(errors="replace").strip())
-        if self._finish_temporary_files():
+        if finish_leftovers(self.disk, self.directory, self.sizes, self.rules, self.now_ms):
             self.sizes = self._list()
         epochs = self._load_epochs()
         segments = self._open_segments()
@@ -182,60 +181,6 @@ class _Loader:
         log.info("leftover file removed", path=f"{self.directory}/{name}", reason=why)
         self.disk.remove(f"{self.directory}/{name}")
         self.sizes.pop(name, None)
-
-    # Leftovers
-
-    def _finish_temporary_files(self) -> bool:
-        """Remove or put in place what an earlier life left half done; whether there was any."""
-        leftovers = [name for name in self.sizes if name.endswith(_TEMPORARY)]
-        if not leftovers:
-            return False
-        cleaned = [name for name in leftovers if name.endswith(names.CLEANED_SUFFIX)]
-        swaps = [name for name in leftovers if name.endswith(names.SWAP_SUFFIX)]
-        oldest_cleaned = min((names.offset_of(name) or 0 for name in cleaned), default=None)
-        for name in leftovers:
-            offset = names.offset_of(name) or 0
-            if name not in swaps:
-                self._remove(name, "temporary")
-            elif oldest_cleaned is not None and offset >= oldest_cleaned:
-                self._remove(name, "part of a split that was not finished")
-        swaps = [name for name in swaps if name in self.sizes]
-        if swaps:
-            self._swap_in(swaps)
-        return True
-
-    def _swap_in(self, swaps: list[str]) -> None:
-        """Finish replacing segments by compacted (or split) ones: remove the old, rename the new."""
-        logs = [name for name in swaps if name.endswith(names.LOG_SUFFIX + names.SWAP_SUFFIX)]
-        if logs:
-            start = min(names.offset_of(name) or 0 for name in logs)
-            end = max(self._end_of_swap(name) for name in logs)
-            for name in list(self.sizes):
-                offset = names.offset_of(name)
-                if name not in swaps and offset is not None and start <= offset < end:
-                    self._remove(name, "replaced by a compacted segment")
-        for name in swaps:
-            path = f"{self.directory}/{name}"
-            self.disk.rename(path, path.removesuffix(names.SWAP_SUFFIX))
-        self.disk.sync_directory(self.directory)
-
-    def _end_of_swap(self, name: str) -> int:
-        """The offset behind the last batch of a ``.log.swap`` file, by its headers."""
-        base_offset = names.offset_of(name) or 0
-        size = self.sizes[name]
-        segment = Segment(
-            self.disk, self.directory, base_offset, self.rules, self.now_ms, size_bytes=size
-        )
-        segment.log_file.path = f"{self.directory}/{name}"
-        end = base_offset
-        try:
-            for _, header in segment.headers():
-                end = header.next_offset
-        except (CorruptBatch, UnsupportedMagic) as error:
-            raise CorruptLog(segment.log_file.path, 0, str(error)) from error
-        finally:
-            segment.log_file.close()
-        return end
 
     # Segments
 
@@ -415,6 +360,3 @@ class _Loader:
             for _, header in segment.headers():
                 if header.leader_epoch > epochs.latest:
                     epochs.assign(header.leader_epoch, header.base_offset)
-
-
-_TEMPORARY = (names.DELETED_SUFFIX, names.CLEANED_SUFFIX, names.SWAP_SUFFIX, ".tmp")

@@ -16,8 +16,6 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
-from struct import Struct
-from typing import NamedTuple
 
 from ottla.log.disk import Disk
 from ottla.log.files import File
@@ -33,38 +31,25 @@ from ottla.log.names import (
 from ottla.log.offset_index import OffsetIndex
 from ottla.log.regions import SegmentRegion
 from ottla.log.rules import LogRules
+from ottla.log.scanning import BatchPlace, find_batch, no_batch, scan_headers
 from ottla.log.sparse_index import RELATIVE_OFFSET_MAX, CorruptIndex
 from ottla.log.time_index import TimeIndex
 from ottla.logs import logger
 from ottla.records.batch import (
-    HEADER_BYTES,
     LOG_OVERHEAD_BYTES,
     BatchHeader,
     Bytes,
     CorruptBatch,
     UnsupportedMagic,
-    read_header,
 )
 
 log = logger(__name__)
 
-_SCAN_BYTES = 4096
-_SHORTEST_LENGTH = HEADER_BYTES - LOG_OVERHEAD_BYTES
-_OFFSETS = Struct(">qi11xi")  # base offset, length, ..., last offset delta
 _RECENT_MAX = 128
 
 
 class TornWrite(OSError):
     """A write failed, and what it left in the file could not be cut off: the file is not usable."""
-
-
-class BatchPlace(NamedTuple):
-    """Where a batch lies in its segment."""
-
-    position: int
-    size_bytes: int
-    base_offset: int
-    last_offset: int
 
 
 class Segment:
@@ -276,58 +261,20 @@ class Segment:
         return self._scan_for(offset, 0)
 
     def _scan_for(self, offset: int, position: int) -> BatchPlace | None:
-        end, read, unpack = self.size_bytes, self.log_file.read_at, _OFFSETS.unpack_from
-        while position < end:
-            chunk = read(_SCAN_BYTES, position)
-            last_start = min(len(chunk), end - position) - HEADER_BYTES
-            at = 0
-            while at <= last_start:
-                base_offset, length, delta = unpack(chunk, at)
-                if length < _SHORTEST_LENGTH or delta < 0 or base_offset < self.base_offset:
-                    raise self._corrupt(position + at)
-                if base_offset + delta >= offset:
-                    size = LOG_OVERHEAD_BYTES + length
-                    if position + at + size > end:
-                        raise self._corrupt(position + at)
-                    return BatchPlace(position + at, size, base_offset, base_offset + delta)
-                at += LOG_OVERHEAD_BYTES + length
-            if at == 0:
-                raise self._corrupt(position)
-            position += at
-        return None
+        return find_batch(self.log_file, self.base_offset, self.size_bytes, offset, position)
 
     def headers(self, position: int = 0) -> Iterator[tuple[int, BatchHeader]]:
         """The position and header of each batch from the one at ``position`` on.
 
         Checksums are not verified. Raises ``CorruptBatch`` (or ``UnsupportedMagic``).
         """
-        end = self.size_bytes
-        while position < end:
-            chunk = self.log_file.read_at(_SCAN_BYTES, position)
-            last_start = min(len(chunk), end - position) - HEADER_BYTES
-            at = 0
-            while at <= last_start:
-                header = read_header(chunk, at)
-                if (
-                    position + at + header.size_bytes > end
-                    or header.base_offset < self.base_offset
-                    or header.last_offset_delta < 0
-                ):
-                    raise self._corrupt(position + at)
-                yield position + at, header
-                at += header.size_bytes
-            if at == 0:
-                raise self._corrupt(position)
-            position += at
-
-    def _corrupt(self, position: int) -> CorruptBatch:
-        return CorruptBatch(f"{self.log_file.path} holds no batch at byte {position}")
+        return scan_headers(self.log_file, self.base_offset, self.size_bytes, position)
 
     def read_batch(self, position: int, size_bytes: int) -> bytes:
         """The bytes of the batch at ``position``. Raises ``CorruptBatch`` if they are not there."""
         data = self.log_file.read_at(size_bytes, position)
         if len(data) < size_bytes:
-            raise self._corrupt(position)
+            raise no_batch(self.log_file, position)
         return data
 
     def region(self, position: int, size_bytes: int) -> SegmentRegion:

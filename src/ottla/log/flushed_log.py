@@ -1,0 +1,313 @@
+"""The state of one partition's log, and how far it is on the disk.
+
+The rules kept here:
+
+- Nothing waits for the disk to sync: ``begin_flush`` says what a sync has to cover, others run it,
+  ``complete_flush`` moves ``flushed_end_offset``. A cut between the two makes the flush count for nothing.
+- The recovery point never lies behind a segment of which a file is not synced, an index included.
+- Once the directory is offline, or the log closed, deleted or found corrupt, it takes no operation.
+
+Source: ``LocalLog``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ottla.errors import ErrorCode, KafkaError
+from ottla.log import names
+from ottla.log.checkpoints import encode_epochs, encode_partition_metadata
+from ottla.log.disk import Disk
+from ottla.log.flush import Flush
+from ottla.log.health import DirectoryHealth
+from ottla.log.leader_epochs import LeaderEpochs
+from ottla.log.loading import LoadedLog, mark_quarantined
+from ottla.log.segment import Segment
+from ottla.log.segments import Segments
+from ottla.log.trash import Trash
+from ottla.settings.definitions import TopicConfig
+from ottla.topic_ids import ZERO_ID
+
+
+class FlushedLog:
+    """The state of a log, and how it becomes durable. ``LocalLog`` moves its segments, ``Log`` appends."""
+
+    __slots__ = (
+        "_disk",
+        "_epochs",
+        "_generation",
+        "_names_changed",
+        "_new_directory",
+        "_segments",
+        "_trash",
+        "_unsynced_paths",
+        "_unsynced_segments",
+        "_unusable",
+        "config",
+        "directory",
+        "flushed_end_offset",
+        "flushed_ms",
+        "flushing",
+        "health",
+        "is_on_disk",
+        "log_end_offset",
+        "log_start_offset",
+        "on_flush_wanted",
+        "on_flushed",
+        "partition",
+        "producers",
+        "rules",
+        "topic",
+        "topic_id",
+    )
+
+    def __init__(
+        self,
+        disk: Disk,
+        directory: str,
+        config: TopicConfig,
+        loaded: LoadedLog,
+        now_ms: int,
+        *,
+        health: DirectoryHealth | None = None,
+        trash: Trash | None = None,
+    ) -> None:
+        """The log of what was ``loaded`` from ``directory``."""
+        self._disk = disk
+        self.directory = directory
+        self.topic = loaded.topic
+        self.partition = loaded.partition
+        self.topic_id = loaded.topic_id
+        self.config = config
+        self.rules = loaded.rules
+        self.health = health or DirectoryHealth(directory.rpartition("/")[0])
+        self._trash = trash if trash is not None else Trash(disk)
+        self._segments: Segments = loaded.segments
+        self._epochs: LeaderEpochs = loaded.epochs
+        self.producers = loaded.producers
+        self.log_start_offset = loaded.log_start_offset
+        self.log_end_offset = loaded.log_end_offset
+        self.flushed_end_offset = loaded.flushed_end_offset
+        self.flushed_ms = now_ms
+        self.flushing = 0
+        """The flusher's note of how far this log's flush is."""
+        self.on_flushed: Callable[[Any], None] | None = None
+        self.on_flush_wanted: Callable[[Any], None] | None = None
+        self.is_on_disk = True
+        """False while a new partition has no directory yet: see ``Log.create``."""
+        self._unusable: str | None = None
+        self._generation = 0
+        self._unsynced_segments: list[Segment] = list(loaded.unsynced)
+        self._unsynced_paths: list[str] = list(loaded.unsynced_paths)
+        self._names_changed = self._new_directory = bool(loaded.unsynced)
+        self._throw_away(loaded.retired, now_ms)
+
+    # What it is
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of its batches in bytes."""
+        return self._segments.size_bytes
+
+    @property
+    def segments(self) -> Segments:
+        """The segments, oldest first. For reading only."""
+        return self._segments
+
+    @property
+    def epochs(self) -> LeaderEpochs:
+        """The leader epochs. For reading only."""
+        return self._epochs
+
+    @property
+    def latest_epoch(self) -> int:
+        """The leader epoch of the newest batch (or of a leadership that began since); -1 if none."""
+        return self._epochs.latest
+
+    @property
+    def recovery_point(self) -> int:
+        """From where on a recovery has to look at the batches: what is checkpointed.
+
+        The durable end, or the base offset of a segment before it whose files are not all synced (it was
+        rolled, and its indexes are new; or it was cut, and the old bytes may come back).
+        """
+        bases = [segment.base_offset for segment in self._unsynced_segments]
+        return min(self.flushed_end_offset, *bases) if bases else self.flushed_end_offset
+
+    @property
+    def generation(self) -> int:
+        """Changes whenever the log's end is cut."""
+        return self._generation
+
+    @property
+    def unusable(self) -> str | None:
+        """Why the log takes no operation any more (closed, deleted, corrupt); None while it does."""
+        return self._unusable
+
+    def assign_topic_id(self, topic_id: bytes) -> None:
+        """Learn the topic's id, and keep it in partition.metadata.
+
+        Raises ``KafkaError``: INCONSISTENT_TOPIC_ID if the files belong to another topic of this name,
+        KAFKA_STORAGE_ERROR.
+        """
+        if self.topic_id == topic_id:
+            return
+        if self.topic_id != ZERO_ID:
+            raise KafkaError(
+                ErrorCode.INCONSISTENT_TOPIC_ID,
+                f"{self.directory} belongs to another topic named {self.topic}",
+            )
+        self.check_usable()
+        try:
+            if self.is_on_disk:
+                self._write_metadata(topic_id)
+        except OSError as error:
+            what = f"partition.metadata of {self.directory} not written"
+            raise self.health.failed_operation(what, error) from error
+        self.topic_id = topic_id
+
+    def _write_metadata(self, topic_id: bytes) -> None:
+        path = f"{self.directory}/{names.PARTITION_METADATA}"
+        self._disk.write_file(path, encode_partition_metadata(topic_id))
+        self._unsynced_paths.append(path)
+        self._names_changed = True
+
+    def make_directory(self) -> None:
+        """Make what ``Log.create`` has put off. Raises ``KafkaError``, and may be called again."""
+        self.check_usable()
+        active = self._segments.active
+        try:
+            self._disk.mkdir(self.directory)
+            try:
+                if self.topic_id != ZERO_ID:
+                    self._write_metadata(self.topic_id)
+                active.create()
+            except OSError:
+                self._unsynced_paths.clear()
+                self._disk.remove_tree(self.directory)
+                raise
+        except OSError as error:
+            what = f"{self.directory} could not be made"
+            raise self.health.failed_operation(what, error) from error
+        self.is_on_disk = self._names_changed = self._new_directory = True
+
+    def update_config(self, config: TopicConfig) -> None:
+        """Use other settings from now on."""
+        self.config = config
+        self.rules.apply(config)
+
+    def check_usable(self) -> None:
+        """Raises ``KafkaError`` (KAFKA_STORAGE_ERROR) if the log must not be used (any more)."""
+        if self._unusable is not None:
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"{self.directory} {self._unusable}")
+        self.health.check()
+
+    def begin_epoch(self, leader_epoch: int) -> None:
+        """This replica leads from now on: its epoch starts at the log's end, records or not."""
+        self._epochs.assign(leader_epoch, self.log_end_offset)
+
+    def quarantine(self, reason: str) -> KafkaError:
+        """The log was found corrupt: none of its bytes are served again. Returns the error to raise.
+
+        A file in the directory says so to the next start; whoever has looked after it removes that.
+        """
+        if self._unusable is None:
+            self._unusable = f"is quarantined: {reason}"
+            mark_quarantined(self._disk, self.directory, reason)
+        return KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"{self.directory} {self._unusable}")
+
+    # Flushing
+
+    def want_flush(self) -> None:
+        """Ask whoever flushes for a flush."""
+        if self.on_flush_wanted is not None:
+            self.on_flush_wanted(self)
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether a flush would have anything to do."""
+        return self.is_on_disk and (
+            self.log_end_offset > self.flushed_end_offset
+            or self._names_changed
+            or self._epochs.changed
+            or bool(self._unsynced_segments)
+            or bool(self._unsynced_paths)
+        )
+
+    def begin_flush(self) -> Flush | None:
+        """All that has to reach the disk for the log as it is now to be durable; None if it is.
+
+        One at a time: the next one after ``complete_flush`` or ``abandon_flush``. Raises
+        ``KafkaError`` (KAFKA_STORAGE_ERROR).
+        """
+        self.check_usable()
+        if not self.is_dirty:
+            return None
+        flush = Flush(self._disk, self.directory, self.log_end_offset, self._generation)
+        try:
+            for segment in self._unsynced_segments:
+                for file in segment.files:
+                    flush.add(file)
+            flush.add(self._segments.active.log_file)
+        except OSError as error:
+            flush.release()
+            raise self.health.failed_operation(f"flush of {self.directory}", error) from error
+        flush.segments = list(self._unsynced_segments)
+        flush.paths, self._unsynced_paths = self._unsynced_paths, []
+        flush.names_changed, self._names_changed = self._names_changed, False
+        flush.new_directory, self._new_directory = self._new_directory, False
+        if self._epochs.changed:
+            flush.epochs = encode_epochs(self._epochs.entries)
+            self._epochs.changed = False
+        return flush
+
+    def complete_flush(self, flush: Flush, now_ms: int) -> None:
+        """``flush`` has run: what it covers is durable. Calls ``on_flushed``."""
+        flush.release()
+        if flush.generation == self._generation:
+            self.flushed_end_offset = max(self.flushed_end_offset, flush.end_offset)
+            for segment in flush.segments:
+                self._forget_unsynced(segment)
+        self.flushed_ms = now_ms
+        if self.on_flushed is not None:
+            self.on_flushed(self)
+
+    def abandon_flush(self, flush: Flush) -> None:
+        """``flush`` could not run: the next one has to cover what it was to cover."""
+        flush.release()
+        self._unsynced_paths[:0] = flush.paths
+        self._names_changed |= flush.names_changed
+        self._new_directory |= flush.new_directory
+        self._epochs.changed |= flush.epochs is not None
+
+    def _note_unsynced(self, segment: Segment) -> None:
+        """All files of ``segment`` have to be synced by the next flush."""
+        if segment not in self._unsynced_segments:
+            self._unsynced_segments.append(segment)
+
+    def _forget_unsynced(self, segment: Segment) -> None:
+        if segment in self._unsynced_segments:
+            self._unsynced_segments.remove(segment)
+
+    def flush(self, now_ms: int) -> None:
+        """Make all of the log durable here and now; blocks for the disk.
+
+        For recovery, for closing, and for tools. Raises ``KafkaError`` (KAFKA_STORAGE_ERROR); if a sync
+        failed, the directory is offline.
+        """
+        flush = self.begin_flush()
+        if flush is None:
+            return
+        try:
+            flush.run()
+        except OSError as error:
+            self.abandon_flush(flush)
+            if not flush.is_harmless(error):
+                self.health.fail(error)
+            raise self.health.failed_operation(f"flush of {self.directory}", error) from error
+        self.complete_flush(flush, now_ms)
+
+    def _throw_away(self, paths: Iterable[str], now_ms: int) -> None:
+        for path in paths:
+            self._trash.put(path, now_ms + self.rules.file_delete_delay_ms)
