@@ -194,7 +194,7 @@ def measure_start(durability: str, template: Path | None, figures: Figures, *, i
                 require_no_error(created.topics[0].error_code)
             produced = connection.ask(PRODUCE)
             acknowledged = time.perf_counter()
-            answer = decode_response(PRODUCE.key, PRODUCE.version, produced)
+            answer: Any = decode_response(PRODUCE.key, PRODUCE.version, produced)
             require_no_error(answer.responses[0].partition_responses[0].error_code)
             figures[f"connected, {name}"].append((connected - started) * 1000)
             figures[f"first record, {name}"].append((acknowledged - started) * 1000)

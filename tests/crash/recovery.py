@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ottla.log.directory import LogDirectory
+from ottla.log.names import CLEAN_SHUTDOWN
 from ottla.settings.topic_config import TopicConfig
 
 COMPARED = (".log", ".index", ".timeindex", ".txnindex", ".snapshot", "leader-epoch-checkpoint")
@@ -45,6 +46,7 @@ def recover_twice(
     """
     once, twice = work / "once", work / "twice"
     shutil.copytree(data, once)
+    (once / CLEAN_SHUTDOWN).unlink(missing_ok=True)  # the kill may have come a moment too late
     first = LogDirectory(str(once))
     first.open()
     try:

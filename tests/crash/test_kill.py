@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from ottla.log.names import CLEAN_SHUTDOWN
 from ottla.messages.metadata import MetadataRequest
 from ottla.messages.offset_fetch import (
     OffsetFetchRequest,
@@ -160,6 +161,8 @@ class Ordeal:
 
     def tear_a_tail(self) -> None:
         """Leave at the end of a log what a write that was cut short leaves: part of it, zeros, or rubbish."""
+        if (self.data / CLEAN_SHUTDOWN).exists():
+            return  # it had stopped: there was no write
         path = self.random.choice(newest_segments(self.data, TOPIC))
         log = path.read_bytes()
         batches = [log[at : at + header.size_bytes] for at, header in iter_batches(log)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from ottla.messages.create_topics import (
     CreatableTopic,
@@ -15,13 +15,11 @@ from ottla.messages.list_offsets import (
     ListOffsetsRequest,
     ListOffsetsTopic,
 )
-from ottla.messages.metadata import MetadataRequest, MetadataRequestTopic
 from ottla.messages.registry import api
 from ottla.records.batch import BatchHeader, iter_batches
 from ottla.records.codec import Record, decode_batch
 from tests.support.wire import DEADLINE_S, Wire
 
-EARLIEST = -2
 LATEST = -1
 # The highest version that names topics instead of using their ids.
 FETCH_BY_NAME = 12
@@ -29,6 +27,9 @@ FETCH_BY_NAME = 12
 
 class RawClient(Wire):
     """A connection that says what a broker has in store."""
+
+    def __enter__(self) -> Self:
+        return self
 
     def close(self) -> None:
         """Close the connection."""
@@ -41,7 +42,7 @@ class RawClient(Wire):
         return self.ask(request, version)
 
     def offset(self, topic: str, partition: int = 0, timestamp_ms: int = LATEST) -> int:
-        """The offset for a time, ``LATEST`` (the high watermark) or ``EARLIEST``."""
+        """The offset for a time, or ``LATEST``: the high watermark."""
         partitions = [ListOffsetsPartition(partition_index=partition, timestamp=timestamp_ms)]
         answer = self.call(
             ListOffsetsRequest(
@@ -65,12 +66,6 @@ class RawClient(Wire):
         )
         answer = self.call(CreateTopicsRequest(topics=[new], timeout_ms=int(DEADLINE_S * 1000)))
         assert answer.topics[0].error_code == 0, answer.topics[0]
-
-    def topic_id(self, topic: str) -> bytes:
-        """The id of a topic that exists."""
-        answer = self.call(MetadataRequest(topics=[MetadataRequestTopic(name=topic)]), 12)
-        assert answer.topics[0].error_code == 0, answer.topics[0]
-        return bytes(answer.topics[0].topic_id)
 
     def log(
         self, topic: str, partition: int = 0, offset: int = 0

@@ -143,11 +143,9 @@ def test_a_topics_settings_are_described_changed_and_reset(
 
     def altered() -> bool:
         after = configuration(client, resource)
-        return (
-            after["segment.bytes"].value == "2000000"
-            and after["retention.ms"].value == "604800000"
-            and after["cleanup.policy"].value == "delete,compact"
-        )
+        names = ("segment.bytes", "retention.ms", "cleanup.policy")
+        expected = ["2000000", "604800000", "delete,compact"]
+        return [after[name].value for name in names] == expected
 
     eventually(altered, "the settings are changed")
     assert code_of(alter("segment.bytes", "many", operations.SET)) == KafkaError.INVALID_CONFIG

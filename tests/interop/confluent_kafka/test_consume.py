@@ -61,7 +61,7 @@ def test_reading_starts_wherever_it_is_told_to(numbered: str, reader: Any) -> No
 
 
 def test_reading_from_the_end_sees_only_what_comes_later(numbered: str, bootstrap: str) -> None:
-    settings: dict[str, object] = {"enable.partition.eof": True}
+    settings: dict[str, Any] = {"enable.partition.eof": True}
     reader = consumer(bootstrap, **settings)
     try:
         reader.assign([TopicPartition(numbered, 0, confluent_kafka.OFFSET_END)])
@@ -107,7 +107,7 @@ def test_seeking_goes_back_and_forth(numbered: str, reader: Any) -> None:
 def test_an_offset_that_is_not_there_is_reset_as_the_consumer_chose(
     reset: str, value: int, numbered: str, bootstrap: str
 ) -> None:
-    settings: dict[str, object] = {"auto.offset.reset": reset}
+    settings: dict[str, Any] = {"auto.offset.reset": reset}
     reader = consumer(bootstrap, **settings)
     try:
         reader.assign([TopicPartition(numbered, 0, 1_000)])
@@ -125,7 +125,7 @@ def test_an_offset_that_is_not_there_is_reset_as_the_consumer_chose(
 def test_an_offset_that_is_not_there_is_an_error_where_the_consumer_wants_one(
     numbered: str, bootstrap: str
 ) -> None:
-    settings: dict[str, object] = {"auto.offset.reset": "error"}
+    settings: dict[str, Any] = {"auto.offset.reset": "error"}
     reader = consumer(bootstrap, **settings)
     try:
         reader.assign([TopicPartition(numbered, 0, 1_000)])
@@ -154,7 +154,7 @@ def test_a_paused_partition_is_silent_until_it_is_resumed(
 def test_both_isolation_levels_read_what_no_transaction_wrote(
     isolation: str, numbered: str, bootstrap: str
 ) -> None:
-    settings: dict[str, object] = {"isolation.level": isolation, "enable.partition.eof": True}
+    settings: dict[str, Any] = {"isolation.level": isolation, "enable.partition.eof": True}
     reader = consumer(bootstrap, **settings)
     try:
         reader.assign([TopicPartition(numbered, 0, 0)])
@@ -171,7 +171,7 @@ def test_a_record_larger_than_what_a_fetch_asks_for_is_read_all_the_same(
     create_topic(bootstrap, unused, config={"max.message.bytes": "3000000"})
     large = [Sample(None, bytes([65 + n]) * 2_000_000) for n in range(3)]
     assert not send(producer(bootstrap, message_max_bytes=3_000_000), unused, large).errors
-    settings: dict[str, object] = {
+    settings: dict[str, Any] = {
         "fetch.max.bytes": 10_000,
         "message.max.bytes": 10_000,
         "max.partition.fetch.bytes": 1_000,
