@@ -17,6 +17,7 @@ from ottla.errors import ErrorCode, KafkaError
 from ottla.groups.group import Group, GroupState, Joining
 from ottla.groups.group_records import offset_record
 from ottla.groups.ledger import STRING_BYTES_MAX, GroupLog, Ledger, LoadedRecord, answer_for
+from ottla.groups.membership import weight_of
 from ottla.groups.offsets import NO_TIMESTAMP, CommittedOffset
 from ottla.groups.parking import Timer, Timers
 from ottla.groups.replies import Reply, T, gather, then
@@ -100,6 +101,7 @@ class Coordinator(Ledger):
             shard = self._shard(group_id)
             if request.member_id and group_id not in shard.groups:
                 raise KafkaError(ErrorCode.UNKNOWN_MEMBER_ID)
+            self._make_room_for(shard, group_id, request)
         except KafkaError as error:
             return JoinGroupResponse(error_code=error.code, member_id=request.member_id)
         now = self._now()
@@ -107,6 +109,15 @@ class Coordinator(Ledger):
         self._perform(shard, group, group.join(request, reply, now))
         shard.forget_if_vacant(group_id)
         return reply.take()
+
+    def _make_room_for(self, shard: Shard, group_id: str, request: Joining) -> None:
+        """Raise unless the member may take the memory that it asks for; one that does not grow always may."""
+        weight = weight_of(request.client_id, request.group_instance_id, request.protocols)
+        group = shard.groups.get(group_id)
+        if group is not None:
+            members = group.members
+            weight -= members.weight_of_member(request.member_id, request.group_instance_id)
+        self._make_room(weight)
 
     def sync(
         self,
@@ -122,6 +133,9 @@ class Coordinator(Ledger):
         reply: Reply[SyncGroupResponse] = Reply()
         try:
             shard, group = self._member_group(group_id)
+            if assignments:
+                assigned = sum(len(member.assignment) for member in group.members)
+                self._make_room(sum(map(len, assignments.values())) - assigned)
             outcome = group.sync(
                 member_id,
                 instance_id,

@@ -157,7 +157,7 @@ class Group(Lifecycle):
             self._refuse_join(out, waiter, ErrorCode.GROUP_MAX_SIZE_REACHED)
             return
         deadline_ms = now.monotonic_ms + request.session_timeout_ms
-        self.members.pending[request.new_member_id] = deadline_ms
+        self.members.promise(request.new_member_id, deadline_ms)
         self._wake_by(deadline_ms)
         self._refuse_join(out, waiter, ErrorCode.MEMBER_ID_REQUIRED, request.new_member_id)
 
@@ -325,8 +325,8 @@ class Group(Lifecycle):
     def _store_assignment(self, out: Outcome, assignments: dict[str, bytes]) -> None:
         def accepted(now: Moment) -> Outcome:
             then = Outcome()
+            self.members.assign(assignments)
             for member in self.members:
-                member.assignment = assignments.get(member.member_id, b"")
                 waiter = self.members.release_sync(member)
                 if waiter is not None:
                     self._extend(member, now)

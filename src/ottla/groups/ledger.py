@@ -106,6 +106,7 @@ class Ledger:
         self._settings = settings
         self._shards: dict[int, Shard] = {}
         self._is_closed = False
+        self._is_full = False
 
     def partition_for(self, group_id: str) -> int:
         """The partition of ``__consumer_offsets`` whose leader is the group's coordinator."""
@@ -212,6 +213,18 @@ class Ledger:
             raise KafkaError(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
         return shard
 
+    def _make_room(self, more_bytes: int) -> None:
+        """Raise COORDINATOR_NOT_AVAILABLE, which clients try again, if members may not take so much more."""
+        if more_bytes <= 0:
+            return
+        taken = sum(shard.members_bytes for shard in self._shards.values())
+        was_full = self._is_full
+        self._is_full = taken + more_bytes > self._settings.group_members_max_bytes
+        if self._is_full:
+            if not was_full:
+                log.warning("the members of groups may take no more memory", bytes=taken)
+            raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+
     # --- writing ---
 
     def _now(self) -> Moment:
@@ -242,6 +255,7 @@ class Ledger:
         if outcome.guarded:
             end_offset = shard.readable_at(group.group_id)
             shard.parking.after(end_offset, partial(_give_guarded, outcome.guarded))
+        shard.weigh(group)
         self._set_alarm(shard, group)
 
     def _set_alarm(self, shard: Shard, group: Group) -> None:

@@ -56,6 +56,7 @@ class Lifecycle:
         "_sync_deadline_ms",
         "generation",
         "group_id",
+        "kept_bytes",
         "members",
         "persisted",
         "protocol_name",
@@ -78,6 +79,8 @@ class Lifecycle:
         self.members = Membership()
         self.topics: frozenset[str] | None = None
         """What the members of a consumer group read; None where that is not known."""
+        self.kept_bytes = 0
+        """What its shard counts for it."""
         self.persisted = False
         """Whether the log may hold a record of the group."""
         self.wake_ms = NEVER
@@ -298,8 +301,8 @@ class Lifecycle:
     # --- small things ---
 
     def _fail_syncs(self, out: Outcome, code: ErrorCode, now: Moment) -> None:
+        self.members.assign({})
         for member in self.members:
-            member.assignment = b""
             waiter = self.members.release_sync(member)
             if waiter is not None:
                 self._extend(member, now)

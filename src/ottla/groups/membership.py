@@ -1,19 +1,33 @@
 """The members of one group: dynamic, static (KIP-345) and pending (KIP-394), and their votes.
 
 Rules: a member id stands for one member, and an instance id for one static member. Whoever waits for a
-JoinGroup or SyncGroup answer is on his member, and is answered or handed back before the member goes.
+JoinGroup or SyncGroup answer is on his member, and is answered or handed back before the member goes. What
+clients have sent and is kept here is weighed, in bytes: they decide how much it is (``kept_bytes``).
 Source: ``ClassicGroup.java``, ``ClassicGroupMember.java``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from ottla.errors import ErrorCode, KafkaError
 from ottla.groups.outcome import Waiter
 
 NEVER = 1 << 62
 """A deadline that does not come."""
+
+_MEMBER_BYTES = 1_000
+_PROTOCOL_BYTES = 160
+_PENDING_BYTES = 200
+"""What Python takes for each, beside what is in it."""
+
+
+def weight_of(client_id: str, instance_id: str | None, protocols: Mapping[str, bytes]) -> int:
+    """About how many bytes of memory a member takes that has no assignment."""
+    kept_bytes = _MEMBER_BYTES + len(client_id) + len(instance_id or "")
+    for name, metadata in protocols.items():
+        kept_bytes += _PROTOCOL_BYTES + len(name) + len(metadata)
+    return kept_bytes
 
 
 class Member:
@@ -27,6 +41,7 @@ class Member:
         "group_instance_id",
         "is_new",
         "joining",
+        "kept_bytes",
         "member_id",
         "protocols",
         "rebalance_timeout_ms",
@@ -57,6 +72,8 @@ class Member:
         self.syncing: Waiter | None = None
         self.is_new = False
         self.deadline_ms = NEVER
+        self.kept_bytes = 0
+        """What its group counts for it."""
 
     @property
     def is_static(self) -> bool:
@@ -72,7 +89,15 @@ class Member:
 class Membership:
     """The members of a group, in the order in which they came."""
 
-    __slots__ = ("_joining", "_members", "_statics", "_supporters", "leader_id", "pending")
+    __slots__ = (
+        "_joining",
+        "_members",
+        "_statics",
+        "_supporters",
+        "kept_bytes",
+        "leader_id",
+        "pending",
+    )
 
     def __init__(self) -> None:
         self._members: dict[str, Member] = {}
@@ -82,6 +107,8 @@ class Membership:
         self.leader_id: str | None = None
         self.pending: dict[str, int] = {}
         """Ids that were given out and not yet used, each with its deadline on the steady clock."""
+        self.kept_bytes = 0
+        """About how much memory the members and the pending ones take."""
 
     def __len__(self) -> int:
         return len(self._members)
@@ -95,6 +122,11 @@ class Membership:
     def get(self, member_id: str) -> Member | None:
         """The member, if it is one."""
         return self._members.get(member_id)
+
+    def weight_of_member(self, member_id: str, instance_id: str | None) -> int:
+        """The ``kept_bytes`` of the member that has one of these ids; 0 if none has."""
+        member = self._members.get(member_id or self.static_id(instance_id) or "")
+        return member.kept_bytes if member is not None else 0
 
     def static_id(self, instance_id: str | None) -> str | None:
         """The member id that an instance id stands for now."""
@@ -128,6 +160,11 @@ class Membership:
             raise KafkaError(ErrorCode.UNKNOWN_MEMBER_ID)
         return member
 
+    def promise(self, member_id: str, deadline_ms: int) -> None:
+        """Keep a place for the id that a new client was told, until ``deadline_ms`` on the steady clock."""
+        self.pending[member_id] = deadline_ms
+        self.kept_bytes += _PENDING_BYTES + len(member_id)
+
     def add(self, member: Member, waiter: Waiter | None = None) -> None:
         """Take ``member`` in; the first one leads."""
         self._members[member.member_id] = member
@@ -136,17 +173,19 @@ class Membership:
         if self.leader_id is None:
             self.leader_id = member.member_id
         self._count(member, 1)
-        self.pending.pop(member.member_id, None)
+        self._weigh(member)
+        self._end_promise(member.member_id)
         if waiter is not None:
             self.park_join(member, waiter)
 
     def remove(self, member_id: str) -> tuple[Waiter | None, Waiter | None]:
         """Let a member or a pending one go; whoever waited on it for a join and a sync is handed back."""
-        self.pending.pop(member_id, None)
+        self._end_promise(member_id)
         member = self._members.pop(member_id, None)
         if member is None:
             return None, None
         self._count(member, -1)
+        self.kept_bytes -= member.kept_bytes
         if member.group_instance_id is not None:
             del self._statics[member.group_instance_id]
         if self.leader_id == member_id:
@@ -167,6 +206,7 @@ class Membership:
             old.protocols,
             old.assignment,
         )
+        new.kept_bytes = old.kept_bytes
         self._members[member_id] = new
         self._statics[instance_id] = member_id
         if self.leader_id == old_id:
@@ -178,6 +218,13 @@ class Membership:
         self._count(member, -1)
         member.protocols = protocols
         self._count(member, 1)
+        self._weigh(member)
+
+    def assign(self, assignments: Mapping[str, bytes]) -> None:
+        """Give every member its part of ``assignments``, by member id; nothing where it has none."""
+        for member in self:
+            member.assignment = assignments.get(member.member_id, b"")
+            self._weigh(member)
 
     def park_join(self, member: Member, waiter: Waiter) -> Waiter | None:
         """Let ``waiter`` wait for the member's JoinGroup answer; the one that it takes the place of comes back."""
@@ -227,6 +274,17 @@ class Membership:
             choice = next(name for name in member.protocols if self._supporters[name] == everyone)
             votes[choice] = votes.get(choice, 0) + 1
         return max(votes, key=votes.__getitem__)
+
+    def _weigh(self, member: Member) -> None:
+        kept_bytes = len(member.assignment) + weight_of(
+            member.client_id, member.group_instance_id, member.protocols
+        )
+        self.kept_bytes += kept_bytes - member.kept_bytes
+        member.kept_bytes = kept_bytes
+
+    def _end_promise(self, member_id: str) -> None:
+        if self.pending.pop(member_id, None) is not None:
+            self.kept_bytes -= _PENDING_BYTES + len(member_id)
 
     def _count(self, member: Member, step: int) -> None:
         supporters = self._supporters

@@ -17,6 +17,9 @@ class GroupSettings(NamedTuple):
     group_max_size: int = 2_147_483_647
     group_max_pending_members: int = 10_000
     """Members of one group that were told their id and have not come back with it. Ours: Kafka has no bound."""
+    group_members_max_bytes: int = 128 * 1024 * 1024
+    """Memory that the members of all groups may take together: what they tell of themselves, their assignments,
+    ids that are out. Ours: Kafka has no bound."""
     group_new_member_join_timeout_ms: int = 300_000
     """How long a new member's first JoinGroup may wait before it is given up (a constant in Kafka)."""
     offset_metadata_max_bytes: int = 4_096

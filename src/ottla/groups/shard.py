@@ -16,6 +16,9 @@ from ottla.wire.primitives import BytesLike, DecodeError
 
 log = logger(__name__)
 
+_GROUP_BYTES = 1_500
+"""What Python takes for a group, beside what is in it."""
+
 
 class Shard:
     """One partition's groups."""
@@ -29,6 +32,7 @@ class Shard:
         "gone",
         "groups",
         "is_loading",
+        "members_bytes",
         "offsets",
         "parking",
         "partition",
@@ -52,6 +56,8 @@ class Shard:
         self.alarms: dict[str, tuple[int, Timer]] = {}
         """By group, when (steady clock, milliseconds) it will be looked at, and the timer that does it."""
         self.sweep: Timer | None = None
+        self.members_bytes = 0
+        """About how much memory the groups take that have members, or ids that are out."""
         self._settings = settings
 
     def replay(self, key: BytesLike | None, value: BytesLike | None, offset: int) -> None:
@@ -103,10 +109,20 @@ class Shard:
 
     def forget(self, group_id: str) -> None:
         """Drop a group and its timer."""
-        self.groups.pop(group_id, None)
+        group = self.groups.pop(group_id, None)
+        if group is not None:
+            self.members_bytes -= group.kept_bytes
         alarm = self.alarms.pop(group_id, None)
         if alarm is not None:
             alarm[1].cancel()
+
+    def weigh(self, group: Group) -> None:
+        """Count what the members of a group of ours take now."""
+        kept_bytes = group.members.kept_bytes
+        if kept_bytes:
+            kept_bytes += _GROUP_BYTES + len(group.group_id) + len(group.protocol_type or "")
+        self.members_bytes += kept_bytes - group.kept_bytes
+        group.kept_bytes = kept_bytes
 
     def note_append(self, group_id: str, end_offset: int) -> None:
         """Remember that something of the group was appended below ``end_offset``."""

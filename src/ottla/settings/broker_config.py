@@ -116,6 +116,7 @@ class BrokerConfig:
     group_initial_rebalance_delay_ms: int
     group_max_size: int
     group_max_pending_members: int
+    group_members_max_bytes: int
     group_new_member_join_timeout_ms: int
     offset_metadata_max_bytes: int
     offsets_retention_minutes: int

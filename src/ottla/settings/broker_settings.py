@@ -170,6 +170,8 @@ _ROWS = (
         "Members that one group may have."),
     Setting("group.max.pending.members", INT, 10_000, AT_LEAST_1, LOW,
         "New members of one group that were told their id and have not come back with it. Ottla's own setting."),
+    Setting("group.members.max.bytes", LONG, 128 * 1024 * 1024, AT_LEAST_1, LOW,
+        "Memory that the members of all groups may take together; beyond it new ones are told to try again. In bytes. Ottla's own setting."),
     Setting("group.new.member.join.timeout.ms", INT, 300_000, AT_LEAST_1, LOW,
         "How long a new member may wait in its first rebalance. In milliseconds. Ottla's own setting; a constant in Kafka."),
     Setting("offset.metadata.max.bytes", INT, 4096, None, HIGH,
@@ -217,6 +219,7 @@ OUR_DEFAULTS: dict[str, str] = {
     "write.buffer.bytes": "Kafka has no such setting",
     "write.stall.ms": "Kafka has no such setting",
     "group.max.pending.members": "Kafka has no such bound",
+    "group.members.max.bytes": "Kafka has no such bound",
     "group.new.member.join.timeout.ms": "300000, a constant in Kafka",
 }
 

@@ -594,6 +594,66 @@ def test_names_that_no_record_can_hold_are_refused(new_house: Any) -> None:
     run(scenario)
 
 
+def test_the_members_of_all_groups_take_no_more_memory_than_is_set(
+    new_house: Any, quick: Any
+) -> None:
+    async def scenario() -> None:
+        house = await new_house(quick._replace(group_members_max_bytes=20_000)).open("g", "h")
+        large = {"range": bytes(10_000)}
+        refused = ErrorCode.COORDINATOR_NOT_AVAILABLE
+        first = house.groups.join("g", joining(house, protocols=large))
+        assert first.error_code == ErrorCode.NONE
+        for request in (
+            joining(house, protocols=large),
+            joining(house, protocols=large, knows_member_ids=True),
+            joining(house, protocols={f"{n}": b"" for n in range(100)}),
+            joining(house, protocols={"range": b""}, client_id="c" * 10_000),
+            joining(house, instance="i" * 10_000),
+        ):
+            assert house.groups.join("h", request).error_code == refused
+        again = house.groups.join("g", joining(house, first.member_id, protocols=large))
+        assert again.error_code == ErrorCode.NONE
+        member = ("g", first.member_id, None, again.generation_id, None, None)
+        assert house.groups.sync(*member, {first.member_id: bytes(10_000)}).error_code == refused
+        assert house.groups.sync(*member, {first.member_id: bytes(1_000)}).error_code == 0
+        house.groups.leave("g", [(first.member_id, None)])
+        last = house.groups.join("h", joining(house, protocols=large))
+        assert last.error_code == ErrorCode.NONE
+
+    run(scenario)
+
+
+def test_ids_that_are_out_take_no_more_memory_than_is_set(new_house: Any, quick: Any) -> None:
+    async def scenario() -> None:
+        settings = quick._replace(group_members_max_bytes=100_000, offsets_topic_num_partitions=1)
+        house = await new_house(settings).open()
+        names = [f"{number:01000}" for number in range(200)]
+        request = joining(house, knows_member_ids=True)
+        codes = [house.groups.join(name, request).error_code for name in names]
+        assert codes.count(ErrorCode.MEMBER_ID_REQUIRED) < 50
+        assert codes[-1] == ErrorCode.COORDINATOR_NOT_AVAILABLE
+        house.timers.advance(10_000)  # their time is over
+        assert house.groups.join("g", request).error_code == ErrorCode.MEMBER_ID_REQUIRED
+
+    run(scenario)
+
+
+def test_members_that_were_loaded_count_like_those_who_joined(new_house: Any, quick: Any) -> None:
+    async def scenario() -> None:
+        house = await new_house().open()
+        large = {"range": bytes(10_000)}
+        joined = house.groups.join("g", joining(house, protocols=large))
+        house.groups.sync("g", joined.member_id, None, 1, None, None, {})
+        settings = quick._replace(group_members_max_bytes=15_000)
+        heir = await new_house(settings, house.log).open("g", "h")
+        refused = ErrorCode.COORDINATOR_NOT_AVAILABLE
+        assert heir.groups.join("h", joining(heir, protocols=large)).error_code == refused
+        heir.groups.unload(heir.groups.partition_for("g"))
+        assert heir.groups.join("h", joining(heir, protocols=large)).error_code == 0
+
+    run(scenario)
+
+
 def test_heartbeats_start_no_timers(new_house: Any) -> None:
     async def scenario() -> None:
         house = await new_house().open()

@@ -166,6 +166,7 @@ class Play:
         assert group.wake_ms <= min(deadlines, default=group.wake_ms)
         assert (group.state in (GroupState.EMPTY, GroupState.DEAD)) <= (not members)
         assert group.members.joining == sum(m.joining is not None for m in members)
+        assert group.members.kept_bytes >= sum(member.kept_bytes for member in members)
         if group.state is GroupState.STABLE:
             assert self.table.stored[-1].generation == group.generation
             stored = {m.member_id: m.assignment for m in self.table.stored[-1].members}
@@ -180,6 +181,7 @@ class Play:
         assert all(seat.response is not None for seat in self.seats), "a request was forgotten"
         assert self.table.group.state in (GroupState.EMPTY, GroupState.DEAD)
         assert not self.table.group.members.pending
+        assert self.table.group.members.kept_bytes == 0
 
 
 OPERATIONS = (
