@@ -1,0 +1,74 @@
+"""A partition that Apache Kafka wrote: loaded as it is, and recovered to the bytes that Kafka makes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ottla.log.log import Log
+from ottla.settings.definitions import TopicConfig
+from ottla.simulation.disk import SimulatedDisk
+from tests.unit.log.samples import NOW_MS, all_records
+
+FILES = Path(__file__).parent / "kafka_files"
+CONFIG = TopicConfig.of(segment_bytes=20000, index_interval_bytes=1000)
+PARTITIONS = ("txn-0", "codecs-1")
+
+
+def kafkas(partition: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (FILES / partition).iterdir()}
+
+
+def loaded(partition: str, files: dict[str, bytes], *, clean: bool) -> tuple[Log, SimulatedDisk]:
+    disk = SimulatedDisk()
+    disk.mkdir("/logs")
+    disk.mkdir(f"/logs/{partition}")
+    for name, content in files.items():
+        disk.write_file(f"/logs/{partition}/{name}", content)
+    return Log.open(disk, f"/logs/{partition}", CONFIG, NOW_MS, clean=clean), disk
+
+
+def left(disk: SimulatedDisk) -> dict[str, bytes]:
+    return {path.rpartition("/")[2]: content for path, content in disk.tree().items()}
+
+
+@pytest.mark.parametrize("partition", PARTITIONS)
+def test_clean_partition_of_kafka_is_loaded_and_left_as_it_was(partition: str) -> None:
+    log, disk = loaded(partition, kafkas(partition), clean=True)
+    log.close(NOW_MS)
+    assert left(disk) == kafkas(partition)
+
+
+@pytest.mark.parametrize("partition", PARTITIONS)
+def test_crashed_partition_of_kafka_is_recovered_to_kafkas_bytes(partition: str) -> None:
+    files = kafkas(partition)
+    for name in list(files):
+        if name.endswith((".index", ".timeindex")):
+            files[name] = bytes(120_000)  # preallocated, and nothing of it on the disk
+        elif name.endswith(".snapshot"):
+            del files[name]
+    files["00000000000000000000.log"] += bytes(3000)
+    log, disk = loaded(partition, files, clean=False)
+    log.close(NOW_MS)
+    assert left(disk) == kafkas(partition)
+
+
+def test_records_of_every_codec_are_read() -> None:
+    log, _ = loaded("codecs-1", kafkas("codecs-1"), clean=True)
+    records = all_records(log)
+    assert [record.offset for record in records] == list(range(500))
+    assert {record.value.split()[3][:4] for record in records if record.value} == {
+        b"none",
+        b"gzip",
+        b"snap",
+        b"lz4v",
+        b"zstd",
+    }
+    assert len(log.producers.producers) == 5
+
+
+def test_open_transaction_of_kafka_is_known() -> None:
+    log, _ = loaded("txn-0", kafkas("txn-0"), clean=False)
+    assert log.producers.first_undecided_offset == 18
+    assert log.log_end_offset == 19
