@@ -36,6 +36,9 @@ LoadedRecord = tuple[BytesLike | None, BytesLike | None, int, int]
 SLICE_S = 0.002
 """How long loading and sweeping keep the loop before others get their turn."""
 
+STALL_MS = 1_000
+"""An alarm that rings so late says that the broker stood still."""
+
 TOMBSTONES_MAX = 1_000
 """How many tombstones go into one append."""
 
@@ -273,8 +276,11 @@ class Ledger:
         group_id = group.group_id
         if shard.groups.get(group_id) is not group:
             return
-        shard.alarms.pop(group_id, None)
-        self._perform(shard, group, group.expire(self._now()))
+        now = self._now()
+        alarm = shard.alarms.pop(group_id, None)
+        if alarm is not None and now.monotonic_ms - alarm[0] >= STALL_MS:
+            group.spare(now)
+        self._perform(shard, group, group.expire(now))
         shard.forget_if_vacant(group_id)
 
     # --- forgetting ---

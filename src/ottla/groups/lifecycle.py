@@ -158,6 +158,16 @@ class Lifecycle:
         self.wake_ms = min(deadlines)
         return out
 
+    def spare(self, now: Moment) -> None:
+        """The broker itself stood still, and heard nobody: sessions that ended meanwhile begin anew.
+
+        Once for each member until it is heard of, so that a broker that is always late is rid of the dead.
+        """
+        for member in self.members:
+            if member.deadline_ms <= now.monotonic_ms and not member.is_spared:
+                self._extend(member, now)
+                member.is_spared = True
+
     def _end_session(self, out: Outcome, member: Member, now: Moment) -> None:
         if (
             self.members.get(member.member_id) is not member
@@ -338,6 +348,7 @@ class Lifecycle:
     def _extend(self, member: Member, now: Moment, timeout_ms: int | None = None) -> None:
         wait_ms = member.session_timeout_ms if timeout_ms is None else timeout_ms
         member.deadline_ms = deadline_ms = now.monotonic_ms + wait_ms
+        member.is_spared = False
         if deadline_ms < self.wake_ms:
             self.wake_ms = deadline_ms
 

@@ -40,6 +40,7 @@ class Member:
         "deadline_ms",
         "group_instance_id",
         "is_new",
+        "is_spared",
         "joining",
         "kept_bytes",
         "member_id",
@@ -71,6 +72,8 @@ class Member:
         self.joining: Waiter | None = None
         self.syncing: Waiter | None = None
         self.is_new = False
+        self.is_spared = False
+        """Whether its session goes on only because the broker stood still."""
         self.deadline_ms = NEVER
         self.kept_bytes = 0
         """What its group counts for it."""

@@ -666,6 +666,41 @@ def test_heartbeats_start_no_timers(new_house: Any) -> None:
     run(scenario)
 
 
+def test_a_broker_that_stood_still_does_not_end_the_sessions_of_all(new_house: Any) -> None:
+    """Nobody could have reached it: as after a restart, everyone has a session's time to be heard."""
+
+    async def scenario() -> None:
+        house = await new_house().open()
+        member_id = stable(house)
+        house.clock.advance(60_000)
+        house.timers.advance(0)
+        assert house.groups.describe("g").group_state == GroupState.STABLE
+        house.timers.advance(9_000)
+        assert house.groups.heartbeat("g", member_id, None, 1) is ErrorCode.NONE
+        house.clock.advance(60_000)
+        house.timers.advance(0)
+        house.timers.advance(9_000)
+        assert house.groups.heartbeat("g", member_id, None, 1) is ErrorCode.NONE
+        house.clock.advance(60_000)
+        house.timers.advance(0)
+        house.timers.advance(10_000)
+        assert house.groups.describe("g").group_state == GroupState.EMPTY
+
+    run(scenario)
+
+
+def test_a_broker_that_is_always_late_ends_sessions_all_the_same(new_house: Any) -> None:
+    async def scenario() -> None:
+        house = await new_house().open()
+        stable(house)
+        for _ in range(2):
+            house.clock.advance(15_000)
+            house.timers.advance(0)
+        assert house.groups.describe("g").group_state == GroupState.EMPTY
+
+    run(scenario)
+
+
 def test_a_group_rebalances_through_timers_when_a_member_dies(new_house: Any) -> None:
     async def scenario() -> None:
         house = await new_house().open()
