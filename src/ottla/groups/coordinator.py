@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 _PREFIX_CHARS_MAX = 255
+_TIMESTAMP_MAX = 2**63 - 1
 
 
 class Commit(NamedTuple):
@@ -236,7 +237,9 @@ class Coordinator(Ledger):
         retention_ms: int,
     ) -> int:
         now_ms = self._clock.now_ms()
-        expiry_ms = now_ms + retention_ms if retention_ms >= 0 else NO_TIMESTAMP
+        expiry_ms = (
+            min(now_ms + retention_ms, _TIMESTAMP_MAX) if retention_ms >= 0 else NO_TIMESTAMP
+        )
         kept = []
         for commit, code in zip(commits, codes, strict=True):
             if code is ErrorCode.NONE:
@@ -356,6 +359,7 @@ class Coordinator(Ledger):
             self._bury_group(shard, group)
         except KafkaError as error:
             return answer_for(error.code)
+        self._forget_when_committed(shard, group_id)
         return self._parked(shard, shard.readable_at(group_id), ErrorCode.NONE, answer_for)
 
     # --- helpers ---

@@ -355,6 +355,10 @@ class Ledger:
         is_unused = group.is_empty and group_id not in shard.offsets and not group.members.pending
         if is_unused:
             self._bury_group(shard, group)
+        self._forget_when_committed(shard, group_id)
+
+    def _forget_when_committed(self, shard: Shard, group_id: str) -> None:
+        """Remember a group's last append, which nobody may ask about again, no longer than it takes."""
         end_offset = shard.readable_at(group_id)
         if end_offset:
             shard.parking.after(end_offset, partial(_forget_append, shard, group_id))

@@ -402,6 +402,33 @@ def test_a_simple_groups_offsets_expire_one_by_one(new_house: Any) -> None:
     run(scenario)
 
 
+def test_an_offset_that_is_to_be_kept_for_ever_is_taken(new_house: Any) -> None:
+    async def scenario() -> None:
+        house = await new_house().open()
+        codes = house.groups.commit_offsets("g", "", None, -1, [ORDERS], retention_ms=2**63 - 1)
+        assert codes == [ErrorCode.NONE]
+        house.timers.advance(30 * 24 * HOUR_MS)
+        assert fetched(house)["orders"][0].offset == 42
+
+    run(scenario)
+
+
+def test_nothing_is_remembered_of_groups_that_were_deleted(new_house: Any) -> None:
+    async def scenario() -> None:
+        house = await new_house().open()
+        shard = house.groups._shards[house.groups.partition_for("g")]
+        house.log.holds = True
+        commit = house.groups.commit_offsets("g", "", None, -1, [ORDERS])
+        deletion = house.groups.delete_group("g")
+        await house.log.release()
+        assert await commit == [ErrorCode.NONE]
+        assert await deletion is ErrorCode.NONE
+        assert not shard.groups
+        assert not shard.appended
+
+    run(scenario)
+
+
 def test_a_sweep_that_cannot_write_forgets_nothing_and_tries_again(new_house: Any) -> None:
     async def scenario() -> None:
         house = await new_house().open()
