@@ -30,6 +30,9 @@ _TABLES = (
 _CHECKPOINT_ROWS = 4_000
 """Rows written between two checkpoints. SQLite's own ones are off: they hide a failed sync."""
 
+_LEFT_OVER_BYTES_MAX = 4 * 1024 * 1024
+"""What crashes may have left in the write-ahead log before an open folds it into the file."""
+
 _UPSERT = "INSERT OR REPLACE INTO znode VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -64,11 +67,15 @@ class SqliteFile:
             (zxid_epoch,) = epoch.fetchone()
             rows = [Row(*row) for row in connection.execute("SELECT * FROM znode ORDER BY path")]
             connection.execute("COMMIT")
+            file = cls(connection, path)
+            ahead = Path(f"{path}-wal")
+            if ahead.exists() and ahead.stat().st_size > _LEFT_OVER_BYTES_MAX:
+                file._checkpoint()
         except (sqlite3.Error, TypeError) as error:
             if connection is not None:
                 connection.close()
             raise _open_error(path, error) from error
-        return cls(connection, path), rows, zxid_epoch
+        return file, rows, zxid_epoch
 
     @classmethod
     def create(cls, path: Path, rows: Iterable[Row], zxid_epoch: int) -> SqliteFile:

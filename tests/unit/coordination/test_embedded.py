@@ -13,7 +13,7 @@ import pytest
 from ottla.coordination.embedded import IN_MEMORY, EmbeddedStore, Keeper
 from ottla.coordination.sqlite_file import DiskFull, SqliteFile, StoreFileError
 from ottla.coordination.store import BadVersion, ConnectionLoss, Create, Set, StoreError, WatchEvent
-from ottla.coordination.tree import Changes, Tree
+from ottla.coordination.tree import Changes, Row, Tree
 
 
 async def opened(path: Path, *initial: Create) -> tuple[Keeper, EmbeddedStore]:
@@ -296,6 +296,27 @@ async def test_write_ahead_log_without_its_file_is_refused(tmp_path: Path) -> No
     (tmp_path / "store.sqlite-wal").write_bytes(b"left over")
     with pytest.raises(StoreFileError, match="itself is missing"):
         await Keeper.open(tmp_path / "store.sqlite")
+
+
+def test_write_ahead_log_does_not_grow_from_crash_to_crash(tmp_path: Path) -> None:
+    path = tmp_path / "0" / "store.sqlite"
+    path.parent.mkdir()
+    SqliteFile.create(path, [], 1).close()
+    sizes = []
+    for life in range(1, 13):
+        file, rows, _ = SqliteFile.open(path)
+        assert len(rows) == 4 * (life - 1)
+        for number in range(4):
+            row = Row(f"/{life}-{number}", bytes(200_000), 1, 1, 1, 1, 1, 1, 1)
+            file.commit(Changes([row], []))
+        crashed = tmp_path / str(life)
+        crashed.mkdir()
+        copy_files(path.parent, crashed)
+        file.close()
+        path = crashed / "store.sqlite"
+        sizes.append(Path(f"{path}-wal").stat().st_size)
+    assert max(sizes) < 6_000_000
+    assert sizes[-1] == sizes[-2]  # what is there is used again
 
 
 async def test_creation_that_was_cut_short_is_begun_again(tmp_path: Path) -> None:
