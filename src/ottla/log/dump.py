@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from struct import Struct
 
 from ottla.errors import KafkaError
 from ottla.log import names
@@ -38,6 +39,7 @@ from ottla.topic_ids import to_text
 Line = Mapping[str, object]
 
 _PASSING_SUFFIXES = (names.DELETED_SUFFIX, names.CLEANED_SUFFIX, names.SWAP_SUFFIX)
+_ABORTED_TRANSACTION = Struct(">hqqqq")
 _TIMESTAMP_NAMES = {
     TimestampType.CREATE_TIME: "CreateTime",
     TimestampType.LOG_APPEND_TIME: "LogAppendTime",
@@ -75,6 +77,8 @@ def dump(
         yield from dump_time_index(path, base_offset, disk)
     elif base_offset is not None and name.endswith(names.SNAPSHOT_SUFFIX):
         yield from dump_snapshot(path, disk)
+    elif base_offset is not None and name.endswith(names.TRANSACTION_INDEX_SUFFIX):
+        yield from dump_transaction_index(path, disk)
     else:
         yield from _dump_small_file(path, name, disk)
 
@@ -202,6 +206,21 @@ def dump_snapshot(path: str, disk: Disk) -> Iterator[Line]:
             "lastSequence": entry.last_sequence,
             "lastOffset": entry.last_offset,
             "offsetDelta": entry.offset_delta,
+        }
+
+
+def dump_transaction_index(path: str, disk: Disk) -> Iterator[Line]:
+    """The aborted transactions of a ``.txnindex`` file."""
+    content = disk.read_file(path)
+    size = _ABORTED_TRANSACTION.size
+    for at in range(0, len(content) - size + 1, size):
+        version, producer_id, first, last, stable = _ABORTED_TRANSACTION.unpack_from(content, at)
+        yield {
+            "version": version,
+            "producerId": producer_id,
+            "firstOffset": first,
+            "lastOffset": last,
+            "lastStableOffset": stable,
         }
 
 

@@ -1,9 +1,9 @@
 """Open files within a bound: ten thousand partitions of three files each are more than a process may hold.
 
 ``File`` is one file by path whose descriptor is opened when it is needed; ``DescriptorPool`` closes those
-that have long not been. The rule kept here: the pool closes only descriptors that nobody has pinned. Pins
-belong to whoever uses a file off the thread that appends (a flush, a region on its way to a socket): only
-``pin`` and ``unpin`` may be called from other threads, and neither closes anybody else's file.
+that have long not been. The rule kept here: the pool closes only descriptors that nobody has pinned. Who
+uses a file off the thread that owns its log (a flush, a region on its way to a socket) pins it on that
+thread first; only ``unpin`` and ``pinned_descriptor`` may be called from others.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class DescriptorPool:
         self.lock = Lock()
         self._ring: deque[File] = deque()
 
-    def entered(self, file: File, *, evict: bool) -> None:
+    def entered(self, file: File) -> None:
         """``file`` was opened; close others if that is more than ``capacity``. Under ``lock``."""
         self.open_count += 1
-        if evict and self.open_count > self.capacity:
+        if self.open_count > self.capacity:
             self.evict(self.open_count - self.capacity)
         self._ring.append(file)
 
@@ -58,7 +58,7 @@ class DescriptorPool:
         """Close up to ``count`` files that are not pinned, long unused first. Under ``lock``."""
         ring = self._ring
         for _ in range(2 * len(ring)):
-            if count <= 0:
+            if count <= 0 or not ring:
                 return
             file = ring.popleft()
             if not file.is_open:
@@ -74,17 +74,18 @@ class DescriptorPool:
 class File:
     """One file: its path, and a descriptor while there is one.
 
-    Reading and writing open it as needed. All methods but ``pin`` and ``unpin`` belong to the thread
-    that owns the log. All raise ``OSError``.
+    Reading and writing open it as needed. All methods but ``unpin`` and ``pinned_descriptor`` belong to
+    the thread that owns the log. All raise ``OSError``.
     """
 
-    __slots__ = ("_disk", "_fd", "_pins", "_used", "path")
+    __slots__ = ("_closing", "_disk", "_fd", "_pins", "_used", "path")
 
     def __init__(self, disk: Disk, path: str) -> None:
         self._disk = disk
         self.path = path
         self._fd = -1
         self._pins = 0
+        self._closing = False
         self._used = False
 
     @property
@@ -95,13 +96,13 @@ class File:
     def create(self) -> None:
         """Make the file, empty, whatever was there before."""
         self.close()
-        self._open(CREATE_FLAGS, evict=True)
+        self._open(CREATE_FLAGS)
 
     def descriptor(self) -> int:
         """An open descriptor, good until the next use of another file; ``pin`` it for longer."""
         self._used = True
         fd = self._fd
-        return fd if fd >= 0 else self._open(_WRITE_FLAGS, evict=True)
+        return fd if fd >= 0 else self._open(_WRITE_FLAGS)
 
     def size(self) -> int:
         """The file's size in bytes."""
@@ -111,7 +112,7 @@ class File:
         """Write all of ``data``. After an ``OSError`` any part of it may be there."""
         fd = self._fd
         if fd < 0:
-            fd = self._open(_WRITE_FLAGS, evict=True)
+            fd = self._open(_WRITE_FLAGS)
         self._used = True
         written = self._disk.pwrite(fd, data, position)
         if written != len(data):
@@ -121,7 +122,7 @@ class File:
         """Up to ``size`` bytes; fewer only at the end of the file."""
         fd = self._fd
         if fd < 0:
-            fd = self._open(_WRITE_FLAGS, evict=True)
+            fd = self._open(_WRITE_FLAGS)
         self._used = True
         data = self._disk.pread(fd, size, position)
         if len(data) < size and data:
@@ -138,9 +139,9 @@ class File:
         self.path = path
 
     def pin(self) -> int:
-        """An open descriptor that stays so until ``unpin``. From any thread."""
+        """An open descriptor that stays so until ``unpin``."""
         with self._disk.pool.lock:
-            fd = self._fd if self._fd >= 0 else self._open_locked(_WRITE_FLAGS, evict=False)
+            fd = self._fd if self._fd >= 0 else self._open_locked(_WRITE_FLAGS)
             self._pins += 1
             return fd
 
@@ -148,7 +149,7 @@ class File:
         """Give a ``pin`` back. From any thread."""
         with self._disk.pool.lock:
             self._pins -= 1
-            if self._pins == 0 and self._fd >= 0 and not self.path:
+            if self._pins == 0 and self._fd >= 0 and self._closing:
                 self.shut()
                 self._disk.pool.left()
 
@@ -164,6 +165,8 @@ class File:
             if self._pins == 0:
                 self.shut()
                 self._disk.pool.left()
+            else:
+                self._closing = True
 
     def remove(self) -> None:
         """Unlink the file (nothing if it is gone). Who has it pinned can still read it."""
@@ -184,21 +187,22 @@ class File:
     def shut(self) -> None:
         """For the pool: close the descriptor."""
         fd, self._fd = self._fd, -1
+        self._closing = False
         self._disk.close(fd)
 
-    def _open(self, flags: int, *, evict: bool) -> int:
+    def _open(self, flags: int) -> int:
         with self._disk.pool.lock:
-            return self._open_locked(flags, evict=evict)
+            return self._open_locked(flags)
 
-    def _open_locked(self, flags: int, *, evict: bool) -> int:
+    def _open_locked(self, flags: int) -> int:
         pool = self._disk.pool
         try:
             fd = self._disk.open(self.path, flags, FILE_MODE)
         except OSError as error:
-            if error.errno not in (EMFILE, ENFILE) or not evict:
+            if error.errno not in (EMFILE, ENFILE):
                 raise
             pool.evict(max(pool.open_count // 8, 1))
             fd = self._disk.open(self.path, flags, FILE_MODE)
         self._fd = fd
-        pool.entered(self, evict=evict)
+        pool.entered(self)
         return fd

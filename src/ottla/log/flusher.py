@@ -164,7 +164,10 @@ class Flusher:
             try:
                 flush = one.begin_flush()
             except KafkaError as error:
-                self._answer(one, error)
+                if one.unusable is None and one.health.failure is None:
+                    self._put_off(one, error)  # no descriptor was left
+                else:
+                    self._answer(one, error)
                 continue
             if flush is None:
                 self._answer(one, None)
@@ -212,13 +215,17 @@ class Flusher:
             return
         one.abandon_flush(flush)
         if flush.is_harmless(error):
-            log.warning("flush put off", directory=one.directory, reason=str(error))
-            if self._loop is not None and not self._closed:
-                self._loop.call_later(_RETRY_S, self.request, one)
+            self._put_off(one, error)
             return
         if one.unusable is None or error.errno != ENOENT:  # else it was deleted meanwhile
             self._fail(one, error)
         self._answer(one, one.health.offline_error())
+
+    def _put_off(self, one: Log, error: Exception) -> None:
+        """Try again a little later: nothing was synced, so nothing is lost."""
+        log.warning("flush put off", directory=one.directory, reason=str(error))
+        if self._loop is not None and not self._closed:
+            self._loop.call_later(_RETRY_S, self.request, one)
 
     def _answer(self, one: Log, error: KafkaError | None) -> None:
         """Tell who waits for the log: all of them that it failed, or those that it has come so far."""

@@ -44,7 +44,6 @@ def test_pinned_file_stays_open(tmp_path: Path) -> None:
     first.close()
     assert os.pread(descriptor, 1, 0) == b"0"
     first.unpin()
-    first.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
 
@@ -84,6 +83,16 @@ def test_forgotten_file_is_closed_with_its_last_pin(tmp_path: Path) -> None:
     assert os.pread(descriptor, 1, 0) == b"0"
     file.unpin()
     assert disk.pool.open_count == 0
+
+
+def test_pinning_keeps_to_the_capacity_too(tmp_path: Path) -> None:
+    disk = Disk(descriptors_max=20)
+    files = made(disk, tmp_path, 60)
+    for file in files:
+        region = SegmentRegion(disk, file, 0, 1)
+        assert region.read() == file.read_at(1, 0)
+        region.close()
+    assert disk.pool.open_count <= 20
 
 
 def test_region_is_the_wires(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from errno import EIO, ENOSPC
+from errno import EIO, EMFILE, ENOSPC
 from threading import Event, Lock
 from typing import Any
 
@@ -196,6 +196,26 @@ def test_flush_without_room_is_put_off_and_tried_again(monkeypatch: pytest.Monke
         flusher = Flusher(on)
         append(log)
         on.fail("pwrite", ENOSPC, times=3, path="leader-epoch")
+        await flusher.flush(log)
+        assert log.flushed_end_offset == 1
+        assert log.health.failure is None
+        await flusher.close()
+
+    run(test)
+
+
+def test_flush_without_a_descriptor_is_put_off_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(flusher_module, "_RETRY_S", 0.001)
+
+    async def test() -> None:
+        on = disk()
+        log = new_log(on)
+        flusher = Flusher(on)
+        append(log)
+        log.segments.active.close()
+        on.fail("open", EMFILE, times=3)
         await flusher.flush(log)
         assert log.flushed_end_offset == 1
         assert log.health.failure is None

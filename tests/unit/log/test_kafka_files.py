@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ottla.log.dump import dump
 from ottla.log.log import Log
 from ottla.settings.definitions import TopicConfig
 from ottla.simulation.disk import SimulatedDisk
@@ -72,3 +73,9 @@ def test_open_transaction_of_kafka_is_known() -> None:
     log, _ = loaded("txn-0", kafkas("txn-0"), clean=False)
     assert log.producers.first_undecided_offset == 18
     assert log.log_end_offset == 19
+
+
+def test_aborted_transactions_of_kafka_are_told() -> None:
+    path = str(FILES / "txn-0" / "00000000000000000000.txnindex")
+    (line,) = dump(path)
+    assert (line["firstOffset"], line["lastOffset"], line["lastStableOffset"]) == (6, 11, 12)
