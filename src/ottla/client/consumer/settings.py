@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict, TypeVar
 
 from ottla.client.consumer.assignors import Assignor, assignors_of
 from ottla.client.consumer.positions import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP
 from ottla.client.serializers import Deserializer, deserializer
 from ottla.client.settings import check_positive
+
+T = TypeVar("T")
 
 _RESETS = {"earliest": EARLIEST_TIMESTAMP, "latest": LATEST_TIMESTAMP, "none": None}
 _ISOLATION = {"read_uncommitted": 0, "read_committed": 1}
@@ -92,36 +94,18 @@ def consumer_settings(
     retry_backoff_max_ms: int = 1_000,
 ) -> ConsumerSettings:
     """Check and translate; raises ``ValueError`` for what cannot be."""
-    if auto_offset_reset not in _RESETS:
-        raise ValueError(
-            f'auto_offset_reset is "earliest", "latest" or "none", not {auto_offset_reset!r}'
-        )
-    if isolation_level not in _ISOLATION:
-        raise ValueError(
-            f'isolation_level is "read_uncommitted" or "read_committed", not {isolation_level!r}'
-        )
-    if group == "":
-        raise ValueError("a group needs a name; without a group leave it out")
-    if group_instance_id is not None and group is None:
-        raise ValueError("group_instance_id needs a group")
+    reset = _choice("auto_offset_reset", auto_offset_reset, _RESETS)
+    isolation = _choice("isolation_level", isolation_level, _ISOLATION)
+    _check_group(group, group_instance_id)
     if max_poll_records < 1:
         raise ValueError("max_poll_records must be positive")
     if heartbeat_interval_ms >= session_timeout_ms:
         raise ValueError("heartbeat_interval_ms must be less than session_timeout_ms")
-    check_positive(
-        auto_commit_interval_ms=auto_commit_interval_ms,
-        heartbeat_interval_ms=heartbeat_interval_ms,
-        max_poll_interval_ms=max_poll_interval_ms,
-        fetch_min_bytes=fetch_min_bytes,
-        fetch_max_wait_ms=fetch_max_wait_ms,
-        fetch_max_bytes=fetch_max_bytes,
-        max_partition_fetch_bytes=max_partition_fetch_bytes,
-    )
     assignors_of(assignors)  # raises for a name that is not known
-    return ConsumerSettings(
+    settings = ConsumerSettings(
         group=group,
         group_instance_id=group_instance_id,
-        reset_timestamp=_RESETS[auto_offset_reset],
+        reset_timestamp=reset,
         auto_commit=enable_auto_commit and group is not None,
         auto_commit_interval_ms=auto_commit_interval_ms,
         assignors=assignors,
@@ -133,9 +117,25 @@ def consumer_settings(
         fetch_max_wait_ms=fetch_max_wait_ms,
         fetch_max_bytes=fetch_max_bytes,
         max_partition_fetch_bytes=max_partition_fetch_bytes,
-        isolation_level=_ISOLATION[isolation_level],
+        isolation_level=isolation,
         check_crcs=check_crcs,
         client_rack=client_rack,
         key_deserializer=deserializer(key_deserializer),
         value_deserializer=deserializer(value_deserializer),
     )
+    numbers = {n: v for n, v in settings._asdict().items() if n.endswith(("_ms", "_bytes"))}
+    check_positive(**numbers)
+    return settings
+
+
+def _check_group(group: str | None, group_instance_id: str | None) -> None:
+    if group == "":
+        raise ValueError("a group needs a name; without a group leave it out")
+    if group_instance_id is not None and group is None:
+        raise ValueError("group_instance_id needs a group")
+
+
+def _choice(setting: str, value: str, values: dict[str, T]) -> T:
+    if value not in values:
+        raise ValueError(f"{setting} is one of {', '.join(values)}, not {value!r}")
+    return values[value]

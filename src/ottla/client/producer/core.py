@@ -25,7 +25,7 @@ from ottla.client.producer.accumulator import (
 from ottla.client.producer.batch import NO_HEADERS, Batch, OnDelivery
 from ottla.client.producer.sender import Sender, now_ms, run_calls
 from ottla.client.producer.settings import ProducerSettings
-from ottla.client.serializers import to_bytes
+from ottla.client.serializers import Serializer, to_bytes
 from ottla.client.settings import ConnectionSettings
 from ottla.client.types import Header
 from ottla.errors import ErrorCode, KafkaError
@@ -132,34 +132,24 @@ class ProducerCore:
         headers: Headers | None,
         on_delivery: OnDelivery | None,
     ) -> Batch | int:
-        """The record's batch (it is the last in it), or its size in bytes when it must wait.
-
-        Called under ``lock``.
+        """The record's batch (it is the last in it), or its size when it must wait. Called under ``lock``.
 
         Raises ``TypeError`` and ``ValueError`` for what can't be a record, ``RecordTooLarge``, and what
         a serializer raises.
         """
-        if value is not None:
-            if self._serialize_value is not None:
-                value = self._serialize_value(value)
-            if value.__class__ is not bytes and value is not None:
-                value = to_bytes(value)
-        if key is not None:
-            if self._serialize_key is not None:
-                key = self._serialize_key(key)
-            if key.__class__ is not bytes and key is not None:
-                key = to_bytes(key)
-        size = RECORD_OVERHEAD_BYTES
-        if value is not None:
-            size += len(value)
+        serialize = self._serialize_value
+        if value is not None and (serialize is not None or value.__class__ is not bytes):
+            value = _serialized(value, serialize)
+        serialize = self._serialize_key
+        if key is not None and (serialize is not None or key.__class__ is not bytes):
+            key = _serialized(key, serialize)
+        size = RECORD_OVERHEAD_BYTES + (len(value) if value is not None else 0)
         if key is not None:
             size += len(key)
         packed = NO_HEADERS
         if headers:
             packed = _headers(headers)
-            size += sum(
-                HEADER_OVERHEAD_BYTES + len(name) * 2 + len(part or b"") for name, part in packed
-            )
+            size += _headers_bytes(packed)
         if size > self._largest:
             raise RecordTooLarge(f"a record of {size} bytes where {self._largest} are allowed")
         accumulator = self.accumulator
@@ -177,8 +167,8 @@ class ProducerCore:
             return size
         if timestamp_ms is None:
             timestamp_ms = time_ns() // 1_000_000
-        elif not 0 <= timestamp_ms < _TIMESTAMP_END_MS:
-            raise ValueError(f"timestamp {timestamp_ms} is negative or too large")
+        else:
+            _check_timestamp(timestamp_ms)
         batch = accumulator.batch_for(state, partition, size)
         batch.timestamps.append(timestamp_ms)
         batch.values.append(value)
@@ -268,6 +258,21 @@ class ProducerCore:
     def _check_open(self) -> None:
         if self.closed:
             raise RuntimeError("the producer is closed")
+
+
+def _check_timestamp(timestamp_ms: int) -> None:
+    if not 0 <= timestamp_ms < _TIMESTAMP_END_MS:
+        raise ValueError(f"timestamp {timestamp_ms} is negative or too large")
+
+
+def _serialized(value: Any, serialize: Serializer | None) -> bytes | None:
+    if serialize is not None:
+        value = serialize(value)
+    return None if value is None else to_bytes(value)
+
+
+def _headers_bytes(headers: Sequence[Header]) -> int:
+    return sum(HEADER_OVERHEAD_BYTES + 2 * len(name) + len(part or b"") for name, part in headers)
 
 
 def _headers(headers: Headers) -> list[Header]:

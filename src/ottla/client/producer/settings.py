@@ -85,27 +85,18 @@ def producer_settings(
         raise ValueError('an idempotent producer needs acks="all": pass idempotent=False as well')
     if max_in_flight < 1 or (idempotent and max_in_flight > MAX_IN_FLIGHT_IDEMPOTENT):
         raise ValueError("max_in_flight is 1 to 5 (more only with idempotent=False)")
-    check_positive(
-        linger_ms=linger_ms,
+    limits = Limits(
         batch_size=batch_size,
+        linger_ms=linger_ms,
         buffer_memory=buffer_memory,
         max_request_size=max_request_size,
         delivery_timeout_ms=delivery_timeout_ms,
         retry_backoff_ms=retry_backoff_ms,
         retry_backoff_max_ms=retry_backoff_max_ms,
-        max_block_ms=max_block_ms,
+        max_in_flight=max_in_flight,
+        idempotent=idempotent,
     )
-    limits = Limits(
-        batch_size,
-        linger_ms,
-        buffer_memory,
-        max_request_size,
-        delivery_timeout_ms,
-        retry_backoff_ms,
-        retry_backoff_max_ms,
-        max_in_flight,
-        idempotent,
-    )
+    check_positive(max_block_ms=max_block_ms, **limits._asdict())
     return ProducerSettings(
         _ACKS[acks],
         kind,
