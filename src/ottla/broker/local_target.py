@@ -24,7 +24,11 @@ from ottla.messages.leader_and_isr import (
     LeaderAndIsrResponse,
     LeaderAndIsrTopicError,
 )
-from ottla.messages.stop_replica import StopReplicaRequest, StopReplicaResponse
+from ottla.messages.stop_replica import (
+    StopReplicaPartitionError,
+    StopReplicaRequest,
+    StopReplicaResponse,
+)
 from ottla.messages.update_metadata import UpdateMetadataRequest, UpdateMetadataResponse
 
 if TYPE_CHECKING:
@@ -86,20 +90,33 @@ class LocalTarget:
         return UpdateMetadataResponse()
 
     async def stop_replica(self, request: StopReplicaRequest) -> StopReplicaResponse:
-        """Let go of replicas; with ``delete_partition`` their files go in the background."""
+        """Let go of replicas; with ``delete_partition`` their files go in the background.
+
+        One whose files can't be taken away now has its own error in the answer.
+        """
+        response = StopReplicaResponse()
         async with self._turn:
             slice_end = time.monotonic() + SLICE_S
             for topic in request.topic_states:
                 for state in topic.partition_states:
                     if topic.topic_name == CONSUMER_OFFSETS:
                         self._broker.groups.unload(state.partition_index)
-                    self._broker.replicas.remove(
-                        topic.topic_name, state.partition_index, delete=state.delete_partition
-                    )
+                    try:
+                        self._broker.replicas.remove(
+                            topic.topic_name, state.partition_index, delete=state.delete_partition
+                        )
+                    except KafkaError as error:
+                        response.partition_errors.append(
+                            StopReplicaPartitionError(
+                                topic_name=topic.topic_name,
+                                partition_index=state.partition_index,
+                                error_code=error.code,
+                            )
+                        )
                     if time.monotonic() >= slice_end:
                         await asyncio.sleep(0)
                         slice_end = time.monotonic() + SLICE_S
-        return StopReplicaResponse()
+        return response
 
     async def close(self) -> None:
         """End loadings that are under way."""

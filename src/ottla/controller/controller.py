@@ -62,6 +62,9 @@ _PRODUCER_ID_MAX = 2**63 - 1
 _ATTEMPTS_MAX = 5
 """How often a change is tried against writers other than the controller before it is refused."""
 
+DELETION_RETRY_S = 30.0
+"""Pause before deletions are gone on with that a broker, or the store, could not carry out."""
+
 OFFICE_RETRY_S = 0.5
 """Pause before the office is looked at again after the store gave no answer."""
 
@@ -102,6 +105,7 @@ class Controller:
         self._state: ClusterState | None = None
         self._queue: asyncio.Queue[_Work] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
+        self._resumption: asyncio.TimerHandle | None = None
 
     @property
     def is_active(self) -> bool:
@@ -129,6 +133,8 @@ class Controller:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+        if self._resumption is not None:
+            self._resumption.cancel()
         self._resign()
         while not self._queue.empty():
             self._refuse(self._queue.get_nowait().future, not_controller())
@@ -152,7 +158,13 @@ class Controller:
         A topic of which ``ids`` has the id is deleted only if it still has it when its turn comes.
         """
         wanted, known_ids = list(names), dict(ids or {})
-        return await self._in_office(lambda state: self._topics.delete(state, wanted, known_ids))
+
+        async def delete_all(state: ClusterState) -> list[TopicResult]:
+            results = await self._topics.delete(state, wanted, known_ids)
+            self._resume_later(state)
+            return results
+
+        return await self._in_office(delete_all)
 
     async def create_partitions(
         self, topics: Iterable[NewPartitions], *, validate_only: bool = False
@@ -281,7 +293,30 @@ class Controller:
             if self._broker_id not in state.brokers:
                 log.warning("the controller's own broker is not registered")
             self._state = state
+            self._resume_later(state)
             return
+
+    def _resume_later(self, state: ClusterState) -> None:
+        """See to it that deletions that are not complete go on, though nobody can ask for them again."""
+        if state.deleting and self._resumption is None:
+            loop = asyncio.get_running_loop()
+            self._resumption = loop.call_later(DELETION_RETRY_S, self._resume)
+
+    def _resume(self) -> None:
+        self._resumption = None
+        self._queue.put_nowait(_Work(self._resume_deletions, None))
+
+    async def _resume_deletions(self) -> None:
+        state = self._state
+        if state is None:
+            return
+        try:
+            if state.stale:
+                await self._take_up(state)
+            elif state.deleting:
+                await self._topics.resume_deletions(state)
+        finally:
+            self._resume_later(self._state or state)
 
     def _resign(self) -> None:
         if self._state is not None:

@@ -102,7 +102,7 @@ class TopicChanges:
         await self._elect_offline(state)
         await self._announcer.announce(state, list(state.partition_ids(present)), new=first)
         if state.deleting:
-            await self._finish_deletions(state, sorted(state.deleting))
+            await self.resume_deletions(state)
 
     async def _elect_offline(self, state: ClusterState) -> None:
         elected: dict[PartitionId, LeaderAndIsr] = {}
@@ -330,6 +330,10 @@ class TopicChanges:
             elif name not in results:
                 results[name] = TopicResult.refused(name, unknown_topic(name))
         return [results[name] for name in names]
+
+    async def resume_deletions(self, state: ClusterState) -> None:
+        """Go on with the deletions that are not complete."""
+        await self._finish_deletions(state, sorted(state.deleting))
 
     async def _mark(self, state: ClusterState, name: str) -> None:
         if name in state.deleting:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ottla import topic_ids
+from ottla.controller import controller as controller_module
 from ottla.controller.configs import ConfigAlteration, read_config
 from ottla.controller.controller import Controller
 from ottla.controller.topic_changes import TopicDefaults
@@ -474,6 +475,23 @@ async def test_deletion_that_a_broker_refuses_goes_on_later(cluster: Any) -> Non
     cluster.brokers[1].refuse_deletions = False
     assert codes(await controller.delete_topics(["orders"])) == [NONE]
     assert await cluster.paths() == set()
+
+
+async def test_deletion_that_was_not_complete_is_tried_again_by_itself(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controller_module, "DELETION_RETRY_S", 0.005)
+    await cluster.start(1)
+    controller = await cluster.started(1)
+    await controller.create_topics([NewTopic("orders"), NewTopic("logs")])
+    cluster.brokers[1].refuse_deletions = True
+    assert codes(await controller.delete_topics(["orders"])) == [ErrorCode.REQUEST_TIMED_OUT]
+    stops = cluster.brokers[1].requests
+    before = len(stops)
+    await become(lambda: len(stops) > before)  # and again
+    cluster.brokers[1].refuse_deletions = False
+    await become(lambda: "orders" not in controller.state.topics)
+    assert codes(await controller.create_topics([NewTopic("orders")])) == [NONE]
 
 
 async def test_deletion_waits_for_replicas_on_dead_brokers(cluster: Any) -> None:
