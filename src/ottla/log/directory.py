@@ -301,15 +301,30 @@ class LogDirectory:
     def delete(self, topic: str, partition: int, now_ms: int) -> None:
         """Take the partition's log out of service and have its files removed later.
 
-        Nothing if it is not here. The checkpoints forget it with their next writing. Raises
-        ``KafkaError`` (KAFKA_STORAGE_ERROR).
+        Nothing if it is not here. One that is quarantined goes too: its name is free again. The
+        checkpoints forget it with their next writing. Raises ``KafkaError`` (KAFKA_STORAGE_ERROR).
         """
         found = self.logs.get((topic, partition))
         if found is None:
+            if (topic, partition) in self.quarantined:
+                self._delete_quarantined(topic, partition)
             return
         path = self._retire(found, names.DELETE_DIRECTORY_SUFFIX)
         if path is not None:
             self.trash.put(path, now_ms + found.rules.file_delete_delay_ms)
+
+    def _delete_quarantined(self, topic: str, partition: int) -> None:
+        self.health.check()
+        path = f"{self.path}/{names.directory_name(topic, partition)}"
+        name = names.retired_directory_name(
+            topic, partition, os.urandom(16).hex(), names.DELETE_DIRECTORY_SUFFIX
+        )
+        try:
+            self.disk.rename(path, f"{self.path}/{name}")
+        except OSError as error:
+            raise self.health.failed_operation(f"{path} could not be renamed", error) from error
+        del self.quarantined[topic, partition]
+        self.trash.put(f"{self.path}/{name}", 0)
 
     def set_aside(self, topic: str, partition: int) -> None:
         """Take a log out of service and keep its files, in a directory named ``...-stray``.

@@ -186,6 +186,23 @@ def test_damaged_partition_is_left_out_and_the_others_are_served() -> None:
     assert ("orders", 0) in opened(on).quarantined
 
 
+def test_a_deleted_topic_frees_the_name_of_its_damaged_partition() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    create(directory, records=3)
+    directory.close(NOW_MS)
+    on.unlink(f"{PATH}/.kafka_cleanshutdown")
+    on.file(f"{PATH}/orders-0/00000000000000000000.log").write_at(b"\xff", 70)
+    directory = opened(on)
+    assert ("orders", 0) in directory.quarantined
+    directory.delete("orders", 0, NOW_MS)
+    assert create(directory, records=2).log_end_offset == 2
+    (path,) = directory.trash.take_due(NOW_MS)
+    assert path.endswith("-delete")
+    directory.close(NOW_MS)
+    assert not opened(on).quarantined
+
+
 def test_deleted_partition_is_renamed_and_removed_later() -> None:
     on = SimulatedDisk()
     directory = opened(on)
