@@ -34,7 +34,7 @@ from ottla.log.checkpoints import (
 )
 from ottla.log.disk import Disk
 from ottla.log.flush import Flush
-from ottla.log.flusher import Flusher, run_flushes
+from ottla.log.flusher import SYNC_FILE_SYSTEM_FROM, Flusher, run_each, run_together
 from ottla.log.health import DirectoryHealth
 from ottla.log.loading import QuarantinedLog
 from ottla.log.log import Log
@@ -46,7 +46,7 @@ from ottla.settings.definitions import TopicConfig
 log = logger(__name__)
 
 _CHECKPOINT_BYTES_MAX = 1 << 28
-_FLUSHED_TOGETHER_MAX = 1000  # each has its files open meanwhile
+_FLUSHED_AT_ONCE_MAX = 16  # each has its files open meanwhile
 
 
 class DirectoryInUse(Exception):
@@ -199,14 +199,17 @@ class LogDirectory:
         ``or_later``: a lack of room is none; what finds none stays unflushed.
         """
         logs = [one for one in self.logs.values() if one.unusable is None and one.is_dirty]
-        for start in range(0, len(logs), _FLUSHED_TOGETHER_MAX):
+        together = len(logs) >= SYNC_FILE_SYSTEM_FROM and self.disk.can_sync_file_systems
+        at_once = len(logs) if together else _FLUSHED_AT_ONCE_MAX
+        for start in range(0, len(logs), at_once or 1):
             flushes: list[tuple[Log, Flush]] = []
-            for one in logs[start : start + _FLUSHED_TOGETHER_MAX]:
-                flush = one.begin_flush()
+            for one in logs[start : start + at_once]:
+                flush = one.begin_flush(with_files=not together)
                 if flush is not None:
                     flushes.append((one, flush))
+            run = run_together if together else run_each
+            outcomes = run(self.disk, [flush for _, flush in flushes])
             failed: OSError | None = None
-            outcomes = run_flushes(self.disk, [flush for _, flush in flushes])
             for (one, flush), error in zip(flushes, outcomes, strict=True):
                 if error is None:
                     one.complete_flush(flush, now_ms)

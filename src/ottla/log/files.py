@@ -23,6 +23,7 @@ CREATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_TRUNC
 FILE_MODE = 0o644
 _WRITE_FLAGS = os.O_RDWR
 _DESCRIPTORS_MIN = 16
+_LOOKED_AT_MAX = 64
 
 
 class DescriptorPool:
@@ -55,9 +56,12 @@ class DescriptorPool:
             self._ring = deque(file for file in self._ring if file.is_open)
 
     def evict(self, count: int) -> None:
-        """Close up to ``count`` files that are not pinned, long unused first. Under ``lock``."""
+        """Close up to ``count`` files that are not pinned, long unused first. Under ``lock``.
+
+        Looks at so many only: where nearly all are pinned, that is for the next time.
+        """
         ring = self._ring
-        for _ in range(2 * len(ring)):
+        for _ in range(min(2 * len(ring), _LOOKED_AT_MAX + 2 * count)):
             if count <= 0 or not ring:
                 return
             file = ring.popleft()

@@ -28,6 +28,7 @@ class Flush:
 
     __slots__ = (
         "_disk",
+        "_pinned",
         "directory",
         "end_offset",
         "epochs",
@@ -40,15 +41,18 @@ class Flush:
         "syncing",
     )
 
-    def __init__(self, disk: Disk, directory: str, end_offset: int, generation: int) -> None:
+    def __init__(
+        self, disk: Disk, directory: str, end_offset: int, generation: int, *, pinned: bool = True
+    ) -> None:
         self._disk = disk
+        self._pinned = pinned
         self.directory = directory
         self.end_offset = end_offset
         self.generation = generation
         self.epochs: bytes | None = None
         """The content of a new leader epoch checkpoint, if there is to be one."""
         self.files: list[File] = []
-        """Files to sync, pinned by ``add``."""
+        """Files to sync; open until ``release``, unless the whole file system is synced instead."""
         self.paths: list[str] = []
         """Closed files to sync: snapshots and partition.metadata."""
         self.names_changed = False
@@ -61,8 +65,9 @@ class Flush:
 
     def add(self, file: File) -> None:
         """Sync ``file`` too. Raises ``OSError`` if it cannot be opened."""
-        file.pin()
-        self.files.append(file)
+        if self._pinned:
+            file.pin()
+            self.files.append(file)
 
     @property
     def parent(self) -> str:

@@ -235,16 +235,18 @@ class FlushedLog:
             or bool(self._unsynced_paths)
         )
 
-    def begin_flush(self) -> Flush | None:
+    def begin_flush(self, *, with_files: bool = True) -> Flush | None:
         """All that has to reach the disk for the log as it is now to be durable; None if it is.
 
-        One at a time: the next one after ``complete_flush`` or ``abandon_flush``. Raises
+        ``with_files=False`` opens none of them, for a sync of the whole file system. One at a time: the next one after ``complete_flush`` or ``abandon_flush``. Raises
         ``KafkaError`` (KAFKA_STORAGE_ERROR).
         """
         self.check_usable()
         if not self.is_dirty:
             return None
-        flush = Flush(self._disk, self.directory, self.log_end_offset, self._generation)
+        flush = Flush(
+            self._disk, self.directory, self.log_end_offset, self._generation, pinned=with_files
+        )
         try:
             for segment in self._unsynced_segments:
                 for file in segment.files:

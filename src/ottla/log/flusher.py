@@ -34,6 +34,7 @@ log = logger(__name__)
 PARALLELISM = 4
 SYNC_FILE_SYSTEM_FROM = 256
 """As many logs dirty at once are synced with the whole file system."""
+LONG_QUEUE = 1 << 62
 
 _LOGS_PER_JOB_MAX = 16
 _RETRY_S = 0.5
@@ -68,7 +69,7 @@ class Flusher:
         self._on_failure = on_failure
         self._clock = clock if clock is not None else SystemClock()
         self._parallelism = parallelism
-        self._sync_file_system_from = sync_file_system_from
+        self._together_from = sync_file_system_from if disk.can_sync_file_systems else LONG_QUEUE
         self._queue: deque[Log] = deque()
         self._waiting: dict[Log, list[tuple[int, asyncio.Future[None]]]] = {}
         self._jobs = 0
@@ -144,8 +145,8 @@ class Flusher:
     def _start_jobs(self) -> None:
         self._scheduled = False
         while self._queue and self._jobs < self._parallelism and not self._alone:
-            together = len(self._queue) >= self._sync_file_system_from
-            begun = self._begin(self._take(together))
+            together = len(self._queue) >= self._together_from
+            begun = self._begin(self._take(together), together)
             if begun:
                 self._run(begun, together)
 
@@ -157,12 +158,12 @@ class Flusher:
             count = waiting
         return [self._queue.popleft() for _ in range(count)]
 
-    def _begin(self, logs: list[Log]) -> list[tuple[Log, Flush]]:
+    def _begin(self, logs: list[Log], together: bool) -> list[tuple[Log, Flush]]:
         begun = []
         for one in logs:
             one.flushing = _IDLE
             try:
-                flush = one.begin_flush()
+                flush = one.begin_flush(with_files=not together)
             except KafkaError as error:
                 if one.unusable is None and one.health.failure is None:
                     self._put_off(one, error)  # no descriptor was left
@@ -183,7 +184,7 @@ class Flusher:
             self._executor = ThreadPoolExecutor(self._parallelism, "ottla-flush")
         self._jobs += 1
         self._alone = together
-        run = _run_together if together else _run_each
+        run = run_together if together else run_each
         work = [flush for _, flush in begun]
         job = loop.run_in_executor(self._executor, run, self._disk, work)
         job.add_done_callback(partial(self._job_done, begun))
@@ -252,14 +253,8 @@ class Flusher:
                 self._on_failure(one.health.path, error)
 
 
-def run_flushes(disk: Disk, flushes: list[Flush]) -> list[OSError | None]:
-    """Run flushes here and now, together if they are many; for each None or why it failed."""
-    if len(flushes) >= SYNC_FILE_SYSTEM_FROM:
-        return _run_together(disk, flushes)
-    return _run_each(disk, flushes)
-
-
-def _run_each(disk: Disk, flushes: list[Flush]) -> list[OSError | None]:
+def run_each(disk: Disk, flushes: list[Flush]) -> list[OSError | None]:
+    """Run flushes here and now, one after the other; for each None or why it failed."""
     outcomes: list[OSError | None] = []
     for flush in flushes:
         try:
@@ -271,10 +266,11 @@ def _run_each(disk: Disk, flushes: list[Flush]) -> list[OSError | None]:
     return outcomes
 
 
-def _run_together(disk: Disk, flushes: list[Flush]) -> list[OSError | None]:
-    """Sync each log directory's file system once (twice where leader epochs are renamed into place)."""
-    if not disk.can_sync_file_systems:
-        return _run_each(disk, flushes)
+def run_together(disk: Disk, flushes: list[Flush]) -> list[OSError | None]:
+    """Run flushes without files: sync each log directory's file system once for all.
+
+    Twice where leader epochs are renamed into place.
+    """
     outcomes: list[OSError | None] = [None] * len(flushes)
     _step(flushes, outcomes, Flush.write_epochs)
     if any(flush.epochs is not None for flush in flushes):
