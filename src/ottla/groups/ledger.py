@@ -150,6 +150,11 @@ class Ledger:
                         slice_end = self._clock.monotonic() + SLICE_S
                     if self._shards.get(partition) is not shard:
                         return
+            existing = None if topics is None else await asyncio.shield(topics)
+            if self._shards.get(partition) is not shard:
+                return
+            if existing is not None:
+                shard.gone |= shard.offsets.topics() - existing
             for group in list(shard.groups.values()):
                 self._perform(shard, group, group.activate(self._now()))
                 if self._clock.monotonic() >= slice_end:
@@ -157,13 +162,7 @@ class Ledger:
                     slice_end = self._clock.monotonic() + SLICE_S
                 if self._shards.get(partition) is not shard:
                     return
-            existing = None if topics is None else await asyncio.shield(topics)
-            if self._shards.get(partition) is not shard:
-                return
-            gone = shard.gone
-            if existing is not None:
-                gone |= shard.offsets.topics() - existing
-            self._forget_topics(shard, gone)
+            self._forget_topics(shard, shard.gone)
         except BaseException:
             if self._shards.get(partition) is shard:
                 self.unload(partition)

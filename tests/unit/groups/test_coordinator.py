@@ -344,6 +344,31 @@ def test_a_failover_brings_back_members_and_offsets(new_house: Any) -> None:
     run(scenario)
 
 
+def test_sessions_of_loaded_members_do_not_run_before_the_broker_knows_the_cluster(
+    new_house: Any,
+) -> None:
+    """With many partitions the one may be long before the other, and nobody is answered till then."""
+
+    async def scenario() -> None:
+        house = await new_house().open()
+        member_id = stable(house)
+        heir = new_house(log=house.log)
+        topics = asyncio.get_running_loop().create_future()
+        partition = heir.groups.partition_for("g")
+        loading = asyncio.ensure_future(
+            heir.groups.load(partition, house.log.chunks(partition), topics)
+        )
+        for _ in range(10):
+            await asyncio.sleep(0)
+        heir.timers.advance(60_000)
+        topics.set_result(frozenset())
+        await loading
+        heir.timers.advance(9_000)
+        assert heir.groups.heartbeat("g", member_id, None, 1) is ErrorCode.NONE
+
+    run(scenario)
+
+
 def test_what_was_loaded_is_shown_once_it_is_committed(new_house: Any) -> None:
     """A new leader's log may end in what its predecessor did not get committed."""
 
