@@ -119,6 +119,7 @@ def test_a_transaction_is_refused_and_nothing_is_written(
         ("-3", range(17, 20)),
         (f"s@{BASE_MS + 6_500}", range(7, 20)),
     ],
+    ids=["beginning", "offset", "from the end", "time"],
 )
 def test_reading_starts_wherever_it_is_told_to(
     start: str, expected: range, bootstrap: str, numbered: str
