@@ -209,10 +209,20 @@ class Log(LocalLog):
                 return self._duplicate(duplicate, header)
         if rules.compact and from_client:
             check_keys(records)
-        size = len(records)
-        if size > rules.segment_bytes:
-            raise _too_large_for_segment(size, rules)
+        if len(records) > rules.segment_bytes:
+            raise _too_large_for_segment(len(records), rules)
+        return self._append_batch(records, header, leader_epoch, now_ms)
 
+    def _append_batch(
+        self,
+        records: bytearray | memoryview,
+        header: BatchHeader,
+        leader_epoch: int,
+        now_ms: int,
+    ) -> AppendInfo:
+        """Stamp and write one batch that was found good."""
+        rules = self.rules
+        size = len(records)
         base_offset = self.log_end_offset
         last_offset = base_offset + header.last_offset_delta
         timestamp_ms = header.max_timestamp_ms
