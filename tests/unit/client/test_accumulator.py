@@ -33,7 +33,7 @@ FATAL = KafkaError(ErrorCode.INVALID_RECORD)
 class Room:
     """An accumulator with one topic, and a broker that the test plays."""
 
-    def __init__(self, *, partitions: int = 1, **changes: Any) -> None:
+    def __init__(self, *, partitions: int = 1, acknowledged: bool = True, **changes: Any) -> None:
         self.signals = 0
         self.chosen: list[int] = []
         self.accumulator = Accumulator(
@@ -43,6 +43,8 @@ class Room:
         self.accumulator.producer_epoch = 0
         self.topic = self.accumulator.topic("t")
         self.topic.update(partitions, range(partitions))
+        for queue in self.topic.queues:
+            queue.acknowledged = acknowledged  # the broker knows the producer already
         self.now_ms = 0
 
     def _signal(self) -> None:
@@ -131,6 +133,29 @@ def test_at_most_five_batches_of_a_partition_are_in_flight() -> None:
     assert len(drained) == 5
     room.complete(drained[0])
     assert len(room.drain_all()) == 1
+
+
+def test_nothing_is_in_flight_beside_the_first_batch_that_a_broker_hears_of() -> None:
+    room = Room(acknowledged=False)
+    first, second = room.send(size=90), room.send(size=90)
+    assert room.drain_all(after_ms=10) == [first]
+    room.reject(first, RETRY)
+    assert room.drain_all(after_ms=50) == [first]
+    room.complete(first)
+    assert room.drain_all() == [second]
+
+
+def test_sequence_of_a_batch_that_a_former_leader_may_have_appended_is_not_given_again() -> None:
+    room = Room()
+    first = room.send(size=90)
+    room.drain(after_ms=10)
+    room.reject(first, RETRY)
+    room.now_ms = 1000
+    room.accumulator.expire(room.now_ms)
+    assert isinstance(first.error, DeliveryTimeout)
+    second = room.send(size=90)
+    room.drain(after_ms=50)
+    assert (second.producer_epoch, second.base_sequence) == (1, 0)
 
 
 def test_without_idempotence_one_batch_is_in_flight_so_that_no_retry_overtakes() -> None:
@@ -373,9 +398,9 @@ def test_any_mix_of_failures_writes_every_record_once_and_in_order(seed: int) ->
     import random
 
     random_ = random.Random(seed)
-    room = Room(delivery_timeout_ms=10**9, buffer_memory=10**9)
+    room = Room(acknowledged=False, delivery_timeout_ms=10**9, buffer_memory=10**9)
     log: list[bytes] = []
-    expected_sequence, epoch = 0, 0
+    expected_sequence, epoch = -1, 0
     sent = 0
     while sent < 200 or room.accumulator.incomplete:
         if sent < 200:
@@ -389,6 +414,8 @@ def test_any_mix_of_failures_writes_every_record_once_and_in_order(seed: int) ->
                 continue
             if batch.producer_epoch > epoch:
                 epoch, expected_sequence = batch.producer_epoch, 0
+            if expected_sequence < 0:  # what it knows nothing of, it takes as it comes
+                expected_sequence = batch.base_sequence
             if batch.base_sequence > expected_sequence:
                 room.reject(batch, TOO_EARLY)
                 continue

@@ -37,6 +37,10 @@ _FATE_UNKNOWN = frozenset(
         ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
         ErrorCode.UNKNOWN_SERVER_ERROR,
         ErrorCode.KAFKA_STORAGE_ERROR,
+        # A leader that appended and then lost its place, or its partition, says so:
+        ErrorCode.NOT_LEADER_OR_FOLLOWER,
+        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+        ErrorCode.UNKNOWN_TOPIC_ID,
     }
 )
 
@@ -245,7 +249,9 @@ class Accumulator:
         """The broker has the batch; the calls to make once the lock is free."""
         batch.base_offset = base_offset
         batch.log_append_time_ms = log_append_time_ms
-        self._queue(batch).in_flight.remove(batch)
+        queue = self._queue(batch)
+        queue.in_flight.remove(batch)
+        queue.acknowledged = True
         return self._finish(batch)
 
     def reject(self, batch: Batch, error: KafkaError, now_ms: int) -> Calls:

@@ -3,6 +3,8 @@
 The rules that keep records in order and single:
 - A batch gets its sequence when it is first drained; a retry goes back to its place by order and keeps it.
 - Without idempotence at most one batch is in flight, so that a retry cannot overtake.
+- Until the broker has acknowledged a first batch, nothing is in flight beside it: a broker that knows nothing
+  of a producer id takes any sequence, so that a second batch could get in where the first was refused.
 - A retried batch goes alone: nothing else is in flight beside it until it is settled. Until then an
   OUT_OF_ORDER_SEQUENCE_NUMBER of a later batch only says that it came too early.
 - When a sequence is lost (a batch failed for good, or its fate is unknown), nothing new is drained until
@@ -25,6 +27,7 @@ class PartitionQueue:
     """The batches of one partition. All times in milliseconds of one clock that never goes back."""
 
     __slots__ = (
+        "acknowledged",
         "epoch",
         "gap",
         "in_flight",
@@ -49,6 +52,7 @@ class PartitionQueue:
         self.retry_at_ms = 0
         self.producer_id = -1
         self.epoch = -1
+        self.acknowledged = False
         self.next_sequence = 0
         self.gap = False
         self.renumber = False
@@ -77,6 +81,8 @@ class PartitionQueue:
     def drainable(self, now_ms: int, max_in_flight: int, *, flushing: bool) -> bool:
         """Whether the first batch may be sent now."""
         if len(self.in_flight) >= max_in_flight or now_ms < self.retry_at_ms:
+            return False
+        if self.in_flight and self.producer_id >= 0 and not self.acknowledged:
             return False
         if self.waiting:
             first = self.waiting[0]
@@ -158,5 +164,6 @@ class PartitionQueue:
         self.epoch += 1
         if self.epoch > MAX_EPOCH:
             self.producer_id = -1
+            self.acknowledged = False
             return False
         return True
