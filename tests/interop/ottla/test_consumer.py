@@ -170,6 +170,14 @@ def test_offset_out_of_range_is_reset_by_the_policy(bootstrap: str, unused: str)
         assert numbers(take(consumer, 3)) == [0, 1, 2]
 
 
+def test_offset_out_of_range_is_reset_at_once_when_all_else_is_quiet(
+    consumer: ottla.Consumer, unused: str
+) -> None:
+    take(consumer, 100)
+    consumer.seek((unused, 0), 5000)
+    assert numbers(take(consumer, 3)) == [0, 1, 2]
+
+
 def test_offset_out_of_range_without_a_policy_is_raised(bootstrap: str, unused: str) -> None:
     fill(bootstrap, unused, 10)
     with ottla.Consumer(bootstrap=bootstrap, auto_offset_reset="none") as consumer:

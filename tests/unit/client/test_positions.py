@@ -136,3 +136,19 @@ def test_a_partition_that_backs_off_is_not_due() -> None:
     positions.get(T0).retry_at_ms = 100
     assert positions.in_phase(Phase.COMMITTED, 99) == []
     assert len(positions.in_phase(Phase.COMMITTED, 100)) == 1
+
+
+def test_an_assignment_may_change_while_the_application_asks_for_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    positions = Positions()
+    positions.assign([TopicPartition("t", 0), TopicPartition("t", 1)])
+    pass_one = PartitionState.pass_handed_out
+
+    def grow(state: PartitionState) -> None:
+        positions.assign([TopicPartition("t", number) for number in range(9)])
+        pass_one(state)
+
+    monkeypatch.setattr(PartitionState, "pass_handed_out", grow)
+    positions.pass_all()
+    assert len(positions) == 9

@@ -58,7 +58,7 @@ class ConsumerCore:
         self._news = asyncio.Event()
         self.failures = Failures()
         self.fetcher = Fetcher(
-            self.cluster, self.positions, settings, self._news.set, self._fail, _now_ms
+            self.cluster, self.positions, settings, self._fetched, self._fail, _now_ms
         )
         self.committed_offsets: CommittedOffsets | None = None
         self.membership: Membership | None = None
@@ -279,6 +279,10 @@ class ConsumerCore:
 
     def _call_for_attention(self) -> None:
         self.attention = True
+        self._news.set()
+
+    def _fetched(self) -> None:
+        self._keeper.kick()  # an answer may have put a position in doubt
         self._news.set()
 
     def _fail(self, error: KafkaError, states: Iterable[PartitionState]) -> None:

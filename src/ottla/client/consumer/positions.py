@@ -180,12 +180,13 @@ class Positions:
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
         """Have exactly these: the ones that stay keep their state, new ones need a position."""
-        wanted = dict.fromkeys(partitions)
-        for partition in [p for p in self._states if p not in wanted]:
-            self._states.pop(partition).version += 1
-        for partition in wanted:
-            if partition not in self._states:
-                self._states[partition] = PartitionState(partition)
+        before = self._states
+        # Another dict, not another content: the application's thread may be walking through this one.
+        states = {p: before.get(p) or PartitionState(p) for p in dict.fromkeys(partitions)}
+        self._states = states
+        for partition, state in before.items():
+            if partition not in states:
+                state.version += 1
 
     def in_phase(self, phase: Phase, now_ms: int) -> list[PartitionState]:
         """Partitions that need just this, and whose back-off is over."""

@@ -2,7 +2,8 @@
 
 Eager assignors: everything is committed and given up before joining. Cooperative ones: only what is no
 longer subscribed is given up before, and after the rebalance what now belongs to others; having given
-that up the member joins again, so that its new owner gets it. Whatever is revoked has had its passed
+that up the member joins again, so that its new owner gets it. An outcome that an interrupted ``poll`` had
+begun to take is taken by the next one. Whatever is revoked has had its passed
 records committed (with auto-commit) while this member still owned it.
 """
 
@@ -37,6 +38,7 @@ class Rebalancing:
         self._commit_passed = commit_passed
         self._on_assignment = on_assignment
         self._invoke = invoke
+        self._joined: Joined | None = None
 
     async def attend(self) -> None:
         """Everything that can be done without waiting for other members; runs callbacks."""
@@ -48,9 +50,9 @@ class Rebalancing:
             raise error.with_traceback(None)
         if membership.lost:
             await self.lose()
-        joined = membership.take_joined()
-        if joined is not None:
-            await self._adopt(joined)
+        self._joined = membership.take_joined() or self._joined
+        if self._joined is not None:
+            await self._adopt(self._joined)
         if membership.lost:
             await self.lose()
         if membership.rejoin_reason is not None and not membership.joining:
@@ -63,6 +65,7 @@ class Rebalancing:
     async def lose(self) -> None:
         """Others may own our partitions already: nothing to commit."""
         self._membership.lost = False
+        self._joined = None
         partitions = sorted(self._positions.partitions)
         self._on_assignment([])
         if partitions:
@@ -75,7 +78,11 @@ class Rebalancing:
         if not given_up:
             return
         await self._commit_passed()
-        await self._call(self._subscription.listeners.on_revoked, given_up)
+        try:
+            await self._call(self._subscription.listeners.on_revoked, given_up)
+        except Exception:  # the application hears of it; the group's rebalance goes on
+            self._on_assignment(self._positions.partitions - set(given_up))
+            raise
         self._on_assignment(self._positions.partitions - set(given_up))
 
     async def _prepare(self) -> None:
@@ -97,6 +104,7 @@ class Rebalancing:
         if any(partition.topic not in self._subscription.topics for partition in assigned):
             self._membership.request_rejoin("the subscription changed during the rebalance")
         self._on_assignment(assigned)
+        self._joined = None
         await self._call(self._subscription.listeners.on_assigned, sorted(assigned - owned))
 
     async def _call(self, listener: OnRebalance | None, partitions: list[TopicPartition]) -> None:

@@ -1,0 +1,93 @@
+"""What a poll does about its group when the application's callbacks fail or the poll is cut short."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable
+from typing import Any, cast
+
+import pytest
+
+from ottla.client.consumer.membership import Joined, Membership
+from ottla.client.consumer.positions import Positions
+from ottla.client.consumer.rebalancing import Rebalancing
+from ottla.client.consumer.subscription import Listeners, OnRebalance, Subscription
+from ottla.client.types import TopicPartition
+
+OLD, KEPT, NEW = (TopicPartition("t", number) for number in range(3))
+
+
+class Agreed:
+    """A cooperative member whose group has just agreed."""
+
+    def __init__(self, outcome: Iterable[TopicPartition]) -> None:
+        self.failure = self.rejoin_reason = None
+        self.lost = self.joining = False
+        self.cooperative = True
+        self.rejoins: list[str] = []
+        self._outcome: Joined | None = Joined(1, cast("Any", None), list(outcome))
+
+    def take_joined(self) -> Joined | None:
+        joined, self._outcome = self._outcome, None
+        return joined
+
+    def request_rejoin(self, reason: str) -> None:
+        self.rejoins.append(reason)
+
+
+class Poll:
+    """The rebalancing's surroundings: a member that has OLD and KEPT, and is given KEPT and NEW."""
+
+    def __init__(self, listeners: Listeners) -> None:
+        self.positions = Positions()
+        self.positions.assign([OLD, KEPT])
+        self.commits: list[BaseException] = []
+        subscription = Subscription()
+        subscription.set_topics(["t"], listeners)
+        self.rebalancing = Rebalancing(
+            cast("Membership", Agreed([KEPT, NEW])),
+            self.positions,
+            subscription,
+            self._commit,
+            self.positions.assign,
+            self._invoke,
+        )
+
+    async def _commit(self) -> None:
+        if self.commits:
+            raise self.commits.pop()
+
+    def _invoke(self, listener: OnRebalance, partitions: list[TopicPartition]) -> Awaitable[None]:
+        async def call() -> None:
+            listener(partitions)
+
+        return call()
+
+    def attend(self) -> None:
+        asyncio.run(self.rebalancing.attend())
+
+
+def test_an_assignment_is_taken_by_the_next_poll_when_a_callback_failed_in_this_one() -> None:
+    def fail(partitions: list[TopicPartition]) -> None:
+        raise ZeroDivisionError
+
+    assigned: list[TopicPartition] = []
+    poll = Poll(Listeners(on_assigned=assigned.extend, on_revoked=fail))
+    with pytest.raises(ZeroDivisionError):
+        poll.attend()
+    assert poll.positions.partitions == {KEPT}  # the others' rebalance does not wait for a bug
+    poll.attend()
+    assert poll.positions.partitions == {KEPT, NEW}
+    assert assigned == [NEW]
+
+
+def test_an_assignment_is_taken_by_the_next_poll_when_this_one_is_cancelled() -> None:
+    revoked: list[TopicPartition] = []
+    poll = Poll(Listeners(on_revoked=revoked.extend))
+    poll.commits.append(asyncio.CancelledError())
+    with pytest.raises(asyncio.CancelledError):
+        poll.attend()
+    assert poll.positions.partitions == {OLD, KEPT}
+    poll.attend()
+    assert poll.positions.partitions == {KEPT, NEW}
+    assert revoked == [OLD]
