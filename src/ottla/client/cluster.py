@@ -48,6 +48,7 @@ class Cluster:
         self._task: asyncio.Task[None] | None = None
         self._last_error: KafkaError | None = None
         self._refreshed_at: float | None = None
+        self._closed = False
 
     # Lifetime
 
@@ -62,6 +63,11 @@ class Cluster:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+        self._closed = True
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
         await self.connections.close()
 
     # Metadata
@@ -80,7 +86,9 @@ class Cluster:
         self._wanted.set()
 
     async def refresh(self) -> None:
-        """Ask again now; returns after the next attempt, whether it succeeded or not."""
+        """Ask again now; returns after the next attempt, whether it succeeded or not; ``RuntimeError`` when closed."""
+        if self._closed:
+            raise RuntimeError("the client is closed")
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         self._wanted.set()
@@ -103,9 +111,16 @@ class Cluster:
                     if result is not None:
                         return result
         except TimeoutError:
-            if self._refreshed_at is None and self._last_error is not None:
-                raise NoBrokerAvailable(f"{what}: {self._last_error}") from None
-            raise RequestTimeout(f"{what}: not within {timeout_ms:.0f} ms") from None
+            if self._refreshed_at is None:
+                addresses = ", ".join(f"{host}:{port}" for host, port in self.settings.bootstrap)
+                reason = "no answer" if self._last_error is None else self._last_error.message
+                raise NoBrokerAvailable(
+                    f"{what}: no broker at {addresses} within {timeout_ms:.0f} ms: {reason}"
+                ) from None
+            reasons = ", ".join(f"{name}: {c.name}" for name, c in self.metadata.errors.items())
+            raise RequestTimeout(
+                f"{what}: not within {timeout_ms:.0f} ms" + (f" ({reasons})" if reasons else "")
+            ) from None
 
     async def _keep_fresh(self) -> None:
         settings = self.settings
@@ -139,23 +154,23 @@ class Cluster:
         return min(float(self.settings.retry_backoff_ms), FIRST_PAUSE_MS * (1 << min(rounds, 10)))
 
     async def _refresh_once(self) -> None:
-        error: KafkaError = NoBrokerAvailable("no broker is known")
-        async for channel in self._candidates():
+        failures: list[str] = []
+        async for channel in self._candidates(failures):
             try:
                 response = await channel.send(
                     self._metadata_request(channel),
                     timeout=self.settings.request_timeout_ms / 1000,
                 )
             except KafkaError as failure:
-                error = failure
+                failures.append(str(failure))
                 continue
             code = getattr(response, "error_code", 0)
             if code:
-                error = KafkaError(code)
+                failures.append(f"{channel.host}:{channel.port}: {ErrorCode(code).name}")
                 continue
             self._take_over(channel, response)
             return
-        raise error
+        raise NoBrokerAvailable("; ".join(dict.fromkeys(failures)))
 
     def _metadata_request(self, channel: Channel) -> MetadataRequest:
         topics: list[MetadataRequestTopic] | None = None
@@ -183,7 +198,7 @@ class Cluster:
         for listener in self.on_update:
             listener()
 
-    async def _candidates(self) -> AsyncIterator[Channel]:
+    async def _candidates(self, failures: list[str]) -> AsyncIterator[Channel]:
         for channel in self.connections.connected():
             yield channel
         known = [(node.host, node.port, "main") for node in self.metadata.nodes.values()]
@@ -198,6 +213,7 @@ class Cluster:
                 channel = await self.connections.channel(host, port, purpose)
             except KafkaError as error:
                 self._last_error = error
+                failures.append(str(error))
                 continue
             yield channel
 

@@ -133,6 +133,8 @@ class Connections:
             return
         self._failures[key] = self._failures.get(key, 0) + 1
         if isinstance(error, KafkaError):
-            log.debug("no connection", host=key[0], port=key[1], error=str(error))
+            # Once until it works again: it may be an address that the broker advertises to no use.
+            write = log.warning if self._failures[key] == 1 else log.debug
+            write(f"no connection to {key[0]}:{key[1]}", error=str(error))
         else:
             log.error("connecting failed", error=error, host=key[0], port=key[1])

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import queue
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -23,10 +25,20 @@ _caller: contextvars.ContextVar[queue.SimpleQueue[_Message] | None] = contextvar
 )
 
 
-class LoopThread:
-    """A daemon thread with an event loop."""
+_threads: weakref.WeakSet[LoopThread] = weakref.WeakSet()
 
-    def __init__(self, name: str) -> None:
+
+_STOPPED = (
+    "the client is closed, or was made before this process was forked: make one in each process"
+)
+
+
+class LoopThread:
+    """A daemon thread with an event loop. It does not live on in a forked process: ``on_fork`` is called there."""
+
+    def __init__(self, name: str, on_fork: Callable[[], object] | None = None) -> None:
+        self.on_fork = on_fork
+        _threads.add(self)
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -38,11 +50,15 @@ class LoopThread:
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """The coroutine's result; if the wait is interrupted, the coroutine is cancelled.
 
-        Must not be called on the loop's own thread (``RuntimeError``).
+        Raises ``RuntimeError`` on the loop's own thread, when the loop has stopped or stops before there is
+        a result, and in a forked process, where the thread is not.
         """
         if threading.current_thread() is self._thread:
             coroutine.close()
             raise RuntimeError("a callback on the client's own thread must not wait for the client")
+        if not self._thread.is_alive():
+            coroutine.close()
+            raise RuntimeError(_STOPPED)
         inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         task: asyncio.Task[T] | None = None
 
@@ -52,7 +68,11 @@ class LoopThread:
             task = self.loop.create_task(coroutine)
             task.add_done_callback(lambda _: inbox.put((None, None)))
 
-        self.loop.call_soon_threadsafe(begin, context=contextvars.copy_context())
+        try:
+            self.loop.call_soon_threadsafe(begin, context=contextvars.copy_context())
+        except RuntimeError:  # it has been closed this moment
+            coroutine.close()
+            raise RuntimeError(_STOPPED) from None
         try:
             while True:
                 call, answer = inbox.get()
@@ -62,8 +82,8 @@ class LoopThread:
         except BaseException:
             self.loop.call_soon_threadsafe(lambda: task is not None and task.cancel())
             raise
-        if task is None:
-            raise RuntimeError("the client's loop has stopped")
+        if task is None or task.cancelled():
+            raise RuntimeError(_STOPPED)
         return task.result()
 
     def stop(self) -> None:
@@ -94,7 +114,20 @@ class LoopThread:
         try:
             self.loop.run_forever()
         finally:
+            self._let_go()
             self.loop.close()
+
+    def _let_go(self) -> None:
+        """Nobody waits for ever: what still runs is cancelled, and who waits in ``run`` hears of it."""
+
+        async def cancel() -> None:
+            await asyncio.sleep(0)  # what has been called for begins first
+            while others := asyncio.all_tasks() - {asyncio.current_task()}:
+                for task in others:
+                    task.cancel()
+                await asyncio.gather(*others, return_exceptions=True)
+
+        self.loop.run_until_complete(cancel())
 
 
 async def in_caller(call: Callable[[], Any]) -> Any:
@@ -105,3 +138,13 @@ async def in_caller(call: Callable[[], Any]) -> Any:
     answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     inbox.put((call, answer))
     return await answer
+
+
+def _after_fork() -> None:
+    for thread in list(_threads):
+        if thread.on_fork is not None:
+            thread.on_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

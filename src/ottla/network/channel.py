@@ -138,7 +138,7 @@ class Channel(asyncio.BufferedProtocol):
         except TimeoutError as error:
             channel.abort("no answer in time")
             raise RequestTimedOut(f"{host}:{port} did not answer within {timeout} s") from error
-        except OSError as error:
+        except (OSError, ValueError, OverflowError) as error:  # ValueError: a host that is no name
             channel.abort("not connected")
             raise ConnectionClosed(f"cannot connect to {host}:{port}: {error}") from error
         except BaseException:

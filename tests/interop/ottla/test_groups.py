@@ -13,7 +13,7 @@ import pytest
 import ottla
 from ottla import aio
 from tests.interop.ottla.members import GROUP_SETTINGS, Member, shared
-from tests.interop.waiting import eventually
+from tests.interop.waiting import DEADLINE_S, eventually
 
 pytestmark = pytest.mark.interop
 
@@ -169,6 +169,33 @@ def test_commit_takes_what_was_handed_out_to_the_record(bootstrap: str, topic: s
         eventually(lambda: told, "the callback")
         assert told == [({tp: (5, "noted", -1)}, None)]
         assert consumer.committed(tp) == {tp: ottla.OffsetAndMetadata(5, "noted")}
+
+
+def test_commits_without_waiting_are_done_when_the_consumer_is_closed(
+    bootstrap: str, topic: str
+) -> None:
+    fill(bootstrap, topic, 0, 60)
+    outcomes: list[ottla.KafkaError | None] = []
+    settings = {**GROUP_SETTINGS, "enable_auto_commit": False}
+    with ottla.Consumer(topic, group=topic, bootstrap=bootstrap, **settings) as consumer:
+        records: list[ottla.Record] = []
+        while len(records) < 60:
+            records += consumer.poll(1)
+        consumer.commit_async(on_commit=lambda offsets, error: outcomes.append(error))
+    assert outcomes == [None]
+    assert committed(bootstrap, topic) == 60
+
+
+def test_closing_from_another_thread_ends_an_iteration(bootstrap: str, topic: str) -> None:
+    fill(bootstrap, topic, 0, 1)
+    consumer = ottla.Consumer(topic, group=topic, bootstrap=bootstrap, **GROUP_SETTINGS)
+    read: list[ottla.Record] = []
+    thread = threading.Thread(target=lambda: read.extend(consumer), daemon=True)
+    thread.start()
+    eventually(lambda: read, "a record")
+    consumer.close()
+    thread.join(DEADLINE_S)
+    assert not thread.is_alive()
 
 
 def test_callbacks_run_in_the_polling_thread_and_may_use_the_consumer(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from typing import Any
@@ -13,6 +16,7 @@ import ottla
 from ottla import aio
 from ottla.client.errors import RecordTooLarge
 from ottla.client.murmur2 import partition_for_key
+from tests.interop.waiting import DEADLINE_S, eventually
 
 pytestmark = pytest.mark.interop
 
@@ -223,6 +227,80 @@ def test_a_closed_producer_takes_nothing(bootstrap: str, unused: str) -> None:
     producer.close()
     with pytest.raises(RuntimeError, match="closed"):
         producer.send(unused, b"")
+
+
+def run_script(script: str, *arguments: str) -> str:
+    """What a Python program prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return done.stdout
+
+
+def test_the_end_of_the_program_sends_what_lingers(bootstrap: str, unused: str) -> None:
+    script = """
+        import sys
+        import ottla
+        producer = ottla.Producer(sys.argv[1], linger_ms=60_000)
+        producer.send(sys.argv[2], b"last words")
+    """
+    run_script(script, bootstrap, unused)
+    with ottla.Consumer(unused, bootstrap=bootstrap, auto_offset_reset="earliest") as consumer:
+        assert [record.value for record in consumer.poll(30)] == [b"last words"]
+
+
+def test_a_forked_process_is_told_that_the_client_is_its_parents(
+    bootstrap: str, unused: str
+) -> None:
+    script = """
+        import os, sys
+        import ottla
+        with ottla.Producer(sys.argv[1]) as producer, ottla.Consumer(bootstrap=sys.argv[1]) as consumer:
+            producer.send(sys.argv[2], b"parent").result()
+            if os.fork() == 0:
+                for use in (
+                    lambda: producer.send(sys.argv[2], b"child"),
+                    lambda: producer.flush(),
+                    lambda: consumer.poll(),
+                ):
+                    try:
+                        use()
+                    except RuntimeError:
+                        print("refused", flush=True)
+            else:
+                os.wait()
+    """
+    assert run_script(script, bootstrap, unused) == "refused\n" * 3
+
+
+def test_closing_ends_the_wait_of_another_thread_for_an_unknown_topic() -> None:
+    producer = ottla.Producer("127.0.0.1:1")
+    raised: list[BaseException] = []
+
+    def send() -> None:
+        try:
+            producer.send("t", b"")
+        except RuntimeError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    eventually(lambda: producer._core.cluster._waiters, "a wait for the topic")
+    producer.close()
+    thread.join(DEADLINE_S)
+    assert len(raised) == 1
+
+
+def test_a_host_that_is_no_name_is_an_error_that_names_it() -> None:
+    with (
+        ottla.Producer("no..name:9092", max_block_ms=300) as producer,
+        pytest.raises(ottla.NoBrokerAvailable, match=r"no\.\.name:9092"),
+    ):
+        producer.send("t", b"")
 
 
 def test_nobody_listening_is_an_error_within_max_block_ms() -> None:

@@ -87,6 +87,7 @@ class ConsumerCore:
         self._commit_lock = asyncio.Lock()
         self._last_committed: dict[TopicPartition, OffsetAndMetadata] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._commits: set[asyncio.Task[None]] = set()
         self._started = False
 
     # Lifetime
@@ -108,6 +109,8 @@ class ConsumerCore:
         self.closed = True
         try:
             async with asyncio.timeout(timeout_ms / 1000):
+                if self._commits:  # asked for before, in this order
+                    await asyncio.wait(self._commits)
                 if clean:
                     self.positions.pass_all()
                 if self._rebalancing is not None and self.subscription.shared:
@@ -131,10 +134,11 @@ class ConsumerCore:
             await self.cluster.close()
             self._news.set()
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def check_open(self) -> None:
         """Raise ``RuntimeError`` on a closed consumer."""
@@ -377,7 +381,9 @@ class ConsumerCore:
                 on_commit(dict(offsets), failure)
 
         self.start()
-        self._spawn(work())
+        task = self._spawn(work())
+        self._commits.add(task)
+        task.add_done_callback(self._commits.discard)
 
     def pause(self, partition: TopicPartition) -> None:
         """Hand out nothing of it; what an iteration holds already is fetched again later."""

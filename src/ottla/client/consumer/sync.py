@@ -45,9 +45,13 @@ class Consumer:
         self._consumer = AsyncConsumer(*topics, group=group, bootstrap=bootstrap, **options)
         self._core = self._consumer._core
         self._core.call_listener = _call_in_caller
-        self._thread = LoopThread("ottla-consumer")
+        self._thread = LoopThread("ottla-consumer", self._forked)
         if topics:
-            self._run(self._consumer._begin())
+            try:
+                self._run(self._consumer._begin())
+            except BaseException:
+                self._thread.stop()
+                raise
 
     def __enter__(self) -> Self:
         return self
@@ -146,7 +150,12 @@ class Consumer:
                 if chunks:
                     core.cursor.load(chunks)
                 else:
-                    self._run(core.poll(None, most))
+                    try:
+                        self._run(core.poll(None, most))
+                    except RuntimeError:
+                        if core.closed:  # by another thread, or by a signal's handler
+                            return
+                        raise
                 record = next_record()
                 if record is None:
                     continue
@@ -242,8 +251,14 @@ class Consumer:
 
     def _close(self, *, clean: bool, timeout: float) -> None:
         if not self._core.closed:
-            self._run(self._core.close(clean=clean, timeout_ms=timeout * 1000))
-            self._thread.stop()
+            try:
+                self._run(self._core.close(clean=clean, timeout_ms=timeout * 1000))
+            finally:
+                if self._core.stopped:
+                    self._thread.stop()
+
+    def _forked(self) -> None:
+        self._core.closed = self._core.stopped = True
 
 
 async def _call_in_caller(listener: OnRebalance, partitions: list[TopicPartition]) -> None:

@@ -29,6 +29,9 @@ from ottla.client.serializers import Serializer, to_bytes
 from ottla.client.settings import ConnectionSettings
 from ottla.client.types import Header
 from ottla.errors import ErrorCode, KafkaError
+from ottla.logs import logger
+
+log = logger(__name__)
 
 _PERMANENT = frozenset(
     {
@@ -106,18 +109,30 @@ class ProducerCore:
         if self.closed:
             return
         self.closed = True
+        try:
+            if self._task is not None:
+                with contextlib.suppress(RequestTimeout):
+                    await self.flush(timeout)
+        finally:
+            await self._stop()
+
+    async def _stop(self) -> None:
         if self._task is not None:
-            with contextlib.suppress(RequestTimeout):
-                await self.flush(timeout)
             self._task.cancel()
-            self._sender.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        with self.lock:
+        self._sender.cancel()
+        with (
+            self.lock
+        ):  # before anything is waited for: a second interruption leaves nobody waiting
+            given_up = sum(map(len, self.accumulator.incomplete))
             calls = self.accumulator.abandon(
                 RequestTimeout("the producer was closed before the record was acknowledged")
             )
+        if given_up:
+            log.warning("closed before all records were acknowledged", records=given_up)
         run_calls(calls)
         self._make_room()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
         await self.cluster.close()
 
     # Records

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import threading
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -13,13 +15,17 @@ from ottla.client.producer.delivery import Delivery, new_delivery
 from ottla.client.producer.settings import ProducerOptions, producer_settings
 from ottla.client.settings import split_options
 
+EXIT_TIMEOUT_S = 10.0
+"""How long the interpreter's end waits for records of a producer that was not closed."""
+
 
 class Producer:
     """Sends records to topics, from any number of threads.
 
     The settings are those of ``ottla.aio.Producer``. Records go out in the background: ``send`` returns
     at once with a handle (it waits only for an unknown topic or a full buffer), and ``close``, or the end
-    of the ``with`` block, waits until everything is acknowledged.
+    of the ``with`` block, waits until everything is acknowledged. One that is not closed is when the
+    interpreter ends, with ``EXIT_TIMEOUT_S`` for what is under way. It does not live on in a forked process.
     """
 
     def __init__(
@@ -27,7 +33,8 @@ class Producer:
     ) -> None:
         connection, own = split_options(bootstrap, options, "ottla-producer")
         self._core = ProducerCore(connection, producer_settings(**own))
-        self._thread = LoopThread("ottla-producer")
+        self._thread = LoopThread("ottla-producer", self._forked)
+        atexit.register(self.close, EXIT_TIMEOUT_S)
         self._core.signal = self._signal
         self._lock = self._core.lock
         self._try_append = self._core.try_append
@@ -93,9 +100,19 @@ class Producer:
 
     def close(self, timeout: float | None = None) -> None:
         """Flush and stop; what is not acknowledged after ``timeout`` seconds fails."""
+        atexit.unregister(self.close)
         if not self._core.closed:
-            self._thread.run(self._core.close(timeout))
-            self._thread.stop()
+            try:
+                self._thread.run(self._core.close(timeout))
+            finally:
+                if self._core.closed:
+                    self._thread.stop()
+
+    def _forked(self) -> None:
+        """The records in the buffer are the parent's to send; a thread of it may have held the lock."""
+        self._lock = self._core.lock = threading.Lock()
+        self._core.closed = True
+        atexit.unregister(self.close)
 
     def _signal(self) -> None:
         self._thread.call_soon(self._core.wake)
