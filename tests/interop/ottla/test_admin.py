@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -153,3 +154,9 @@ def test_nobody_listening_is_an_error_within_the_time_out() -> None:
         pytest.raises(ottla.NoBrokerAvailable),
     ):
         admin.list_topics()
+
+
+def test_a_setting_that_does_not_exist_is_refused() -> None:
+    options: dict[str, Any] = {"request_timeout": 5}
+    with pytest.raises(TypeError, match="'request_timeout'"):
+        ottla.Admin("127.0.0.1:1", **options)

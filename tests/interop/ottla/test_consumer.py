@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -201,6 +202,19 @@ def test_a_paused_partition_gives_nothing_until_it_is_resumed(bootstrap: str, un
         assert {record.partition for record in rest} == {1}
         consumer.resume((unused, 0))
         assert {record.partition for record in take(consumer, 200 - 10 - len(rest))} == {0}
+
+
+def test_paused_partitions_do_not_use_up_the_memory_of_the_others(
+    bootstrap: str, unused: str
+) -> None:
+    fill(bootstrap, unused, 20, partitions=2)
+    settings: dict[str, Any] = {"auto_offset_reset": "earliest", "fetch_max_bytes": 1}
+    with ottla.Consumer(bootstrap=bootstrap, **settings) as consumer:
+        consumer.assign([(unused, 0)])
+        eventually(lambda: consumer._core.fetcher.completed, "a full buffer")
+        consumer.pause((unused, 0))
+        consumer.assign([(unused, 0), (unused, 1)])
+        assert {record.partition for record in take(consumer, 10)} == {1}
 
 
 def test_a_pause_in_an_iteration_holds_back_what_was_fetched(

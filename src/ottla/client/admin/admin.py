@@ -59,7 +59,9 @@ class AsyncAdmin(GroupAdmin):
     def __init__(
         self, bootstrap: str | Sequence[str] | None = None, **options: Unpack[AdminOptions]
     ) -> None:
-        connection, _ = split_options(bootstrap, options, "ottla-admin")
+        connection, unknown = split_options(bootstrap, options, "ottla-admin")
+        for name in unknown.keys() - {"retry_backoff_ms", "retry_backoff_max_ms"}:
+            raise TypeError(f"an admin client has no setting {name!r}")
         super().__init__(Cluster(connection._replace(allow_auto_create_topics=False)))
 
     async def __aenter__(self) -> Self:

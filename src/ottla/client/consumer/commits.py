@@ -133,10 +133,12 @@ class CommittedOffsets:
             if not by_topic:
                 return {}
         used: list[int] = []
+        names: dict[bytes, str] = {}
 
         def request(channel: Channel) -> tuple[OffsetFetchRequest, int]:
             version = self._version(channel, OFFSET_FETCH, by_topic)
             used[:] = [version]
+            names.update((self._cluster.metadata.topic_id(name), name) for name in by_topic or ())
             return self._fetch_request(by_topic), version
 
         answer = await self._link.call(
@@ -150,7 +152,8 @@ class CommittedOffsets:
         for topic in topics:
             name = topic.name
             if used[0] >= TOPIC_ID_VERSION:
-                name = self._cluster.metadata.name_of(topic.topic_id)
+                # As it was asked: what the metadata forgot meanwhile is no offset that is missing.
+                name = names.get(bytes(topic.topic_id))
             for partition in topic.partitions:
                 if partition.error_code:
                     raise KafkaError(partition.error_code, f"{name}-{partition.partition_index}")

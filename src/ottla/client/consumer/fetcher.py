@@ -171,12 +171,16 @@ class Fetcher:
                 self._cluster.request_refresh()
                 continue
             wanted.setdefault(node_id, {})[state.topic_partition] = state
-        if self._buffered_bytes < self._settings.fetch_max_bytes:
+        if self._buffered_bytes < self._settings.fetch_max_bytes or self._only_paused_buffered():
             for node_id, states in wanted.items():
                 if node_id not in self._fetching and node_id not in self._connecting:
                     self._fetch(node_id, states)
         if retry_at is not None:
             self._call_later(retry_at - now)
+
+    def _only_paused_buffered(self) -> bool:
+        """Whether nothing that is buffered can be taken: the others must not starve for it."""
+        return not any(state.buffered and not state.paused for state in self._positions)
 
     def _call_later(self, delay_ms: int) -> None:
         if self._timer is not None:
