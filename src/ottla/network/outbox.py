@@ -268,6 +268,8 @@ class Outbox:
         direct = resident and _has_descriptor(region)
         piece = PIECE_BYTES
         while offset < len(region):
+            if self._transport.is_closing():  # else the rest would be read for nobody, in one go
+                raise ConnectionAbortedError("the connection was closed while an answer was sent")
             begin = self._loop.time()
             size = min(len(region) - offset, piece)
             if direct and self._socket >= 0:

@@ -196,6 +196,26 @@ def test_a_peer_that_hangs_up_before_a_region_leaves_no_stray_error(
     assert [record for record in caplog.records if record.exc_info] == []
 
 
+def test_nothing_is_read_for_a_peer_that_has_hung_up(
+    kit: Any, record_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The rest of the region was read and written to the dead transport, a line in the log for each piece."""
+
+    async def main() -> None:
+        async with kit.stage(limits=NetworkLimits(socket_send_buffer_bytes=20_000)) as on:
+            region = kit.Region(record_file, 0, 8 << 20)
+            on.broker.answers[1] = lambda request: kit.fetched(region)
+            peer = await on.peer(limit=2**14)
+            peer.send(kit.fetch(), 4, 1)
+            await peer.reader.readexactly(100)
+            peer.writer.transport.abort()
+            await kit.until(lambda: not on.server.connections)
+            await kit.until(lambda: region.closed)
+
+    kit.run(main())
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
+
+
 @pytest.mark.parametrize("size", [100, 100_000, 3_000_000])
 @pytest.mark.parametrize("resident", [True, False])
 def test_a_file_that_is_shorter_than_promised_cuts_the_connection(
