@@ -78,7 +78,7 @@ _ROWS = (
         "SO_RCVBUF of the connections; -1 leaves it to the system. In bytes."),
     Setting("socket.request.max.bytes", INT, 100 * 1024 * 1024, AT_LEAST_1, HIGH,
         "The largest request; a connection that announces a larger one is closed. In bytes."),
-    Setting("socket.listen.backlog.size", INT, 50, AT_LEAST_1, MEDIUM,
+    Setting("socket.listen.backlog.size", INT, 512, AT_LEAST_1, MEDIUM,
         "Connections that may wait to be accepted."),
     Setting("queued.max.request.bytes", LONG, 256 * 1024 * 1024, None, MEDIUM,
         "Bytes of requests that may be held at a time over all connections before none is read; -1 for no bound. At least socket.request.max.bytes."),

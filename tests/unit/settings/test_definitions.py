@@ -6,6 +6,7 @@ import typing
 
 import pytest
 
+from ottla.network.limits import NetworkLimits
 from ottla.settings.broker_settings import (
     BROKER_SETTINGS,
     FAMILIES,
@@ -146,3 +147,9 @@ def test_broker_defaults_and_their_modes_are_kafkas(
 ) -> None:
     assert BROKER_SETTINGS[name].default == default
     assert BROKER_SETTINGS[name].update == update
+
+
+def test_hundreds_of_clients_may_come_back_at_once() -> None:
+    """With Kafka's 50 the kernel dropped the others' first packets, and each waited a second to send it again."""
+    assert BROKER_SETTINGS["socket.listen.backlog.size"].default == 512
+    assert NetworkLimits().socket_listen_backlog_size == 512
