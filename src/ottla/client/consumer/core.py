@@ -67,6 +67,7 @@ class ConsumerCore:
             link = GroupLink(self.cluster, settings.group)
             self.committed_offsets = CommittedOffsets(self.cluster, link)
             self.membership = Membership(self.cluster, link, settings, self._call_for_attention)
+            self.membership.iteration = lambda: self.cursor.place
             self._rebalancing = Rebalancing(
                 self.membership,
                 self.positions,

@@ -24,6 +24,12 @@ class Cursor:
         self._next = 0
         self._chunks: list[Chunk] = []
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Another value after every record that is handed out."""
+        chunk = self._chunk
+        return (len(self._chunks), self._next if chunk is not None else -1)
+
     def load(self, chunks: list[Chunk]) -> None:
         """Go on with these, behind what is left."""
         self._chunks = chunks[::-1] + self._chunks

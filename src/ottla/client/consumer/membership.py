@@ -4,7 +4,8 @@ Rules:
 - The group's rebalance waits for us until we ask to join again; we ask only from ``poll`` (by way of the
   core), so that no partition goes while its records are in the application's hands.
 - JoinGroup and SyncGroup run in a task that a ``poll`` which gives up early does not cancel.
-- Without a heartbeat's answer, or without a ``poll`` within ``max_poll_interval_ms``, the place is lost:
+- Without a heartbeat's answer, or without a ``poll`` (or a step of an iteration) within
+  ``max_poll_interval_ms``, the place is lost:
   ``lost`` says so, and what was owned may belong to others already.
 - The leader rejoins when the partitions of the group's topics become more.
 Source: ``AbstractCoordinator.java``, ``ConsumerCoordinator.java``, KIP-345, KIP-394, KIP-429.
@@ -83,6 +84,9 @@ class Membership:
         self.failure: KafkaError | None = None
         """What no retry helps against; raised by the next ``poll``."""
         self.last_poll = time.monotonic()
+        self.iteration: Callable[[], object] = tuple
+        """Where the application stands in its iteration over records."""
+        self._seen: object = None
 
     @property
     def identity(self) -> Identity:
@@ -272,12 +276,20 @@ class Membership:
 
     # Staying
 
+    def note_iteration(self) -> None:
+        """Who goes from record to record is alive, however long the way to the next ``poll``."""
+        place = self.iteration()
+        if place != self._seen:
+            self._seen = place
+            self.last_poll = time.monotonic()
+
     async def _beat(self) -> None:
         settings = self._settings
         while True:
             await asyncio.sleep(settings.heartbeat_interval_ms / 1000)
             if self._task is not None or self._generation_id < 0:
                 continue
+            self.note_iteration()
             if time.monotonic() - self.last_poll > settings.max_poll_interval_ms / 1000:
                 log.warning(
                     "leaving the group: no poll within max_poll_interval_ms",
