@@ -112,7 +112,14 @@ class LogDirectory:
         Raises ``CorruptCheckpoint``: a directory of somebody unknown is not to be written to.
         """
         content = self._read(names.META_PROPERTIES)
-        return None if content is None else decode_meta_properties(content)
+        if content is None:
+            return None
+        try:
+            return decode_meta_properties(content)
+        except CorruptCheckpoint as error:
+            raise CorruptCheckpoint(
+                f"{self.path}/{names.META_PROPERTIES} is damaged: {error}"
+            ) from error
 
     def write_meta_properties(self, meta: MetaProperties) -> None:
         """Say whom the directory belongs to. Raises ``OSError``."""

@@ -399,3 +399,12 @@ def test_many_logs_close_with_one_sync_of_the_file_system() -> None:
     assert directory.had_clean_shutdown
     assert len(directory.logs) == 300
     assert all(log.log_end_offset == 1 for log in directory.logs.values())
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"broker.id=x\ncluster.id=c\n"])
+def test_damaged_meta_properties_are_named_by_their_path(content: bytes) -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    on.write_file(f"{PATH}/meta.properties", content)
+    with pytest.raises(CorruptCheckpoint, match=f"{PATH}/meta.properties is damaged: "):
+        directory.read_meta_properties()
