@@ -4,6 +4,9 @@ Rules: bytes are reserved before memory is taken for a request and given back wh
 earlier when its handler needs them no more. Whoever does not fit waits in order of arrival, so that a large
 request is not starved by small ones. A request that is larger than the whole budget proceeds once nothing
 else holds a part of it: there is no deadlock.
+
+A part of the budget is for small requests alone (``SharedBudget``): peers that announce large requests and send
+them slowly, or never, can make each other wait, but not those who only want to say that they are alive.
 """
 
 from __future__ import annotations
@@ -77,3 +80,57 @@ class RequestBudget:
             waiter = self._waiting.popleft()
             self.used_bytes += size
             waiter.granted()
+
+
+SMALL_BYTES_MAX = 64 * 1024
+"""What counts as small."""
+
+SMALL_PART = 8
+"""One part in so many is for small requests."""
+
+SPLIT_FROM_BYTES = 8 * 1024 * 1024
+"""A smaller budget is not split: neither part would be of use."""
+
+
+class SharedBudget:
+    """A budget of which a part is kept for small requests. Sans-IO."""
+
+    __slots__ = ("_large", "_small")
+
+    def __init__(self, limit_bytes: int = -1) -> None:
+        """``limit_bytes`` of -1 means no limit, as in Kafka."""
+        split = limit_bytes >= SPLIT_FROM_BYTES
+        small_bytes = limit_bytes // SMALL_PART if split else 0
+        self._large = RequestBudget(limit_bytes - small_bytes)
+        self._small = RequestBudget(small_bytes) if split else self._large
+
+    @property
+    def used_bytes(self) -> int:
+        """The bytes of all requests."""
+        if self._small is self._large:
+            return self._large.used_bytes
+        return self._large.used_bytes + self._small.used_bytes
+
+    @property
+    def contended(self) -> bool:
+        """Whether somebody waits."""
+        return self._large.contended or self._small.contended
+
+    def reserve(self, size: int) -> bool:
+        """Take ``size`` bytes if they are free and nobody of the like waits for them already."""
+        return self._part(size).reserve(size)
+
+    def wait(self, size: int, granted: Callable[[], None]) -> Waiter:
+        """Queue for ``size`` bytes, as ``RequestBudget.wait``."""
+        return self._part(size).wait(size, granted)
+
+    def withdraw(self, waiter: Waiter) -> None:
+        """Give up waiting; does nothing if the bytes have been granted already."""
+        self._part(waiter.size).withdraw(waiter)
+
+    def release(self, size: int) -> None:
+        """Give the ``size`` bytes of one request back."""
+        self._part(size).release(size)
+
+    def _part(self, size: int) -> RequestBudget:
+        return self._small if size <= SMALL_BYTES_MAX else self._large

@@ -49,6 +49,10 @@ SupportedVersions: TypeAlias = Mapping[int, tuple[int, int]]
 PIPELINED = frozenset({0})
 """Keys of the APIs of which a request is handled while earlier ones of the same kind are parked: Produce."""
 
+SLOW_GRACE_S = 5.0
+SLOW_BYTES_PER_S = 256 * 1024
+"""A peer that holds memory which others wait for has a grace, and then to send at least so fast."""
+
 REQUESTS_PER_TURN = 64
 """How many requests of one connection are handled before the others have their turn."""
 
@@ -216,8 +220,9 @@ class Connection(asyncio.BufferedProtocol):
             self.finish()
 
     def _late(self, now: float) -> bool:
-        allowed_s = self._server.limits.write_stall_ms / 1000 + self._framer.reserved / 2**20
-        return now - self.waiting_since > allowed_s
+        grace_s = min(self._server.limits.write_stall_ms / 1000, SLOW_GRACE_S)
+        due_bytes = (now - self.waiting_since - grace_s) * SLOW_BYTES_PER_S
+        return self._framer.filled < due_bytes
 
     # -- requests in
 

@@ -89,6 +89,11 @@ class Framer:
             return len(self._frame)
         return self.starved if self._granted else 0
 
+    @property
+    def filled(self) -> int:
+        """How many bytes of a large frame have come."""
+        return self._filled if self._frame is not None else 0
+
     def buffer(self) -> memoryview:
         """Where the next bytes go. Not empty unless a whole scratch buffer of frames waits to be taken.
 

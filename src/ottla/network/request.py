@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from ottla.network.budget import RequestBudget
+    from ottla.network.budget import SharedBudget
 
 
 class Peer(Protocol):
@@ -52,7 +52,7 @@ class Request:
         body: Any,
         connection: Peer,
         received_ms: int = 0,
-        budget: RequestBudget | None = None,
+        budget: SharedBudget | None = None,
         frame_bytes: int = 0,
     ) -> None:
         self.api_key = api_key

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ottla.clock import Clock, SystemClock
 from ottla.logs import logger
 from ottla.messages.registry import API_NAMES, api
-from ottla.network.budget import RequestBudget
+from ottla.network.budget import SharedBudget
 from ottla.network.connection import (
     Connection,
     Dispatch,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
-SWEEP_S_MAX = 10.0
+SWEEP_S_MAX = 5.0
 """The longest time between two sweeps."""
 
 ACCEPT_RETRY_S = 0.2
@@ -69,7 +69,7 @@ class Server:
         apis: SupportedVersions | None = None,
         error_response: ErrorResponse | None = None,
         clock: Clock | None = None,
-        budget: RequestBudget | None = None,
+        budget: SharedBudget | None = None,
     ) -> None:
         self.dispatch = dispatch
         self.error_response = error_response
@@ -77,7 +77,7 @@ class Server:
         self.apis = apis if apis is not None else _all_apis()
         self.clock = clock if clock is not None else SystemClock()
         self.budget = (
-            budget if budget is not None else RequestBudget(self.limits.queued_max_request_bytes)
+            budget if budget is not None else SharedBudget(self.limits.queued_max_request_bytes)
         )
         self.loop = asyncio.get_running_loop()
         self.scratch = new_scratch()

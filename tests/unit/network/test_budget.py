@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from ottla.network.budget import RequestBudget, Waiter
+from ottla.network.budget import RequestBudget, SharedBudget, Waiter
 
 
 def test_bytes_are_reserved_up_to_the_limit() -> None:
@@ -88,3 +88,25 @@ def test_everybody_is_served_in_the_end() -> None:
         budget.release(held.pop())
     assert served == 2000
     assert budget.used_bytes == 0
+
+
+def test_small_requests_have_a_part_of_the_budget_that_large_ones_cannot_take() -> None:
+    budget = SharedBudget(16 * 1024 * 1024)
+    assert budget.reserve(14 * 1024 * 1024)
+    granted: list[str] = []
+    large = budget.wait(10 * 1024 * 1024, lambda: granted.append("large"))
+    assert budget.reserve(1000)
+    assert not budget.reserve(100_000)
+    assert budget.contended
+    assert budget.used_bytes == 14 * 1024 * 1024 + 1000
+    budget.withdraw(large)
+    budget.release(1000)
+    budget.release(14 * 1024 * 1024)
+    assert (budget.used_bytes, granted) == (0, [])
+
+
+def test_a_small_budget_is_not_split() -> None:
+    budget = SharedBudget(100)
+    assert budget.reserve(100)
+    assert not budget.reserve(1)
+    assert budget.used_bytes == 100

@@ -471,6 +471,22 @@ def test_a_request_that_trickles_in_is_cut_off_when_others_wait_for_its_memory(k
     kit.run(main())
 
 
+def test_large_requests_that_never_come_do_not_hold_up_small_ones(kit: Any) -> None:
+    async def main() -> None:
+        limits = NetworkLimits(queued_max_request_bytes=64 * 2**20)
+        async with kit.stage(limits=limits) as on:
+            hoarders = [await on.peer() for _ in range(5)]
+            for hoarder in hoarders:
+                hoarder.writer.write(struct.pack(">i", 30 * 2**20) + b"\0\0\0\x09")
+            await kit.until(lambda: on.server.budget.contended)
+            peer = await on.peer()
+            for number in range(3):
+                peer.send(kit.produce(size=50), 9, number)
+                assert (await peer.response(0, 9))[0] == number
+
+    kit.run(main())
+
+
 def test_a_connection_that_dies_while_it_waits_for_memory_leaves_the_queue(kit: Any) -> None:
     async def main() -> None:
         limits = NetworkLimits(queued_max_request_bytes=1000)
