@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from ottla.errors import KafkaError
 from ottla.logs import logger
 
 log = logger(__name__)
@@ -50,6 +51,8 @@ class Housekeeping:
                 outcome = job()
                 if outcome is not None:
                     await outcome
+            except (KafkaError, OSError) as error:  # the disk's doing: its own words are enough
+                log.warning("a housekeeping job failed", job=job.__qualname__, reason=str(error))
             except Exception as error:
                 log.error("a housekeeping job failed", error=error, job=job.__qualname__)
             self._asleep.add(task)

@@ -104,7 +104,7 @@ class LogDirectory:
         try:
             self._lock_descriptor = self.disk.lock(f"{self.path}/{names.LOCK}")
         except BlockingIOError as error:
-            raise DirectoryInUse(f"{self.path} is in use: {error}") from error
+            raise DirectoryInUse(f"{self.path} is in use by another process") from error
 
     def read_meta_properties(self) -> MetaProperties | None:
         """Whom the directory belongs to; None if it is new.

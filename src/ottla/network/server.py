@@ -105,7 +105,10 @@ class Server:
 
         Raises ``OSError`` if none of the addresses can be bound.
         """
-        sockets = await self._bind(host, port)
+        try:
+            sockets = await self._bind(host, port)
+        except socket.gaierror as error:
+            raise OSError(f"cannot listen on {host}:{port}: {error.strerror}") from error
         listener = Listener(name, host or "", sockets[0].getsockname()[1], tuple(sockets))
         self.listeners.append(listener)
         for sock in sockets:
