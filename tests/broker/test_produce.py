@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from ottla.errors import ErrorCode
 from ottla.messages.init_producer_id import InitProducerIdRequest
 from ottla.records.batch import CompressionType, TimestampType, read_header
 from ottla.records.codec import decode_batch
-from ottla.replication.recompression import Recompression
+from ottla.replication.recompression import REWRITES_MAX, Recompression
 from ottla.testing import Broker
 from tests.support.requests import (
     create_topic,
@@ -304,3 +305,32 @@ def test_acks_0_hangs_up_too_where_a_rewrite_fails(
     wire.send(produce_request("t", bytes(records), acks=0), 9)
     assert wire.is_hung_up()
     assert not [record for record in caplog.records if record.name == "asyncio"]
+
+
+def test_few_batches_are_rewritten_at_once_whatever_arrives(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_topic(wire, "t", partitions=8, compression_type="zstd")
+    rewrite, lock = Recompression._rewrite, threading.Lock()
+    running = most = 0
+
+    def counted(*arguments: Any) -> memoryview:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        try:
+            return rewrite(*arguments)
+        finally:
+            with lock:
+                running -= 1
+
+    monkeypatch.setattr(Recompression, "_rewrite", staticmethod(counted))
+    sent = [
+        wire.send(produce_request("t", batch(b"x" * 100_000), partition=index % 8), 9)
+        for index in range(40)
+    ]
+    for number in sent:
+        answer = wire.receive(produce_request("t", None), 9, number)
+        assert answer.responses[0].partition_responses[0].error_code == 0
+    assert 1 <= most <= REWRITES_MAX

@@ -67,8 +67,12 @@ class Partition:
         *,
         node_id: int,
         flusher: Flusher,
+        rewrites: asyncio.Semaphore,
     ) -> None:
-        """A replica that nobody leads yet; ``flusher`` knows what an acknowledgement means."""
+        """A replica that nobody leads yet; ``flusher`` knows what an acknowledgement means.
+
+        ``rewrites`` bounds how many batches all partitions recompress at once.
+        """
         self.topic = topic
         self.topic_id = topic_id
         self.index = index
@@ -83,7 +87,7 @@ class Partition:
         self._epoch_start_offset = 0
         self._flusher = flusher
         self._waiters = CommitWaiters()
-        self._recompression = Recompression()
+        self._recompression = Recompression(rewrites)
         # A dict, not a set: readers are told in the order in which they came, in a simulation too.
         self._readers: dict[Reader, None] = {}
         partition_log.on_flushed = self._flushed

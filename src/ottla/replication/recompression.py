@@ -2,7 +2,8 @@
 
 A batch in another codec is rewritten in a thread, because the codecs release the GIL and take milliseconds
 for large batches. Rule: the partition's appends happen in the order in which they came, so whatever comes
-after a rewrite waits behind it, also a batch that needs none.
+after a rewrite waits behind it, also a batch that needs none. All partitions together rewrite ``REWRITES_MAX``
+batches at once, because each may stand in memory decompressed, at up to ``MAX_DECOMPRESSED_BYTES``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ottla.log.log import AppendInfo
     from ottla.records.batch import CompressionType
+
+REWRITES_MAX = 2
 
 Append = Callable[[memoryview], "AppendInfo"]
 
@@ -36,9 +39,11 @@ def wanted_codec(records: memoryview, compression_type: str) -> CompressionType 
 class Recompression:
     """The queue of one partition."""
 
-    __slots__ = ("_queue", "_running")
+    __slots__ = ("_queue", "_rewrites", "_running")
 
-    def __init__(self) -> None:
+    def __init__(self, rewrites: asyncio.Semaphore) -> None:
+        """``rewrites`` is shared by all partitions."""
+        self._rewrites = rewrites
         self._queue: deque[
             tuple[memoryview, CompressionType | None, Append, asyncio.Future[AppendInfo]]
         ] = deque()
@@ -66,7 +71,8 @@ class Recompression:
                 records, codec, append, future = self._queue.popleft()
                 try:
                     if codec is not None:
-                        records = await asyncio.to_thread(self._rewrite, records, codec)
+                        async with self._rewrites:
+                            records = await asyncio.to_thread(self._rewrite, records, codec)
                     info = append(records)
                 except Exception as error:  # the request's handler tells a refusal from a bug
                     future.set_exception(error)

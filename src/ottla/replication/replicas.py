@@ -9,12 +9,14 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
 from ottla.replication.partition import Partition
+from ottla.replication.recompression import REWRITES_MAX
 from ottla.topic_ids import ZERO_ID
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class Replicas:
         self._clock = clock
         self._exists = exists
         self._config_of = config_of
+        self._rewrites = asyncio.Semaphore(REWRITES_MAX)
         self._partitions: dict[tuple[str, int], Partition] = {}
 
     def __iter__(self) -> Iterator[Partition]:
@@ -155,4 +158,5 @@ class Replicas:
             found,
             node_id=self._node_id,
             flusher=self._flusher,
+            rewrites=self._rewrites,
         )
