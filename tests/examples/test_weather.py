@@ -9,9 +9,8 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 import pytest
@@ -23,13 +22,10 @@ from examples.weather.topic import OBSERVED_AT, PARTITIONS, TOPIC, ensure_topic
 from examples.weather.watch import Alert, Watch
 from ottla import Admin, Consumer, Producer, Record, TopicPartition
 from ottla.testing import Broker
+from tests.support.waiting import DEADLINE_S, eventually
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 30.0
-PAUSE_S = 0.005
 ALL = [TopicPartition(TOPIC, number) for number in range(PARTITIONS)]
-
-T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +34,6 @@ def year() -> list[Observation]:
 
 
 # Helpers
-
-
-def eventually(probe: Callable[[], T], what: str) -> T:
-    """The first truthy answer of ``probe``."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not (answer := probe()):
-        assert time.monotonic() < deadline, f"not within {DEADLINE_S} s: {what}"
-        time.sleep(PAUSE_S)
-    return answer
 
 
 def run_capture(broker: Broker, *arguments: str) -> int:

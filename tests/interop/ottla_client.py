@@ -8,7 +8,7 @@ from typing import Any
 
 from ottla import Consumer, Producer, TopicPartition
 from tests.interop.samples import SAMPLES, Sample, headers_of
-from tests.interop.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 WRITABLE = SAMPLES

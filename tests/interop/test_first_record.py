@@ -17,7 +17,7 @@ from ottla.messages.find_coordinator import FindCoordinatorRequest
 from ottla.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol
 from ottla.wire.compiler import encode_bytes
 from tests.interop.raw import RawClient
-from tests.interop.waiting import eventually
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.interop
 

@@ -1,16 +1,32 @@
-"""Waiting for what another thread brings about."""
+"""Waiting for a condition with a deadline, never for a time."""
 
 from __future__ import annotations
 
-import threading
+import time
 from collections.abc import Callable
-from time import monotonic
+from typing import TypeVar
+
+T = TypeVar("T")
+
+DEADLINE_S = 30.0
+"""Long enough for a busy machine: a test that waits this long has failed."""
+PAUSE_S = 0.005
 
 
-def wait_until(condition: Callable[[], object], deadline_s: float = 20.0) -> None:
-    """Return once ``condition`` holds; fail if it does not come about."""
-    end = monotonic() + deadline_s
-    pause = threading.Event()
-    while not condition():
-        assert monotonic() < end, "the condition did not come about"
-        pause.wait(0.005)
+def eventually(probe: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
+    """The first truthy answer of ``probe``; fails with ``what`` if there is none before the deadline."""
+    deadline = time.monotonic() + deadline_s
+    while True:
+        answer = probe()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(
+                f"not within {deadline_s} s: {what}; the last answer was {answer!r}"
+            )
+        time.sleep(PAUSE_S)
+
+
+def wait_until(condition: Callable[[], object], deadline_s: float = DEADLINE_S) -> None:
+    """Return once ``condition`` holds."""
+    eventually(condition, "the condition", deadline_s)

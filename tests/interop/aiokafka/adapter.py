@@ -10,7 +10,7 @@ from typing import Any, ParamSpec
 
 from tests.interop.requirements import require_module
 from tests.interop.samples import SAMPLES, Sample, headers_of
-from tests.interop.waiting import DEADLINE_S, PAUSE_S
+from tests.support.waiting import DEADLINE_S, PAUSE_S
 
 aiokafka = require_module("aiokafka", "aiokafka")
 admin = require_module("aiokafka.admin", "aiokafka")

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.interop.requirements import require_module
 from tests.interop.samples import SAMPLES, Sample, headers_of
-from tests.interop.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S
 
 confluent_kafka = require_module("confluent_kafka", "confluent-kafka")
 admin = require_module("confluent_kafka.admin", "confluent-kafka")

@@ -18,7 +18,7 @@ from tests.interop.confluent_kafka.adapter import (
     write,
 )
 from tests.interop.samples import BASE_MS, Sample
-from tests.interop.waiting import DEADLINE_S, eventually
+from tests.support.waiting import DEADLINE_S, eventually
 
 pytestmark = pytest.mark.interop
 

@@ -19,7 +19,7 @@ from tests.interop.confluent_kafka.adapter import (
 )
 from tests.interop.raw import RawClient
 from tests.interop.samples import SAMPLES, Sample
-from tests.interop.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.interop
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.interop.requirements import require_module
 from tests.interop.samples import SAMPLES, Sample, headers_of
-from tests.interop.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S
 
 kafka = require_module("kafka", "kafka-python")
 errors = require_module("kafka.errors", "kafka-python")

@@ -22,7 +22,7 @@ from tests.interop.kafka_python.adapter import (
     take,
 )
 from tests.interop.samples import BASE_MS, Sample
-from tests.interop.waiting import eventually
+from tests.support.waiting import eventually
 
 pytestmark = MARKS
 

@@ -18,7 +18,7 @@ from tests.interop.kafka_python.adapter import (
 )
 from tests.interop.requirements import require_module
 from tests.interop.samples import Sample
-from tests.interop.waiting import eventually
+from tests.support.waiting import eventually
 
 pytestmark = MARKS
 

@@ -19,7 +19,7 @@ from tests.interop.kafka_python.adapter import (
 )
 from tests.interop.raw import RawClient
 from tests.interop.samples import Sample
-from tests.interop.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = MARKS
 

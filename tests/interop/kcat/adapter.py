@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.interop.requirements import require_program
 from tests.interop.samples import TEXT_SAMPLES, Sample
-from tests.interop.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S
 
 KCAT = require_program("kcat", "kcat")
 

@@ -16,7 +16,7 @@ from ottla.records.builder import build_batch
 from tests.interop.kcat.adapter import CODECS, Running, kcat, read, record_of, records, write
 from tests.interop.raw import RawClient
 from tests.interop.samples import BASE_MS, TEXT_SAMPLES, Sample
-from tests.interop.waiting import eventually
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.interop
 

@@ -11,7 +11,7 @@ import pytest
 import ottla
 from ottla import aio
 from tests.interop.ottla.members import Member
-from tests.interop.waiting import eventually
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.interop
 

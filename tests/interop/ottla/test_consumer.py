@@ -12,7 +12,7 @@ import pytest
 import ottla
 from ottla import aio
 from ottla.client.consumer.fetched import DeserializationFailed
-from tests.interop.waiting import eventually
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.interop
 

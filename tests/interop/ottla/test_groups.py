@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from functools import partial
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 import ottla
 from ottla import aio
 from tests.interop.ottla.members import GROUP_SETTINGS, Member, shared
-from tests.interop.waiting import DEADLINE_S, eventually
+from tests.support.waiting import DEADLINE_S, eventually
 
 pytestmark = pytest.mark.interop
 
@@ -137,7 +136,7 @@ def test_a_member_that_leaves_by_an_exception_commits_only_what_it_passed(
 
 
 def test_auto_commit_does_not_commit_what_is_still_being_handled(
-    bootstrap: str, topic: str
+    bootstrap: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(bootstrap, topic, 0, 60)
     settings = {**GROUP_SETTINGS, "auto_commit_interval_ms": 10, "max_poll_records": 10}
@@ -147,7 +146,15 @@ def test_auto_commit_does_not_commit_what_is_still_being_handled(
             seen += len(consumer.poll(5.0))
         before = seen - 10
         eventually(lambda: committed(bootstrap, topic) == before, "the passed ones' commit")
-        time.sleep(0.05)  # five more intervals: nothing may be added
+        core = consumer._core
+        commit_passed, rounds = core._commit_passed, []
+
+        async def counted() -> None:
+            await commit_passed()
+            rounds.append(1)
+
+        monkeypatch.setattr(core, "_commit_passed", counted)
+        eventually(lambda: len(rounds) >= 5, "five more rounds: nothing may be added")
         assert committed(bootstrap, topic) == before
 
 

@@ -13,7 +13,7 @@ import pytest
 import ottla
 from tests.interop.ottla.members import Member, shared
 from tests.interop.requirements import require_module
-from tests.interop.waiting import eventually
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.interop
 

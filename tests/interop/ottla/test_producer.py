@@ -16,7 +16,7 @@ import ottla
 from ottla import aio
 from ottla.client.errors import RecordTooLarge
 from ottla.client.murmur2 import partition_for_key
-from tests.interop.waiting import DEADLINE_S, eventually
+from tests.support.waiting import DEADLINE_S, eventually
 
 pytestmark = pytest.mark.interop
 

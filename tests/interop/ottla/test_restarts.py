@@ -10,7 +10,7 @@ import pytest
 import ottla
 from ottla.testing import Broker
 from tests.interop.ottla.members import GROUP_SETTINGS, Member
-from tests.interop.waiting import eventually
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.interop
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +22,7 @@ from ottla.messages.stop_replica import (
     StopReplicaResponse,
 )
 from ottla.messages.update_metadata import UpdateMetadataRequest, UpdateMetadataResponse
+from tests.support.coroutines import run_coroutine_test
 
 BASE = initial_layout("cluster-id-of-the-test")
 
@@ -168,19 +167,5 @@ def cluster() -> Cluster:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run ``async def`` tests on a loop of their own."""
-    if not inspect.iscoroutinefunction(pyfuncitem.obj):
-        return None
-    names = inspect.signature(pyfuncitem.obj).parameters
-    arguments: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in names}
-
-    async def run() -> None:
-        try:
-            async with asyncio.timeout(20):
-                await pyfuncitem.obj(**arguments)
-        finally:
-            if "cluster" in arguments:
-                await arguments["cluster"].close()
-
-    asyncio.run(run())
-    return True
+    """Run ``async def`` tests."""
+    return run_coroutine_test(pyfuncitem, closes="cluster")

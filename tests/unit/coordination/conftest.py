@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import pytest
 
 from ottla.clock import ManualClock
 from ottla.coordination.embedded import IN_MEMORY, Keeper
 from ottla.coordination.store import Store
+from tests.support.coroutines import run_coroutine_test
 
 
 class Stores(Protocol):
@@ -58,19 +57,5 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run ``async def`` tests on a loop of their own, and close their store before it ends."""
-    if not inspect.iscoroutinefunction(pyfuncitem.obj):
-        return None
-    names = inspect.signature(pyfuncitem.obj).parameters
-    arguments: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in names}
-
-    async def run() -> None:
-        try:
-            async with asyncio.timeout(20):
-                await pyfuncitem.obj(**arguments)
-        finally:
-            if "stores" in arguments:
-                await arguments["stores"].close()
-
-    asyncio.run(run())
-    return True
+    """Run ``async def`` tests."""
+    return run_coroutine_test(pyfuncitem, closes="stores")
