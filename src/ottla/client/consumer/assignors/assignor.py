@@ -50,6 +50,19 @@ class Assignor(Protocol):
         ...
 
 
+class WithoutMemory:
+    """What assignors have in common that start afresh each time."""
+
+    cooperative = False
+
+    def user_data(self, topics: Iterable[str]) -> bytes | None:
+        """Nothing: what is assigned depends on no history."""
+        return None
+
+    def on_assignment(self, partitions: list[TopicPartition], generation_id: int) -> None:
+        """Nothing to remember."""
+
+
 def sorted_members(members: Mapping[str, MemberSubscription]) -> list[str]:
     """Member ids in Java's order: static members by their instance id, then the others by member id."""
 

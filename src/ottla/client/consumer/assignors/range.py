@@ -7,28 +7,21 @@ Source: ``RangeAssignor.java``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from ottla.client.consumer.assignors.assignor import (
     Assignment,
     MemberSubscription,
+    WithoutMemory,
     sorted_members,
 )
 from ottla.client.types import TopicPartition
 
 
-class RangeAssignor:
+class RangeAssignor(WithoutMemory):
     """Kafka's default assignor."""
 
     name = "range"
-    cooperative = False
-
-    def user_data(self, topics: Iterable[str]) -> bytes | None:
-        """Nothing: a range depends on no history."""
-        return None
-
-    def on_assignment(self, partitions: list[TopicPartition], generation_id: int) -> None:
-        """Nothing to remember."""
 
     def assign(
         self, partition_counts: Mapping[str, int], members: Mapping[str, MemberSubscription]

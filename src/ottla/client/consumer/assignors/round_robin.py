@@ -5,28 +5,21 @@ Source: ``RoundRobinAssignor.java``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from ottla.client.consumer.assignors.assignor import (
     Assignment,
     MemberSubscription,
+    WithoutMemory,
     sorted_members,
 )
 from ottla.client.types import TopicPartition
 
 
-class RoundRobinAssignor:
+class RoundRobinAssignor(WithoutMemory):
     """Evens out over topics where range does it a topic."""
 
     name = "roundrobin"
-    cooperative = False
-
-    def user_data(self, topics: Iterable[str]) -> bytes | None:
-        """Nothing: the turn depends on no history."""
-        return None
-
-    def on_assignment(self, partitions: list[TopicPartition], generation_id: int) -> None:
-        """Nothing to remember."""
 
     def assign(
         self, partition_counts: Mapping[str, int], members: Mapping[str, MemberSubscription]
