@@ -52,6 +52,7 @@ from ottla.messages.sync_group import SyncGroupRequest, SyncGroupRequestAssignme
 from ottla.testing import Broker
 from ottla.topic_ids import ZERO_ID
 from ottla.wire.schema import Message
+from tests.conformance import administration
 from tests.support.wire import Wire, batch
 
 TOPIC = "weather"
@@ -401,6 +402,7 @@ CHECKS: dict[str, Callable[[World, int], None]] = {
     "DeleteGroups": check_delete_groups,
     "IncrementalAlterConfigs": check_incremental_alter_configs,
     "DescribeCluster": check_describe_cluster,
+    **administration.CHECKS,
 }
 
 

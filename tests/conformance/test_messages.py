@@ -27,7 +27,17 @@ NEWER = {
     "DeleteGroupsRequest": (3, []),
     "DeleteGroupsResponse": (3, ["error_message"]),
 }
-NOT_IN_THE_WHEEL = {"LeaderAndIsr", "StopReplica", "UpdateMetadata"}
+NOT_IN_THE_WHEEL = {
+    "LeaderAndIsr",
+    "StopReplica",
+    "UpdateMetadata",
+    "CreateDelegationToken",
+    "RenewDelegationToken",
+    "ExpireDelegationToken",
+    "DescribeDelegationToken",
+    "GetTelemetrySubscriptions",
+    "PushTelemetry",
+}
 KINDS = {"bool": "boolean", "bytes": "bytes_"}
 CLIENT_APIS = sorted(set(registry.API_NAMES.values()) - NOT_IN_THE_WHEEL)
 

@@ -70,6 +70,8 @@ class BrokerConfig:
     write_stall_ms: int
     fetch_max_bytes: int
     max_incremental_fetch_session_cache_slots: int
+    max_request_partition_size_limit: int
+    telemetry_max_bytes: int
     num_partitions: int
     default_replication_factor: int
     auto_create_topics_enable: bool

@@ -98,6 +98,10 @@ _ROWS = (
         "The most that one Fetch is answered with, whatever it asks for. In bytes."),
     Setting("max.incremental.fetch.session.cache.slots", INT, 1000, AT_LEAST_0, MEDIUM,
         "Fetch sessions that the broker holds at a time."),
+    Setting("max.request.partition.size.limit", INT, 2000, AT_LEAST_1, MEDIUM,
+        "Partitions that one DescribeTopicPartitions is answered with; a cursor tells the client where to go on."),
+    Setting("telemetry.max.bytes", INT, 1024 * 1024, AT_LEAST_1, LOW,
+        "The most that a client may push of its metrics at a time (KIP-714). In bytes, compressed."),
 
     # Topics and their logs.
     Setting("num.partitions", INT, 1, AT_LEAST_1, MEDIUM,

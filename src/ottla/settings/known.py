@@ -50,7 +50,7 @@ log.cleaner.io.max.bytes.per.second log.cleaner.threads log.dir.failure.timeout.
 log.flush.start.offset.checkpoint.interval.ms
 log.local.retention.bytes log.local.retention.ms log.message.downconversion.enable
 log.message.format.version log.preallocate max.connection.creation.rate
-max.connections.per.ip.overrides max.request.partition.size.limit num.io.threads
+max.connections.per.ip.overrides num.io.threads
 num.network.threads num.recovery.threads.per.data.dir
 producer.purgatory.purge.interval.requests queued.max.requests remote.fetch.max.wait.ms
 remote.list.offsets.request.timeout.ms remote.log.index.file.cache.total.size.bytes
@@ -158,7 +158,7 @@ follower.replication.throttled.rate kafka.metrics.polling.interval.secs kafka.me
 leader.replication.throttled.rate metric.reporters metrics.num.samples
 metrics.recording.level metrics.sample.window.ms quota.window.num quota.window.size.seconds
 replica.alter.log.dirs.io.max.bytes.per.second replication.quota.window.num
-replication.quota.window.size.seconds telemetry.max.bytes
+replication.quota.window.size.seconds
 """
 
 KNOWN_TO_KAFKA: frozenset[str] = frozenset(

@@ -1,0 +1,20 @@
+"""ExpireDelegationToken, API key 40, versions 1-2."""
+
+from __future__ import annotations
+
+from ottla.wire.schema import Message, bytes_, int16, int32, int64
+
+
+class ExpireDelegationTokenRequest(Message, key=40, versions=(1, 2), flexible_from=2):
+    """Kafka's ``ExpireDelegationTokenRequest``."""
+
+    hmac: bytes = bytes_(default=b"")
+    expiry_time_period_ms: int = int64(default=0)
+
+
+class ExpireDelegationTokenResponse(Message, key=40, versions=(1, 2), flexible_from=2):
+    """Kafka's ``ExpireDelegationTokenResponse``."""
+
+    error_code: int = int16(default=0)
+    expiry_timestamp_ms: int = int64(default=0)
+    throttle_time_ms: int = int32(default=0)

@@ -1,0 +1,235 @@
+"""What clients that administer a broker expect of each version of the APIs that they use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ottla.messages.alter_client_quotas import (
+    AlterClientQuotasRequest,
+    EntityData,
+    EntryData,
+    OpData,
+)
+from ottla.messages.alter_partition_reassignments import (
+    AlterPartitionReassignmentsRequest,
+    ReassignablePartition,
+    ReassignableTopic,
+)
+from ottla.messages.alter_user_scram_credentials import (
+    AlterUserScramCredentialsRequest,
+    ScramCredentialDeletion,
+    ScramCredentialUpsertion,
+)
+from ottla.messages.create_acls import AclCreation, CreateAclsRequest
+from ottla.messages.create_delegation_token import CreateDelegationTokenRequest
+from ottla.messages.delete_acls import DeleteAclsFilter, DeleteAclsRequest
+from ottla.messages.describe_acls import DescribeAclsRequest
+from ottla.messages.describe_client_quotas import ComponentData, DescribeClientQuotasRequest
+from ottla.messages.describe_delegation_token import DescribeDelegationTokenRequest
+from ottla.messages.describe_producers import DescribeProducersRequest
+from ottla.messages.describe_producers import TopicRequest as ProducersTopic
+from ottla.messages.describe_topic_partitions import DescribeTopicPartitionsRequest, TopicRequest
+from ottla.messages.describe_transactions import DescribeTransactionsRequest
+from ottla.messages.describe_user_scram_credentials import (
+    DescribeUserScramCredentialsRequest,
+    UserName,
+)
+from ottla.messages.elect_leaders import ElectLeadersRequest, TopicPartitions
+from ottla.messages.expire_delegation_token import ExpireDelegationTokenRequest
+from ottla.messages.list_partition_reassignments import ListPartitionReassignmentsRequest
+from ottla.messages.list_transactions import ListTransactionsRequest
+from ottla.messages.renew_delegation_token import RenewDelegationTokenRequest
+from ottla.messages.update_features import FeatureUpdateKey, UpdateFeaturesRequest
+from tests.support.wire import Wire
+
+TOPIC = "weather"
+
+
+class World(Protocol):
+    """A broker, node 1, with the topic ``TOPIC`` of one partition and a record in it."""
+
+    wire: Wire
+    topic_id: bytes
+
+
+def check_describe_acls(world: World, version: int) -> None:
+    answer = world.wire.ask(
+        DescribeAclsRequest(resource_type_filter=1, operation=1, permission_type=1), version
+    )
+    assert (answer.error_code, answer.resources) == (54, [])
+    assert "Authorizer" in answer.error_message
+
+
+def check_create_acls(world: World, version: int) -> None:
+    acl = AclCreation(resource_type=2, resource_name=TOPIC, principal="User:me", host="*")
+    answer = world.wire.ask(CreateAclsRequest(creations=[acl, acl]), version)
+    assert [result.error_code for result in answer.results] == [54, 54]
+
+
+def check_delete_acls(world: World, version: int) -> None:
+    answer = world.wire.ask(DeleteAclsRequest(filters=[DeleteAclsFilter()]), version)
+    assert [result.error_code for result in answer.filter_results] == [54]
+
+
+def check_create_delegation_token(world: World, version: int) -> None:
+    assert world.wire.ask(CreateDelegationTokenRequest(), version).error_code == 61
+
+
+def check_renew_delegation_token(world: World, version: int) -> None:
+    assert world.wire.ask(RenewDelegationTokenRequest(hmac=b"x"), version).error_code == 61
+
+
+def check_expire_delegation_token(world: World, version: int) -> None:
+    assert world.wire.ask(ExpireDelegationTokenRequest(hmac=b"x"), version).error_code == 61
+
+
+def check_describe_delegation_token(world: World, version: int) -> None:
+    answer = world.wire.ask(DescribeDelegationTokenRequest(owners=None), version)
+    assert (answer.error_code, answer.tokens) == (61, [])
+
+
+def check_elect_leaders(world: World, version: int) -> None:
+    request = ElectLeadersRequest(
+        election_type=1 if version else 0,
+        topic_partitions=[TopicPartitions(topic=TOPIC, partitions=[0, 9])],
+    )
+    answer = world.wire.ask(request, version)
+    (topic,) = answer.replica_election_results
+    codes = {each.partition_id: each.error_code for each in topic.partition_result}
+    assert (answer.error_code, codes) == (0, {0: 84, 9: 3})
+    everywhere = world.wire.ask(ElectLeadersRequest(topic_partitions=None), version)
+    assert everywhere.replica_election_results == []
+    if version >= 1:
+        strange = ElectLeadersRequest(election_type=7, topic_partitions=None)
+        assert world.wire.ask(strange, version).error_code == 42
+
+
+def check_alter_partition_reassignments(world: World, version: int) -> None:
+    def answers(replicas: dict[int, list[int] | None]) -> dict[int, int]:
+        partitions = [
+            ReassignablePartition(partition_index=index, replicas=each)
+            for index, each in replicas.items()
+        ]
+        request = AlterPartitionReassignmentsRequest(
+            topics=[ReassignableTopic(name=TOPIC, partitions=partitions)]
+        )
+        answer = world.wire.ask(request, version)
+        assert (answer.error_code, answer.error_message) == (0, None)
+        (topic,) = answer.responses
+        return {each.partition_index: each.error_code for each in topic.partitions}
+
+    assert answers({0: [1], 1: [1]}) == {0: 0, 1: 3}
+    assert answers({0: None}) == {0: 85}
+    for replicas in ([], [1, 1], [2], [-1]):
+        assert answers({0: replicas}) == {0: 39}
+
+
+def check_list_partition_reassignments(world: World, version: int) -> None:
+    answer = world.wire.ask(ListPartitionReassignmentsRequest(topics=None), version)
+    assert (answer.error_code, answer.error_message, answer.topics) == (0, None, [])
+
+
+def check_describe_client_quotas(world: World, version: int) -> None:
+    user = ComponentData(entity_type="user", match_type=2, match=None)
+    answer = world.wire.ask(DescribeClientQuotasRequest(components=[user]), version)
+    assert (answer.error_code, answer.error_message, answer.entries) == (0, None, [])
+    twice = world.wire.ask(DescribeClientQuotasRequest(components=[user, user]), version)
+    assert (twice.error_code, twice.entries) == (42, None)
+
+
+def check_alter_client_quotas(world: World, version: int) -> None:
+    entry = EntryData(
+        entity=[EntityData(entity_type="user", entity_name="me")],
+        ops=[OpData(key="producer_byte_rate", value=1.0)],
+    )
+    (refused,) = world.wire.ask(AlterClientQuotasRequest(entries=[entry]), version).entries
+    assert (refused.error_code, refused.entity[0].entity_name) == (42, "me")
+
+
+def check_describe_user_scram_credentials(world: World, version: int) -> None:
+    everybody = world.wire.ask(DescribeUserScramCredentialsRequest(users=None), version)
+    assert (everybody.error_code, everybody.error_message, everybody.results) == (0, None, [])
+    users = [UserName(name=name) for name in ("me", "you", "you")]
+    answer = world.wire.ask(DescribeUserScramCredentialsRequest(users=users), version)
+    assert {r.user: r.error_code for r in answer.results} == {"me": 91, "you": 92}
+
+
+def check_alter_user_scram_credentials(world: World, version: int) -> None:
+    request = AlterUserScramCredentialsRequest(
+        deletions=[ScramCredentialDeletion(name="you", mechanism=1)],
+        upsertions=[ScramCredentialUpsertion(name="me", mechanism=1, iterations=4096)],
+    )
+    answer = world.wire.ask(request, version)
+    assert {r.user: r.error_code for r in answer.results} == {"you": 91, "me": 33}
+
+
+def check_update_features(world: World, version: int) -> None:
+    update = FeatureUpdateKey(feature="transaction.version", max_version_level=2)
+    answer = world.wire.ask(UpdateFeaturesRequest(feature_updates=[update]), version)
+    assert answer.error_code == 95
+    told = [(result.feature, result.error_code) for result in answer.results]
+    assert told == ([("transaction.version", 95)] if version < 2 else [])
+
+
+def check_describe_producers(world: World, version: int) -> None:
+    topics = [
+        ProducersTopic(name=TOPIC, partition_indexes=[0, 9]),
+        ProducersTopic(name="no topic", partition_indexes=[0]),
+    ]
+    known, unknown = world.wire.ask(DescribeProducersRequest(topics=topics), version).topics
+    assert [(p.partition_index, p.error_code) for p in known.partitions] == [(0, 0), (9, 3)]
+    assert known.partitions[0].active_producers == []
+    assert [p.error_code for p in unknown.partitions] == [17]
+
+
+def check_describe_transactions(world: World, version: int) -> None:
+    request = DescribeTransactionsRequest(transactional_ids=["mine", "mine"])
+    (state,) = world.wire.ask(request, version).transaction_states
+    assert (state.transactional_id, state.error_code) == ("mine", 105)
+
+
+def check_list_transactions(world: World, version: int) -> None:
+    answer = world.wire.ask(ListTransactionsRequest(state_filters=["Ongoing", "Odd"]), version)
+    assert (answer.error_code, answer.transaction_states) == (0, [])
+    assert answer.unknown_state_filters == ["Odd"]
+    if version >= 2:
+        strange = ListTransactionsRequest(transactional_id_pattern="(")
+        assert world.wire.ask(strange, version).error_code == 128
+
+
+def check_describe_topic_partitions(world: World, version: int) -> None:
+    topics = [TopicRequest(name=name) for name in (TOPIC, "none", "no topic")]
+    answer = world.wire.ask(DescribeTopicPartitionsRequest(topics=topics), version)
+    assert [(t.name, t.error_code) for t in answer.topics] == [
+        ("no topic", 17),
+        ("none", 3),
+        (TOPIC, 0),
+    ]
+    found = answer.topics[2]
+    (partition,) = found.partitions
+    assert (found.topic_id, partition.leader_id, partition.isr_nodes) == (world.topic_id, 1, [1])
+    assert (partition.eligible_leader_replicas, answer.next_cursor) == ([], None)
+
+
+CHECKS: dict[str, Callable[[Any, int], None]] = {
+    "AlterClientQuotas": check_alter_client_quotas,
+    "AlterPartitionReassignments": check_alter_partition_reassignments,
+    "AlterUserScramCredentials": check_alter_user_scram_credentials,
+    "CreateAcls": check_create_acls,
+    "CreateDelegationToken": check_create_delegation_token,
+    "DeleteAcls": check_delete_acls,
+    "DescribeAcls": check_describe_acls,
+    "DescribeClientQuotas": check_describe_client_quotas,
+    "DescribeDelegationToken": check_describe_delegation_token,
+    "DescribeProducers": check_describe_producers,
+    "DescribeTopicPartitions": check_describe_topic_partitions,
+    "DescribeTransactions": check_describe_transactions,
+    "DescribeUserScramCredentials": check_describe_user_scram_credentials,
+    "ElectLeaders": check_elect_leaders,
+    "ExpireDelegationToken": check_expire_delegation_token,
+    "ListPartitionReassignments": check_list_partition_reassignments,
+    "ListTransactions": check_list_transactions,
+    "RenewDelegationToken": check_renew_delegation_token,
+    "UpdateFeatures": check_update_features,
+}
