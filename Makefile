@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: run test demo lint bench clean
+.PHONY: run test demo lint bench torture clean
 
 run: $(VENV)/.installed  ## start a broker on 127.0.0.1:9092 with its data in ./data
 	$(BIN)/ottla serve --data ./data --listen 127.0.0.1:9092
@@ -23,6 +23,13 @@ lint: $(VENV)/.installed-lint  ## style, types, and which room may import which
 
 bench: $(VENV)/.installed-test  ## figures of this machine
 	$(BIN)/python -m bench
+
+torture: ROUNDS ?= 500
+torture: SEED := $(shell date +%s)
+torture: $(VENV)/.installed-test  ## kills and power losses at many more moments (ROUNDS, SEED); wants root
+	@echo "OTTLA_TEST_SEED=$(SEED)"
+	OTTLA_TEST_SEED=$(SEED) OTTLA_TEST_KILLS=$(ROUNDS) OTTLA_TORTURE_ROUNDS=$(ROUNDS) \
+	  $(BIN)/python -m pytest -rP -n 2 tests/crash $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

@@ -13,8 +13,14 @@ from typing import Any
 
 from ottla import Producer
 from ottla.errors import ErrorCode
+from ottla.messages.create_topics import CreatableTopic, CreateTopicsRequest
 from ottla.messages.delete_topics import DeleteTopicsRequest, DeleteTopicState
 from ottla.messages.find_coordinator import FindCoordinatorRequest
+from ottla.messages.incremental_alter_configs import (
+    AlterableConfig,
+    AlterConfigsResource,
+    IncrementalAlterConfigsRequest,
+)
 from ottla.messages.init_producer_id import InitProducerIdRequest
 from ottla.messages.offset_commit import (
     OffsetCommitRequest,
@@ -24,17 +30,26 @@ from ottla.messages.offset_commit import (
 from ottla.records.builder import build_batch
 from tests.crash.checker import CommittedOffsets, History, Mark, Partition, Topics
 from tests.interop.raw import RawClient
-from tests.support.requests import create_topic, produce_request
+from tests.support.requests import produce_request
 
 PADDING_BYTES_MAX = 400
 PAUSE_S = 0.005
 BURST_MAX = 5
 RECONNECT_S = 0.005
 NEVER_MS = 3_600_000
+TOPIC_RESOURCE = 2
 TIMESTAMP_MS = 1_700_000_000_000
 
 Target = Callable[[], str]
 """The broker's bootstrap address."""
+
+
+def refused(error_code: int, what: str) -> bool:
+    """Whether an answer leaves open what became of the request; an error that no retry mends is raised."""
+    code = ErrorCode(error_code)
+    if code != ErrorCode.NONE and not code.retriable:
+        raise AssertionError(f"{what}: {code.name}")
+    return code != ErrorCode.NONE
 
 
 class Load(threading.Thread):
@@ -284,11 +299,40 @@ class CommitLoad(RequestLoad):
         answer = self.try_to("commit", lambda c: c.call(request, 8))
         if answer is None:
             return
-        code = ErrorCode(answer.topics[0].partitions[0].error_code)
-        if code == ErrorCode.NONE:
+        if not refused(answer.topics[0].partitions[0].error_code, "commit refused"):
             self.offsets.acknowledge(offset)
-        elif not code.retriable:
-            raise AssertionError(f"commit refused: {code.name}")
+
+
+class SettingLoad(RequestLoad):
+    """Sets a topic's ``max.message.bytes`` to ever higher numbers, ``LEAST`` and one more each time."""
+
+    LEAST = 1_000_000
+
+    def __init__(self, name: str, bootstrap: str, seed: int, topic: str) -> None:
+        super().__init__(name, bootstrap, seed)
+        self.values = CommittedOffsets()
+        self.topic = topic
+
+    def work(self) -> None:
+        """Change after change."""
+        while not self.stopped.is_set():
+            self._set(self.values.attempt())
+            self.pause(PAUSE_S)
+        self.disconnect()
+
+    def _set(self, number: int) -> None:
+        config = AlterableConfig(
+            name="max.message.bytes", config_operation=0, value=str(self.LEAST + number)
+        )
+        resource = AlterConfigsResource(
+            resource_type=TOPIC_RESOURCE, resource_name=self.topic, configs=[config]
+        )
+        request = IncrementalAlterConfigsRequest(resources=[resource])
+        answer = self.try_to("alter a topic", lambda c: c.call(request, 1))
+        if answer is None:
+            return
+        if not refused(answer.responses[0].error_code, "settings refused"):
+            self.values.acknowledge(number)
 
 
 class TopicLoad(RequestLoad):
@@ -319,10 +363,13 @@ class TopicLoad(RequestLoad):
         name = f"made-{self._number}"
         self._number += 1
         self.topics.begin(name)
-        topic_id = self.try_to("create a topic", lambda c: create_topic(c, name, 2))
-        if topic_id is None:
+        create = CreateTopicsRequest(
+            topics=[CreatableTopic(name=name, num_partitions=2, replication_factor=1)]
+        )
+        answer = self.try_to("create a topic", lambda c: c.call(create, 7))
+        if answer is None or refused(answer.topics[0].error_code, f"{name} not created"):
             return
-        self.topics.created(name, topic_id)
+        self.topics.created(name, answer.topics[0].topic_id)
         self.kept.append(name)
         place = (name, self.random.randrange(2))
         mark = self.history.send(place, self.name)
@@ -331,8 +378,8 @@ class TopicLoad(RequestLoad):
         answer = self.try_to("produce", lambda c: c.call(request, 9))
         if answer is not None:
             (data,) = answer.responses[0].partition_responses
-            if data.error_code:
-                raise AssertionError(f"{place} refused: {ErrorCode(data.error_code).name}")
+            if refused(data.error_code, f"{place} refused"):
+                return
             self.history.acknowledge(place, data.base_offset, mark)
             self.written.append(place)
 
@@ -341,8 +388,5 @@ class TopicLoad(RequestLoad):
         self.topics.begin(name)
         request = DeleteTopicsRequest(topics=[DeleteTopicState(name=name)], timeout_ms=20_000)
         answer = self.try_to("delete a topic", lambda c: c.call(request, 6))
-        if answer is not None:
-            code = ErrorCode(answer.responses[0].error_code)
-            if code != ErrorCode.NONE:
-                raise AssertionError(f"{name} not deleted: {code.name}")
+        if answer and not refused(answer.responses[0].error_code, f"{name} not deleted"):
             self.topics.deleted(name)

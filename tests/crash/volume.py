@@ -1,0 +1,112 @@
+"""A file system of our own that can lose its power: ext4 in a file, mounted through a loop device.
+
+``lose_power`` is EXT4_IOC_SHUTDOWN without flushing the log: from that moment on nothing reaches the file
+any more, neither data nor journal, and every write or sync fails. What the next mount finds is what a disk
+has after its power was cut: all that was synced, and of the rest what the kernel had happened to write.
+
+Needs root and loop devices; ``require_volumes`` leaves a test out where they are not to be had. Every volume
+is unmounted at the end of its ``with``, whatever happened.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import struct
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.interop.requirements import leave_out, require_program
+from tests.support.waiting import eventually
+
+EXT4_IOC_SHUTDOWN = 0x8004587D
+NO_LOG_FLUSH = 2
+BLOCK_BYTES = 1024
+JOURNAL_MB = 4
+
+
+def require_volumes() -> None:
+    """Leave the test out where this user can mount no file system of its own."""
+    require_program("mkfs.ext4", "e2fsprogs")
+    if os.geteuid() != 0:
+        leave_out("mounting a file system needs root")
+    if not Path("/dev/loop-control").exists():
+        leave_out("there are no loop devices")
+
+
+class Volume:
+    """An ext4 of ``size_mb`` below ``directory``, mounted at ``path`` while its ``with`` lasts."""
+
+    def __init__(self, directory: Path, size_mb: int = 256, *, journal: bool = True) -> None:
+        self.image = directory / "volume.ext4"
+        self.path = directory / "volume"
+        self._size_mb = size_mb
+        self._journal = journal
+        self._mounted = False
+
+    def __enter__(self) -> Self:
+        self.path.mkdir()
+        with self.image.open("wb") as file:
+            file.truncate(self._size_mb << 20)
+        features = ["-J", f"size={JOURNAL_MB}"] if self._journal else ["-O", "^has_journal"]
+        run("mkfs.ext4", "-q", "-F", "-m", "0", "-b", str(BLOCK_BYTES), *features, str(self.image))
+        self.mount()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._mounted:
+            self.unmount()
+
+    def mount(self) -> None:
+        """Mount it (again); the journal is replayed, as after a crash."""
+        run("mount", "-o", "loop", str(self.image), str(self.path))
+        self._mounted = True
+
+    def unmount(self) -> None:
+        """Unmount it; whoever used it must be gone, or about to be."""
+        eventually(self._unmounts, f"{self.path} is not in use any more")
+        self._mounted = False
+
+    def _unmounts(self) -> bool:
+        return subprocess.run(["umount", str(self.path)], capture_output=True).returncode == 0
+
+    def lose_power(self) -> None:
+        """From now on nothing reaches the disk; ``power_on`` shows what had."""
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.ioctl(descriptor, EXT4_IOC_SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
+        finally:
+            os.close(descriptor)
+
+    def power_on(self) -> None:
+        """Mount what the disk holds."""
+        self.unmount()
+        self.mount()
+
+    def write_back_some(self, chance: random.Random) -> None:
+        """Sync some of the files and none of the others, as a kernel does that writes back when it likes."""
+        paths = [Path(at, name) for at, _, names in os.walk(self.path) for name in names]
+        for path in sorted(paths):
+            if chance.random() < 0.1:
+                try:
+                    descriptor = os.open(path, os.O_RDONLY)
+                except FileNotFoundError:
+                    continue
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+
+
+def run(*command: str) -> None:
+    """Run a program of the system's; fails with what it said."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr.strip()}"
