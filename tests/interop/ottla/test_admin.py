@@ -29,6 +29,8 @@ def code_of(found: object) -> ottla.ErrorCode:
 
 def test_topics_are_made_described_grown_and_deleted(admin: ottla.Admin, unused: str) -> None:
     admin.create_topic(unused, 3, 1)
+    # A broker may hear of it a moment after its creation was answered.
+    eventually(lambda: unused in admin.list_topics(), "the topic")
     found = admin.describe_topic(unused)
     assert (found.name, found.internal, len(found.partitions)) == (unused, False, 3)
     assert len(found.topic_id) == 22
