@@ -24,6 +24,11 @@ from ottla.messages.alter_user_scram_credentials import (
 from ottla.messages.create_acls import AclCreation, CreateAclsRequest
 from ottla.messages.create_delegation_token import CreateDelegationTokenRequest
 from ottla.messages.delete_acls import DeleteAclsFilter, DeleteAclsRequest
+from ottla.messages.delete_records import (
+    DeleteRecordsPartition,
+    DeleteRecordsRequest,
+    DeleteRecordsTopic,
+)
 from ottla.messages.describe_acls import DescribeAclsRequest
 from ottla.messages.describe_client_quotas import ComponentData, DescribeClientQuotasRequest
 from ottla.messages.describe_delegation_token import DescribeDelegationTokenRequest
@@ -41,7 +46,8 @@ from ottla.messages.list_partition_reassignments import ListPartitionReassignmen
 from ottla.messages.list_transactions import ListTransactionsRequest
 from ottla.messages.renew_delegation_token import RenewDelegationTokenRequest
 from ottla.messages.update_features import FeatureUpdateKey, UpdateFeaturesRequest
-from tests.support.wire import Wire
+from tests.support.requests import create_topic, produce
+from tests.support.wire import Wire, batch
 
 TOPIC = "weather"
 
@@ -70,6 +76,22 @@ def check_create_acls(world: World, version: int) -> None:
 def check_delete_acls(world: World, version: int) -> None:
     answer = world.wire.ask(DeleteAclsRequest(filters=[DeleteAclsFilter()]), version)
     assert [result.error_code for result in answer.filter_results] == [54]
+
+
+def check_delete_records(world: World, version: int) -> None:
+    name = f"purged-{version}"
+    create_topic(world.wire, name)
+    assert produce(world.wire, name, batch(b"1", b"2")).error_code == 0
+    partitions = [
+        DeleteRecordsPartition(partition_index=index, offset=offset)
+        for index, offset in ((0, 1), (9, 0))
+    ]
+    request = DeleteRecordsRequest(
+        topics=[DeleteRecordsTopic(name=name, partitions=partitions)], timeout_ms=5000
+    )
+    (topic,) = world.wire.ask(request, version).topics
+    told = [(p.partition_index, p.error_code, p.low_watermark) for p in topic.partitions]
+    assert told == [(0, 0, 1), (9, 3, -1)]
 
 
 def check_create_delegation_token(world: World, version: int) -> None:
@@ -219,6 +241,7 @@ CHECKS: dict[str, Callable[[Any, int], None]] = {
     "CreateAcls": check_create_acls,
     "CreateDelegationToken": check_create_delegation_token,
     "DeleteAcls": check_delete_acls,
+    "DeleteRecords": check_delete_records,
     "DescribeAcls": check_describe_acls,
     "DescribeClientQuotas": check_describe_client_quotas,
     "DescribeDelegationToken": check_describe_delegation_token,

@@ -456,9 +456,7 @@ class Broker:
 
     async def _checkpoint(self) -> None:
         directory = self._directory
-        points, starts = directory.recovery_points(), directory.log_starts()
-        await asyncio.to_thread(directory.write_recovery_points, points)
-        await asyncio.to_thread(directory.write_log_starts, starts)
+        await asyncio.to_thread(directory.write_checkpoints, directory.take_checkpoints())
 
     async def _checkpoint_marks(self) -> None:
         marks = {(p.topic, p.index): p.high_watermark for p in self.replicas}

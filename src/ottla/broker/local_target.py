@@ -116,6 +116,10 @@ class LocalTarget:
                     if time.monotonic() >= slice_end:
                         await asyncio.sleep(0)
                         slice_end = time.monotonic() + SLICE_S
+            try:
+                await self._broker.replicas.forget_removed()
+            except KafkaError as error:
+                response.error_code = error.code
         return response
 
     async def close(self) -> None:

@@ -19,6 +19,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from threading import Lock
+from typing import NamedTuple
 
 from ottla.errors import ErrorCode, KafkaError
 from ottla.log import names
@@ -47,6 +48,13 @@ log = logger(__name__)
 
 _CHECKPOINT_BYTES_MAX = 1 << 28
 _FLUSHED_AT_ONCE_MAX = 16  # each has its files open meanwhile
+
+
+class Checkpoint(NamedTuple):
+    """Offsets as they were at a moment; those of a later moment have a larger ``number``."""
+
+    number: int
+    offsets: dict[tuple[str, int], int]
 
 
 class DirectoryInUse(Exception):
@@ -86,6 +94,11 @@ class LogDirectory:
         self._lock_descriptor: int | None = None
         self._checkpointed: dict[tuple[str, int], int] = {}
         self._ceilings: dict[tuple[str, int], tuple[int, int]] = {}
+        self._promised: dict[Log, tuple[int, int]] = {}
+        self._taken = 0
+        self._points_written = self._starts_written = 0
+        self._starts_checkpointed: frozenset[tuple[str, int]] = frozenset()
+        self._stale = False
         self._checkpoint_lock = Lock()
 
     @property
@@ -164,6 +177,10 @@ class LogDirectory:
                 on_loaded(number, len(found))
         self._flush_all(now_ms, or_later=True)
         self._checkpointed = recovery_points
+        self._starts_checkpointed = frozenset(log_starts)
+        self._stale = bool((recovery_points.keys() | log_starts.keys()) - self.logs.keys())
+        if self._stale:
+            self.write_checkpoints(self.take_checkpoints())
         log.info(
             "log directory loaded",
             directory=self.path,
@@ -352,7 +369,9 @@ class LogDirectory:
         key = (found.topic, found.partition)
         del self.logs[key]
         self.high_watermarks.pop(key, None)
-        self._checkpointed.pop(key, None)
+        being_written = self._checkpoint_lock.locked()
+        known = self._checkpointed.pop(key, None) is not None or key in self._starts_checkpointed
+        self._stale |= known or being_written
         return path
 
     # Upkeep
@@ -395,31 +414,87 @@ class LogDirectory:
 
     # Checkpoints
 
-    def recovery_points(self) -> dict[tuple[str, int], int]:
+    def recovery_points(self) -> Checkpoint:
         """What ``write_recovery_points`` is to write: taken on the loop, written off it."""
         for key, (_, generation) in list(self._ceilings.items()):
             found = self.logs.get(key)
             if found is None or found.generation != generation:
                 del self._ceilings[key]  # the log has been cut since
-        return {key: one.recovery_point for key, one in self.logs.items()}
+        return self._take({key: one.recovery_point for key, one in self.logs.items()})
 
-    def log_starts(self) -> dict[tuple[str, int], int]:
-        """What ``write_log_starts`` is to write: the logs that don't start at 0."""
-        return {key: one.log_start_offset for key, one in self.logs.items() if one.log_start_offset}
+    def _take(self, offsets: dict[tuple[str, int], int]) -> Checkpoint:
+        self._taken += 1
+        return Checkpoint(self._taken, offsets)
 
-    def write_recovery_points(self, offsets: Mapping[tuple[str, int], int]) -> None:
-        """Replace the recovery-point checkpoint. Blocks; raises ``KafkaError``."""
+    def promise_log_start(self, log: Log, offset: int) -> None:
+        """``log`` is going to start at ``offset``: let ``log_starts`` say so from now on.
+
+        Whoever tells a client that records are gone writes that down first, and moves the log's start
+        after that: so nobody ever sees a start that a crash could take back.
+        """
+        promised, _ = self._promised.get(log, (0, 0))
+        self._promised[log] = max(offset, promised), log.generation
+
+    def log_starts(self) -> Checkpoint:
+        """What ``write_log_starts`` is to write: the logs that don't start at 0, or soon will not."""
+        offsets = {
+            key: one.log_start_offset for key, one in self.logs.items() if one.log_start_offset
+        }
+        for one, (offset, generation) in list(self._promised.items()):
+            key = (one.topic, one.partition)
+            kept = self.logs.get(key) is one and one.generation == generation
+            if not kept or one.log_start_offset >= offset:
+                del self._promised[one]  # it is gone, was cut since, or has moved
+            else:
+                offsets[key] = offset
+        return self._take(offsets)
+
+    def write_recovery_points(self, points: Checkpoint) -> None:
+        """Replace the recovery-point checkpoint, unless a later one is there. Blocks; raises ``KafkaError``."""
         with self._checkpoint_lock:
-            points = dict(offsets)
-            for key, (offset, _) in list(self._ceilings.items()):
-                if key in points:
-                    points[key] = min(points[key], offset)
-            self._write_offsets(names.RECOVERY_POINT_CHECKPOINT, points)
-            self._checkpointed = points
+            if points.number > self._points_written:
+                self._write_recovery_points(points.offsets)
+                self._points_written = points.number
 
-    def write_log_starts(self, offsets: Mapping[tuple[str, int], int]) -> None:
-        """Replace the log-start checkpoint. Blocks; raises ``KafkaError``."""
-        self._write_offsets(names.LOG_START_CHECKPOINT, offsets)
+    def _write_recovery_points(self, offsets: Mapping[tuple[str, int], int]) -> None:
+        points = dict(offsets)
+        for key, (offset, _) in list(self._ceilings.items()):
+            if key in points:
+                points[key] = min(points[key], offset)
+        self._write_offsets(names.RECOVERY_POINT_CHECKPOINT, points)
+        self._checkpointed = points
+
+    def write_log_starts(self, starts: Checkpoint) -> None:
+        """Replace the log-start checkpoint, unless a later one is there. Blocks; raises ``KafkaError``."""
+        with self._checkpoint_lock:
+            if starts.number > self._starts_written:
+                self._write_offsets(names.LOG_START_CHECKPOINT, starts.offsets)
+                self._starts_written = starts.number
+                self._starts_checkpointed = frozenset(starts.offsets)
+
+    @property
+    def has_stale_checkpoints(self) -> bool:
+        """Whether a checkpoint names a partition that is gone.
+
+        A topic that gets its name must not find it after a crash: it would begin at the old log start,
+        and what a torn write left of it would be taken for damage. So ``write_checkpoints`` comes before
+        anybody is told that a partition is deleted.
+        """
+        return self._stale
+
+    def take_checkpoints(self) -> tuple[Checkpoint, Checkpoint]:
+        """Both of what ``write_checkpoints`` is to write: taken on the loop, written off it."""
+        self._stale = False
+        return self.recovery_points(), self.log_starts()
+
+    def write_checkpoints(self, taken: tuple[Checkpoint, Checkpoint]) -> None:
+        """Replace both checkpoints. Blocks; raises ``KafkaError``."""
+        try:
+            self.write_recovery_points(taken[0])
+            self.write_log_starts(taken[1])
+        except KafkaError:
+            self._stale = True
+            raise
 
     def write_high_watermarks(self, offsets: Mapping[tuple[str, int], int]) -> None:
         """Replace the high-watermark checkpoint. Blocks; raises ``KafkaError``."""
@@ -441,7 +516,8 @@ class LogDirectory:
         points = self._checkpointed
         ceilings = list(self._ceilings.items())
         if any(points.get(key, 0) > offset for key, (offset, _) in ceilings):
-            self.write_recovery_points(points)
+            with self._checkpoint_lock:
+                self._write_recovery_points(points)
 
     def _write_offsets(self, name: str, offsets: Mapping[tuple[str, int], int]) -> None:
         self.health.check()
@@ -475,8 +551,7 @@ class LogDirectory:
             if one.unusable is None:
                 one.finish_files()
         self._flush_all(now_ms)
-        self.write_recovery_points(self.recovery_points())
-        self.write_log_starts(self.log_starts())
+        self.write_checkpoints(self.take_checkpoints())
         path = f"{self.path}/{names.CLEAN_SHUTDOWN}"
         self.disk.write_file(path, encode_clean_shutdown(broker_epoch), sync=True)
         self.disk.sync_directory(self.path)

@@ -61,14 +61,15 @@ class LocalLog(FlushedLog):
 
     # Removing from the start
 
-    def delete_old_segments(self, now_ms: int, limit_offset: int) -> int:
+    def delete_old_segments(self, now_ms: int, limit_offset: int, *, by_policy: bool = True) -> int:
         """Retire the segments that retention lets go, below ``limit_offset``; returns how many.
 
-        ``limit_offset`` is the high watermark. Moves the log's start. Raises ``KafkaError``.
+        ``limit_offset`` is the high watermark. Moves the log's start. With ``by_policy=False`` only
+        those go that lie below the log's start. Raises ``KafkaError``.
         """
         self.check_usable()
         limits = RetentionLimits(
-            self.rules.delete, self.rules.retention_bytes, self.rules.retention_ms
+            self.rules.delete and by_policy, self.rules.retention_bytes, self.rules.retention_ms
         )
         try:
             count = deletable(

@@ -27,6 +27,12 @@ log = logger(__name__)
 
 NO_LEADER = -1
 
+ANY_EPOCH = -1
+"""What a client sends as the leader's epoch that does not know it."""
+
+TO_HIGH_WATERMARK = -1
+"""The offset in a DeleteRecords that means: all that is committed."""
+
 
 class Reader(Protocol):
     """A parked fetch or a fetch session that follows the partition."""
@@ -147,7 +153,7 @@ class Partition:
         """
         if self.leader_id != self.node_id:
             raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-        if current_leader_epoch >= 0:
+        if current_leader_epoch != ANY_EPOCH:
             if current_leader_epoch < self.leader_epoch:
                 raise KafkaError(ErrorCode.FENCED_LEADER_EPOCH)
             if current_leader_epoch > self.leader_epoch:
@@ -224,13 +230,43 @@ class Partition:
         """Tell it no more; nothing happens if it was not there."""
         self._readers.pop(reader, None)
 
+    def deletable_to(self, offset: int) -> int:
+        """The offset that DeleteRecords may let the log start at: ``offset``, or the high watermark for -1.
+
+        Errors: NOT_LEADER_OR_FOLLOWER, POLICY_VIOLATION (``cleanup.policy`` has no ``delete``: the keys'
+        last values would be lost), OFFSET_OUT_OF_RANGE.
+        """
+        self.require_leader()
+        if not self.log.rules.delete:
+            raise KafkaError(ErrorCode.POLICY_VIOLATION)
+        if offset == TO_HIGH_WATERMARK:
+            return self.high_watermark
+        if not 0 <= offset <= self.high_watermark:
+            raise KafkaError(ErrorCode.OFFSET_OUT_OF_RANGE)
+        return offset
+
+    def delete_records(self, offset: int, now_ms: int) -> int:
+        """Let the log start at ``offset``, which was written down; returns where it starts now.
+
+        Segments that lie below go at once, and whoever reads below is told. Errors: NOT_LEADER_OR_FOLLOWER,
+        OFFSET_OUT_OF_RANGE (cut meanwhile), KAFKA_STORAGE_ERROR.
+        """
+        self.require_leader()
+        if self.log.increment_log_start_offset(offset, self.high_watermark):
+            self._tell_readers()
+            self._apply_retention(now_ms, by_policy=False)
+        return self.log.log_start_offset
+
     def apply_retention(self, now_ms: int) -> None:
         """Delete the segments that are past the topic's retention, and tell who reads.
 
         A log that fails is logged and left: its directory is looked after where that is known.
         """
+        self._apply_retention(now_ms, by_policy=True)
+
+    def _apply_retention(self, now_ms: int, *, by_policy: bool) -> None:
         try:
-            if not self.log.delete_old_segments(now_ms, self.high_watermark):
+            if not self.log.delete_old_segments(now_ms, self.high_watermark, by_policy=by_policy):
                 return
         except KafkaError as error:
             log.warning("retention failed", partition=repr(self), reason=str(error))

@@ -10,7 +10,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ottla.errors import ErrorCode, KafkaError
@@ -52,6 +52,8 @@ class Replicas:
         self._config_of = config_of
         self._rewrites = asyncio.Semaphore(REWRITES_MAX)
         self._partitions: dict[tuple[str, int], Partition] = {}
+        self._starts_turn = asyncio.Lock()
+        self._starts_promised = self._starts_kept = 0
 
     def __iter__(self) -> Iterator[Partition]:
         return iter(tuple(self._partitions.values()))
@@ -123,6 +125,34 @@ class Replicas:
         self._let_go((topic, index))
         if delete:
             self._directory.delete(topic, index, self._clock.now_ms())
+
+    async def forget_removed(self) -> None:
+        """Let no checkpoint name a replica that was removed: see ``LogDirectory.has_stale_checkpoints``.
+
+        Raises ``KafkaError`` (KAFKA_STORAGE_ERROR).
+        """
+        directory = self._directory
+        if directory.has_stale_checkpoints:
+            await asyncio.to_thread(directory.write_checkpoints, directory.take_checkpoints())
+
+    async def keep_log_starts(self, starts: Mapping[Partition, int]) -> None:
+        """Write down that partitions start at these offsets from now on, before they do.
+
+        Who comes while another one's is being written shares the next writing with all who wait. Where
+        it fails the starts may be written down with a later checkpoint all the same. Raises
+        ``KafkaError`` (KAFKA_STORAGE_ERROR).
+        """
+        for partition, offset in starts.items():
+            self._directory.promise_log_start(partition.log, offset)
+        self._starts_promised += 1
+        mine = self._starts_promised
+        async with self._starts_turn:
+            if self._starts_kept >= mine:
+                return
+            covered = self._starts_promised
+            taken = self._directory.log_starts()
+            await asyncio.to_thread(self._directory.write_log_starts, taken)
+            self._starts_kept = covered
 
     def configure(self, topic: str, config: TopicConfig) -> None:
         """A topic's settings changed."""

@@ -37,6 +37,10 @@ def create(directory: LogDirectory, partition: int = 0, records: int = 0) -> Log
     return log
 
 
+def checkpoint(directory: LogDirectory) -> None:
+    directory.write_checkpoints(directory.take_checkpoints())
+
+
 def abandoned(directory: LogDirectory) -> None:
     """As if the process had died."""
     directory.close(NOW_MS, clean=False)
@@ -293,7 +297,7 @@ def test_failed_directory_is_offline_and_not_marked_clean() -> None:
     with pytest.raises(KafkaError):
         create(directory, 5)
     with pytest.raises(KafkaError):
-        directory.write_recovery_points({})
+        checkpoint(directory)
     directory.close(NOW_MS)
     assert f"{PATH}/.kafka_cleanshutdown" not in on.tree()
     assert told == [PATH]
@@ -408,3 +412,80 @@ def test_damaged_meta_properties_are_named_by_their_path(content: bytes) -> None
     on.write_file(f"{PATH}/meta.properties", content)
     with pytest.raises(CorruptCheckpoint, match=f"{PATH}/meta.properties is damaged: "):
         directory.read_meta_properties()
+
+
+def test_a_topic_made_again_starts_at_0_whatever_was_checkpointed_of_the_old_one() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    log = create(directory, records=12)
+    log.flush(NOW_MS)
+    log.increment_log_start_offset(10, 12)
+    checkpoint(directory)
+    directory.delete("orders", 0, NOW_MS)
+    assert directory.has_stale_checkpoints
+    checkpoint(directory)
+    append(create(directory))
+    directory.logs["orders", 0].flush(NOW_MS)
+    append(directory.logs["orders", 0])  # torn by the loss of power, or gone
+    on.lose_power()
+    log = opened(on).logs["orders", 0]
+    assert (log.log_start_offset, log.log_end_offset) == (0, 1)
+
+
+def test_a_deletion_that_a_crash_cut_short_leaves_nothing_to_a_topic_made_again() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    log = create(directory, records=12)
+    log.flush(NOW_MS)
+    log.increment_log_start_offset(10, 12)
+    checkpoint(directory)
+    directory.delete("orders", 0, NOW_MS)
+    on.sync_directory(PATH)
+    on.lose_power()
+    directory = opened(on)
+    append(create(directory))
+    directory.logs["orders", 0].flush(NOW_MS)
+    on.lose_power()
+    log = opened(on).logs["orders", 0]
+    assert (log.log_start_offset, log.log_end_offset) == (0, 1)
+
+
+def test_checkpoints_are_stale_only_while_they_name_what_is_gone() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    create(directory, records=2).flush(NOW_MS)
+    directory.delete("orders", 0, NOW_MS)
+    assert not directory.has_stale_checkpoints
+    create(directory, records=2).flush(NOW_MS)
+    older = directory.take_checkpoints()
+    checkpoint(directory)
+    directory.delete("orders", 0, NOW_MS)
+    assert directory.has_stale_checkpoints
+    checkpoint(directory)
+    assert not directory.has_stale_checkpoints
+    directory.write_checkpoints(older)  # a thread that was late
+    assert on.tree()[f"{PATH}/recovery-point-offset-checkpoint"] == b"0\n0\n"
+
+
+def test_a_promised_log_start_survives_a_power_loss_and_an_older_checkpoint() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    log = create(directory, records=12)
+    log.flush(NOW_MS)
+    older = directory.log_starts()
+    directory.promise_log_start(log, 10)
+    directory.write_log_starts(directory.log_starts())
+    directory.write_log_starts(older)  # a thread that was late
+    assert log.log_start_offset == 0
+    on.lose_power()
+    assert opened(on).logs["orders", 0].log_start_offset == 10
+
+
+def test_a_promise_ends_with_its_log() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    log = create(directory, records=2)
+    directory.promise_log_start(log, 2)
+    directory.delete("orders", 0, NOW_MS)
+    create(directory)
+    assert directory.log_starts().offsets == {}
