@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ottla.broker import local_target
-from ottla.broker.broker import STORE_FILE
+from ottla.broker.store_place import STORE_FILE
 from ottla.coordination import znodes
 from ottla.coordination.embedded import Keeper
 from ottla.errors import ErrorCode

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from ottla.broker.broker import STORE_FILE
 from ottla.broker.broker import Broker as Server
+from ottla.broker.store_place import STORE_FILE
 from ottla.coordination.sqlite_file import SqliteFile
 from ottla.errors import KafkaError
 from ottla.log.directory import LogDirectory

@@ -1,14 +1,14 @@
 """One broker: every room wired together, started and stopped in order. The only module that knows them all.
 
 Rules:
-- The order of the start: the data directory's lock; the coordination store; the logs, recovered; the
+- The order of the start: the data directories' locks; the coordination store; the logs, recovered; the
   listeners; the registration; the controller, which makes this broker lead. Requests that come meanwhile wait
   for the end of it.
 - The order of the stop is the reverse, and a clean one leaves nothing to recover. A start that failed or was
   cancelled is stopped like any other: what it had opened is closed, and where its logs were not all loaded
   nothing claims that they need no recovery.
-- A log directory whose disk failed takes the broker down: it is the only one, and what cannot be written must
-  not be acknowledged.
+- A log directory whose disk failed takes its partitions offline, and the controller is told of it; the others
+  go on. The last one takes the broker down, and so does the coordination store, wherever it lies.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from importlib import import_module
 from pathlib import Path
@@ -33,6 +33,7 @@ from ottla.broker.internal_topics import (
 from ottla.broker.local_target import LocalTarget
 from ottla.broker.metadata_cache import INTERNAL_TOPICS, MetadataCache
 from ottla.broker.producer_ids import ProducerIds
+from ottla.broker.store_place import find_store
 from ottla.broker.topic_rules import BrokersTopicRules
 from ottla.clock import Clock, SystemClock
 from ottla.controller.configs import ConfigListener
@@ -43,6 +44,7 @@ from ottla.coordination import znodes
 from ottla.coordination.bootstrap import (
     initial_layout,
     new_cluster_id,
+    notify_log_dir_event,
     prepare_layout,
     register_broker,
 )
@@ -53,7 +55,7 @@ from ottla.errors import ErrorCode, KafkaError
 from ottla.groups.coordinator import Coordinator
 from ottla.groups.settings import GroupSettings
 from ottla.log.checkpoints import MetaProperties
-from ottla.log.directory import LogDirectory
+from ottla.log.directories import DirectoryMismatch, LogDirectories
 from ottla.log.disk import Disk
 from ottla.log.flusher import Durability, Flusher
 from ottla.logs import logger
@@ -74,7 +76,6 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
-STORE_FILE = "ottla-store.sqlite"
 BETWEEN_BROKERS = frozenset((4, 5, 6))
 STOP_GRACE_S = 5.0
 SESSION_ID_BITS = 31
@@ -84,9 +85,6 @@ class Broker:
     """A broker in this event loop. ``start`` it, use ``address``, ``stop`` it."""
 
     def __init__(self, config: BrokerConfig, *, clock: Clock | None = None) -> None:
-        """Raises ``SettingError`` for settings that are valid but cannot be had yet."""
-        if len(config.data_directories) > 1:
-            raise SettingError("log.dirs: several directories are not supported yet")
         self.config = config
         self.clock: Clock = clock if clock is not None else SystemClock()
         self.node_id = config.node_id
@@ -104,7 +102,7 @@ class Broker:
         self.config_listener: ConfigListener
         self.producer_ids: ProducerIds
         self._disk = Disk()
-        self._directory: LogDirectory
+        self.directories: LogDirectories
         self._flusher: Flusher
         self._loading: asyncio.Future[None] | None = None
         self._store: EmbeddedStore
@@ -114,6 +112,7 @@ class Broker:
         self._handlers: dict[int, Any] = {}
         self._topic_configs: dict[str, TopicConfig] = {}
         self._exits = AsyncExitStack()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._ready: asyncio.Event
         self._failed: asyncio.Future[None]
@@ -141,9 +140,11 @@ class Broker:
         await self.controller.start()
         self._keep_house()
         self._ready.set()
+        if self.directories.some_offline:  # perhaps since the controller has told us what to lead
+            self._background(self._tell_controller())
 
     async def serve_until(self, stop: asyncio.Event) -> None:
-        """Return when ``stop`` is set; raise ``OSError`` if the log directory's disk fails first."""
+        """Return when ``stop`` is set; raise ``OSError`` if the last log directory, or the store, fails first."""
         stopping = self.loop.create_task(stop.wait())
         try:
             await asyncio.wait((stopping, self._failed), return_when=asyncio.FIRST_COMPLETED)
@@ -167,38 +168,40 @@ class Broker:
         return listener.host or "0.0.0.0", listener.port
 
     async def _open_store_and_logs(self) -> None:
-        path = Path(self.config.data_directories[0])
         self._flusher = Flusher(
             self._disk,
             durability=Durability(self.config.durability),
             clock=self.clock,
         )
-        self._directory = LogDirectory(
-            str(path), self._disk, flusher=self._flusher, on_offline=self._directory_failed
-        )
-        self.replicas = Replicas(
-            self._directory,
-            self._flusher,
-            node_id=self.node_id,
-            clock=self.clock,
-            exists=self.metadata.has_partition,
-            config_of=self.topic_config,
-        )
-        self._directory.open()
-        self._exits.push_async_callback(self._close_directory)
-        self._exits.push_async_callback(self._flusher.close)
-        known = self._directory.read_meta_properties()
-        if known is not None and known.broker_id != self.node_id:
-            raise SettingError(
-                f"node.id is {self.node_id}, but {path} belongs to broker {known.broker_id}"
+        try:
+            self.directories = LogDirectories(
+                self.config.data_directories,
+                self._disk,
+                flusher=self._flusher,
+                on_offline=self._directory_failed,
             )
-        cluster_id = known.cluster_id if known is not None else new_cluster_id()
+            self.replicas = Replicas(
+                self.directories,
+                self._flusher,
+                node_id=self.node_id,
+                clock=self.clock,
+                exists=self.metadata.has_partition,
+                config_of=self.topic_config,
+            )
+            self._exits.push_async_callback(self._close_directories)
+            self.directories.open()
+            self._exits.push_async_callback(self._flusher.close)
+            known_id = self.directories.identify(self.node_id)
+        except DirectoryMismatch as error:
+            raise SettingError(f"log.dirs: {error}") from error
+        store_path = find_store(self.directories, is_new=known_id is None)
+        cluster_id = known_id or new_cluster_id()
         opening = self.loop.create_task(
             Keeper.open(
-                path / STORE_FILE,
+                Path(store_path),
                 initial=initial_layout(cluster_id),
                 clock=self.clock,
-                on_failure=lambda error: self._directory_failed(str(path), error),
+                on_failure=lambda error: self._store_failed(store_path, error),
             )
         )
         self._exits.push_async_callback(_close_keeper, opening)
@@ -206,13 +209,12 @@ class Broker:
         self._store = await keeper.connect()
         self._exits.push_async_callback(self._leave_store)
         self.cluster_id = await prepare_layout(self._store, cluster_id)
-        if known is None:
-            self._directory.write_meta_properties(MetaProperties(self.node_id, self.cluster_id))
-        elif known.cluster_id != self.cluster_id:
+        if known_id is not None and known_id != self.cluster_id:
             raise KafkaError(
                 ErrorCode.INCONSISTENT_CLUSTER_ID,
-                f"{path} belongs to cluster {known.cluster_id}, its store to {self.cluster_id}",
+                f"the log directories belong to cluster {known_id}, {store_path} to {self.cluster_id}",
             )
+        self.directories.sign(MetaProperties(self.node_id, self.cluster_id))
 
     async def _group_settings(self) -> GroupSettings:
         """As set; but where groups have a topic already, it says how many partitions they hash to."""
@@ -247,22 +249,23 @@ class Broker:
             clock=self.clock,
         )
         self._exits.push_async_callback(self.controller.close)
+        self._exits.push_async_callback(self._end_tasks)
         self.producer_ids = ProducerIds(self.controller.allocate_producer_id_block)
 
     async def _load_logs(self) -> None:
         await self.config_listener.load_topics(await self._store.children(znodes.TOPICS))
         self._loading = asyncio.ensure_future(
-            asyncio.to_thread(self._directory.load, self.topic_config, self.clock.now_ms())
+            asyncio.to_thread(self.directories.load, self.topic_config, self.clock.now_ms())
         )
         # A thread goes on, cancelled or not: the stop waits for it.
         await asyncio.shield(self._loading)
 
-    async def _close_directory(self) -> None:
+    async def _close_directories(self) -> None:
         loaded = False
         if self._loading is not None:
             await asyncio.wait((self._loading,))
             loaded = self._loading.exception() is None
-        await asyncio.to_thread(self._directory.close, self.clock.now_ms(), clean=loaded)
+        await asyncio.to_thread(self.directories.close, self.clock.now_ms(), clean=loaded)
 
     async def _leave_store(self) -> None:
         try:
@@ -322,18 +325,47 @@ class Broker:
         every(FLUSH_CHECK_INTERVAL_MS, self._flush_by_time)
         every(TRASH_INTERVAL_MS, self._empty_trash)
 
-    def _directory_failed(self, directory: str, error: BaseException) -> None:
-        """Called once, perhaps on another thread."""
-        self.loop.call_soon_threadsafe(self._give_up, directory, error)
+    def _directory_failed(self, directory: str, error: OSError) -> None:
+        """Called once for each directory, perhaps on another thread."""
+        self.loop.call_soon_threadsafe(self._go_on_without, directory, error)
 
-    def _give_up(self, directory: str, error: BaseException) -> None:
-        log.error(
-            "the log directory failed; the broker stops", directory=directory, reason=str(error)
-        )
-        self.replicas.directory_failed()
+    def _store_failed(self, path: str, error: BaseException) -> None:
+        """Called once, perhaps on another thread."""
+        self.loop.call_soon_threadsafe(self._give_up, f"coordination store {path}", error)
+
+    def _go_on_without(self, directory: str, error: OSError) -> None:
+        """A log directory is offline: so are the partitions in it, and the groups in those of its topic."""
+        for partition in self.replicas.directory_failed(directory):
+            if partition.topic == CONSUMER_OFFSETS:
+                self.groups.unload(partition.index)
+        if self.directories.is_gone:
+            self._give_up(f"log directory {directory}", error)
+        elif self._ready.is_set():
+            self._background(self._tell_controller())
+
+    async def _tell_controller(self) -> None:
+        try:
+            await notify_log_dir_event(self._store, self.node_id)
+        except StoreError as error:
+            log.error("the controller was not told of a failed log directory", reason=str(error))
+
+    def _give_up(self, what: str, error: BaseException) -> None:
+        log.error(f"the {what} failed; the broker stops", reason=str(error))
+        for partition in self.replicas:
+            partition.storage_failed()
         if not self._failed.done():
-            self._failed.set_exception(OSError(f"log directory {directory} failed: {error}"))
+            self._failed.set_exception(OSError(f"{what} failed: {error}"))
             self._failed.exception()  # whoever waits raises it; nobody need wait
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _end_tasks(self) -> None:
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # -- requests
 
@@ -455,26 +487,30 @@ class Broker:
                 await asyncio.sleep(0)
 
     async def _checkpoint(self) -> None:
-        directory = self._directory
-        await asyncio.to_thread(directory.write_checkpoints, directory.take_checkpoints())
+        for directory in self.directories:
+            await asyncio.to_thread(directory.write_checkpoints, directory.take_checkpoints())
 
     async def _checkpoint_marks(self) -> None:
-        marks = {(p.topic, p.index): p.high_watermark for p in self.replicas}
-        await asyncio.to_thread(self._directory.write_high_watermarks, marks)
+        marks: dict[str, dict[tuple[str, int], int]] = {}
+        for p in self.replicas:
+            marks.setdefault(p.log.health.path, {})[p.topic, p.index] = p.high_watermark
+        for directory in self.directories:
+            await asyncio.to_thread(directory.write_high_watermarks, marks.get(directory.path, {}))
 
     def _expire_producers(self) -> None:
-        self._directory.remove_expired_producers(
+        self.directories.remove_expired_producers(
             self.clock.now_ms(), self.config.producer_id_expiration_ms
         )
 
     def _flush_by_time(self) -> None:
         """``flush.ms``, where a topic has it."""
-        self._directory.want_overdue_flushes(self.clock.now_ms())
+        self.directories.want_overdue_flushes(self.clock.now_ms())
 
     async def _empty_trash(self) -> None:
-        paths = self._directory.trash.take_due(self.clock.now_ms())
-        if paths:
-            await asyncio.to_thread(self._directory.remove_trash, paths)
+        for directory in self.directories:
+            paths = directory.trash.take_due(self.clock.now_ms())
+            if paths:
+                await asyncio.to_thread(directory.remove_trash, paths)
 
 
 FLUSH_CHECK_INTERVAL_MS = 1_000

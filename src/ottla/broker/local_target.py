@@ -70,6 +70,8 @@ class LocalTarget:
                         code = broker.replicas.lead(topic.topic_name, topic.topic_id, state)
                         if topic.topic_name == CONSUMER_OFFSETS and not code:
                             self._load_groups(state.partition_index)
+                    elif broker.replicas.is_offline(topic.topic_name, state.partition_index):
+                        code = ErrorCode.KAFKA_STORAGE_ERROR
                     answers.partition_errors.append(
                         LeaderAndIsrPartitionError(
                             partition_index=state.partition_index, error_code=code

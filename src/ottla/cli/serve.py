@@ -110,9 +110,17 @@ def _expected(error: Exception) -> bool:
     from ottla.coordination.store import StoreError
     from ottla.errors import KafkaError
     from ottla.log.checkpoints import CorruptCheckpoint
+    from ottla.log.directories import DirectoryMismatch
     from ottla.log.directory import DirectoryInUse
 
-    worldly = (OSError, KafkaError, StoreError, CorruptCheckpoint, DirectoryInUse)
+    worldly = (
+        OSError,
+        KafkaError,
+        StoreError,
+        CorruptCheckpoint,
+        DirectoryInUse,
+        DirectoryMismatch,
+    )
     return isinstance(error, worldly)
 
 

@@ -29,7 +29,9 @@ SERVE_OPTIONS = (
         "--data",
         "DIR",
         "Directory for the broker's data; it is made when it is not there. "
-        "The same as --set log.dirs=DIR. (default: ./data)",
+        "The same as --set log.dirs=DIR. Given several times, the partitions are spread over them. "
+        "(default: ./data)",
+        repeatable=True,
     ),
     ServeOption(
         "listen",
@@ -103,8 +105,8 @@ def settings_of(arguments: Arguments) -> dict[str, str]:
     """The settings that the options of their own stand for; raises SettingError."""
     settings: dict[str, str] = {}
     data = arguments.get("data")
-    if isinstance(data, str):
-        settings["log.dirs"] = data
+    if data:
+        settings["log.dirs"] = data if isinstance(data, str) else ",".join(data)
     node_id = arguments.get("node_id")
     if isinstance(node_id, str):
         settings["node.id"] = node_id

@@ -54,16 +54,23 @@ class Announcer:
         partitions: Collection[PartitionId],
         *,
         new: Collection[PartitionId] = (),
-    ) -> None:
-        """Tell the replicas of ``partitions`` who leads, then everybody."""
+    ) -> dict[int, set[PartitionId]]:
+        """Tell the replicas of ``partitions`` who leads, then everybody.
+
+        Returns what brokers cannot take up because of a log directory that failed (KAFKA_STORAGE_ERROR).
+        """
         requests = transitions.leader_and_isr_requests(
             state, partitions, new=new, listener=self._listener
         )
         answers = await self._send(requests, lambda target: target.leader_and_isr)
+        offline: dict[int, set[PartitionId]] = {}
         for broker_id, answer in answers.items():
             if answer is not None:
-                _log_refusals(state, broker_id, answer)
+                refused = _refused(state, broker_id, answer)
+                if refused:
+                    offline[broker_id] = refused
         await self.update_metadata(state, partitions)
+        return offline
 
     async def update_metadata(
         self, state: ClusterState, partitions: Collection[PartitionId]
@@ -135,7 +142,9 @@ class Announcer:
             return None
 
 
-def _log_refusals(state: ClusterState, broker_id: int, answer: LeaderAndIsrResponse) -> None:
+def _refused(state: ClusterState, broker_id: int, answer: LeaderAndIsrResponse) -> set[PartitionId]:
+    """Log what a broker refused; returns what it has in a log directory that failed."""
+    offline: set[PartitionId] = set()
     if answer.error_code != ErrorCode.NONE:
         log.error(
             "broker refused its partitions",
@@ -145,7 +154,9 @@ def _log_refusals(state: ClusterState, broker_id: int, answer: LeaderAndIsrRespo
     for topic in answer.topics:
         known = state.topic_by_id(topic.topic_id)
         for refusal in topic.partition_errors:
-            if refusal.error_code != ErrorCode.NONE:
+            if refusal.error_code == ErrorCode.KAFKA_STORAGE_ERROR and known is not None:
+                offline.add(PartitionId(known.name, refusal.partition_index))
+            elif refusal.error_code != ErrorCode.NONE:
                 log.error(
                     "broker can't take up a partition",
                     broker=broker_id,
@@ -153,3 +164,6 @@ def _log_refusals(state: ClusterState, broker_id: int, answer: LeaderAndIsrRespo
                     partition=refusal.partition_index,
                     code=ErrorCode(refusal.error_code).name,
                 )
+    if offline:
+        log.error("replicas are offline", broker=broker_id, partitions=len(offline))
+    return offline

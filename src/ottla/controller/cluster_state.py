@@ -63,6 +63,8 @@ class ClusterState:
         self.brokers: dict[int, LiveBroker] = {}
         self.topics: dict[str, Topic] = {}
         self.deleting: set[str] = set()
+        self.offline_replicas: dict[int, set[PartitionId]] = {}
+        """By broker: what it holds in log directories that failed, as it answered LeaderAndIsr."""
         self.stale = False
         """The store may know better: a write's outcome is unknown, or somebody else has written."""
         self._names_by_id: dict[bytes, str] = {}
@@ -79,6 +81,8 @@ class ClusterState:
     def remove_topic(self, name: str) -> None:
         """A topic that the store has no more."""
         self.deleting.discard(name)
+        for offline in self.offline_replicas.values():
+            offline -= {partition for partition in offline if partition.topic == name}
         topic = self.topics.pop(name, None)
         if topic is None:
             return
@@ -111,6 +115,20 @@ class ClusterState:
     def leader_and_isr(self, partition: PartitionId) -> LeaderAndIsr | None:
         """The partition's state; None before its first leader is elected."""
         return self.topics[partition.topic].partitions.get(partition.partition)
+
+    def is_online(self, broker_id: int, partition: PartitionId) -> bool:
+        """Whether the broker is registered and its replica in a log directory that works."""
+        return broker_id in self.brokers and partition not in self.offline_replicas.get(
+            broker_id, ()
+        )
+
+    def online(self, partition: PartitionId) -> set[int]:
+        """The brokers whose replicas of ``partition`` can lead."""
+        return {
+            broker_id
+            for broker_id in self.assignment(partition)
+            if self.is_online(broker_id, partition)
+        }
 
     def is_alive(self, broker_id: int) -> bool:
         """Whether the broker is registered."""

@@ -51,7 +51,7 @@ from ottla.coordination.store import (
     StoreError,
     WatchEvent,
 )
-from ottla.coordination.znodes import ProducerIdBlock
+from ottla.coordination.znodes import MalformedZnode, ProducerIdBlock
 from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
 
@@ -282,6 +282,9 @@ class Controller:
                 office.controller_id, office.controller_epoch, office.epoch_version
             )
             try:
+                await (
+                    self._take_log_dir_events()
+                )  # those of before say no more than the answers now
                 await load_cluster(self._store, state)
                 await self._topics.make_good(state)
             except (BadVersion, NodeExists, NoNode):  # somebody else writes too
@@ -295,6 +298,33 @@ class Controller:
             self._state = state
             self._resume_later(state)
             return
+
+    # Log directories that fail
+
+    async def _take_log_dir_events(self) -> set[int]:
+        """The brokers that gave notice of a failed log directory; the notices go, the next one is seen."""
+        names = await self._store.children(znodes.LOG_DIR_EVENTS, watch=self._on_log_dir_event)
+        paths = [f"{znodes.LOG_DIR_EVENTS}/{name}" for name in names]
+        broker_ids = set()
+        for path, znode in zip(paths, await self._store.get_many(paths), strict=True):
+            if znode is None:
+                continue
+            try:
+                broker_ids.add(znodes.decode_log_dir_event(path, znode.data))
+            except MalformedZnode as error:
+                log.error("a notice of a failed log directory can't be read", reason=str(error))
+            await self._store.delete(path)
+        return broker_ids
+
+    async def _check_log_dirs(self) -> None:
+        broker_ids = await self._take_log_dir_events()
+        state = self._state
+        if state is not None and broker_ids:
+            log.warning("brokers have lost log directories", brokers=sorted(broker_ids))
+            await self._topics.check_replicas(state, broker_ids)
+
+    def _on_log_dir_event(self, event: WatchEvent) -> None:
+        self._queue.put_nowait(_Work(self._check_log_dirs, None))
 
     def _resume_later(self, state: ClusterState) -> None:
         """See to it that deletions that are not complete go on, though nobody can ask for them again."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from ottla.coordination.znodes import LeaderAndIsr
+from ottla.coordination.znodes import NO_LEADER, LeaderAndIsr
 
 LEADER_RECOVERED = 0
 LEADER_RECOVERING = 1
@@ -29,6 +29,23 @@ def leader_for_new(
     return LeaderAndIsr(isr[0], isr, leader_epoch=0, controller_epoch=controller_epoch)
 
 
+def without_leader(
+    current: LeaderAndIsr, offline: Collection[int], controller_epoch: int
+) -> LeaderAndIsr:
+    """The state of a partition that nobody can lead: no leader, and the ISR less those that are offline.
+
+    The last member of the ISR stays in it: it has all that was acknowledged. Source:
+    ``ReplicaStateMachine.doRemoveReplicasFromIsr``.
+    """
+    isr = tuple(replica for replica in current.isr if replica not in offline)
+    return current._replace(
+        leader=NO_LEADER,
+        isr=isr or current.isr[:1],
+        leader_epoch=current.leader_epoch + 1,
+        controller_epoch=controller_epoch,
+    )
+
+
 def leader_for_offline(
     assignment: Sequence[int],
     current: LeaderAndIsr,
@@ -37,7 +54,7 @@ def leader_for_offline(
     *,
     unclean: bool,
 ) -> LeaderAndIsr | None:
-    """The state after electing a leader for a partition whose leader is not alive.
+    """The state after electing a leader for a partition whose leader is not online.
 
     The first live replica in the ISR, which then keeps its live members; failing that, only where
     ``unclean``, the first live replica, alone in its ISR. None if there is nobody to elect. The

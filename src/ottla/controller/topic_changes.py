@@ -16,7 +16,7 @@ from ottla.controller import transitions
 from ottla.controller.announcer import Announcer
 from ottla.controller.cluster_state import ClusterState, PartitionId
 from ottla.controller.configs import TOPICS, read_configs
-from ottla.controller.election import leader_for_new, leader_for_offline
+from ottla.controller.election import leader_for_new, leader_for_offline, without_leader
 from ottla.controller.office import missing_parents, write
 from ottla.controller.topic_names import unify_collision_characters
 from ottla.controller.topics import (
@@ -43,7 +43,7 @@ from ottla.coordination.store import (
     Store,
     StoreError,
 )
-from ottla.coordination.znodes import LeaderAndIsr
+from ottla.coordination.znodes import NO_LEADER, LeaderAndIsr
 from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
 
@@ -100,9 +100,52 @@ class TopicChanges:
             await write(self._store, state, [*parents, *states])
             _remember(state, first)
         await self._elect_offline(state)
-        await self._announcer.announce(state, list(state.partition_ids(present)), new=first)
+        await self._announce(state, list(state.partition_ids(present)), new=first)
         if state.deleting:
             await self.resume_deletions(state)
+
+    async def _announce(
+        self,
+        state: ClusterState,
+        partitions: Collection[PartitionId],
+        *,
+        new: Collection[PartitionId] = (),
+    ) -> None:
+        """Tell the brokers; where one has lost a replica with its log directory, elect another leader."""
+        offline = await self._announcer.announce(state, partitions, new=new)
+        if not offline:
+            return
+        for broker_id, lost in offline.items():
+            state.offline_replicas.setdefault(broker_id, set()).update(lost)
+        changed = set().union(*offline.values())
+        await self._elect_offline(state)
+        await self._leave_leaderless(state, changed)
+        await self._announcer.announce(state, sorted(changed))
+
+    async def _leave_leaderless(
+        self, state: ClusterState, changed: Collection[PartitionId]
+    ) -> None:
+        """What has lost its leader and found no other has none, and no client is sent to the old one."""
+        leaderless: dict[PartitionId, LeaderAndIsr] = {}
+        for partition in transitions.offline_partitions(state):
+            current = state.leader_and_isr(partition)
+            if partition in changed and current is not None and current.leader != NO_LEADER:
+                offline = set(state.assignment(partition)) - state.online(partition)
+                leaderless[partition] = without_leader(current, offline, state.controller_epoch)
+        await self._write_leaders(state, leaderless)
+
+    async def check_replicas(self, state: ClusterState, broker_ids: Collection[int]) -> None:
+        """Brokers have lost log directories: ask for what they can still lead (KIP-112)."""
+        await self._announce(
+            state,
+            [
+                partition
+                for partition in state.partition_ids()
+                if partition.topic not in state.deleting
+                and any(state.is_online(broker, partition) for broker in broker_ids)
+                and not set(broker_ids).isdisjoint(state.assignment(partition))
+            ],
+        )
 
     async def _elect_offline(self, state: ClusterState) -> None:
         elected: dict[PartitionId, LeaderAndIsr] = {}
@@ -128,6 +171,11 @@ class TopicChanges:
                             leader=successor.leader,
                         )
                         elected[partition] = successor
+        await self._write_leaders(state, elected)
+
+    async def _write_leaders(
+        self, state: ClusterState, elected: Mapping[PartitionId, LeaderAndIsr]
+    ) -> None:
         await write(self._store, state, [transitions.set_leader(*item) for item in elected.items()])
         _remember(
             state,
@@ -213,7 +261,7 @@ class TopicChanges:
             state.add_topic(plan.topic)
             new += state.partition_ids((plan.topic.name,))
         if new:
-            await self._announcer.announce(state, new, new=set(new))
+            await self._announce(state, new, new=set(new))
 
     async def _create_one(
         self, state: ClusterState, plan: PlannedTopic, config_version: int | None
@@ -291,7 +339,7 @@ class TopicChanges:
         topic.version += 1
         _remember(state, first)
         log.info("partitions added", topic=name, partitions=len(assignment))
-        await self._announcer.announce(state, list(first), new=first)
+        await self._announce(state, list(first), new=first)
 
     # Deletion
 
@@ -437,7 +485,7 @@ def _successor(
     return leader_for_offline(
         state.assignment(partition),
         current,
-        state.brokers,
+        state.online(partition),
         state.controller_epoch,
         unclean=unclean,
     )

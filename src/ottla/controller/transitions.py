@@ -122,13 +122,13 @@ def set_leader(partition: PartitionId, elected: LeaderAndIsr) -> list[Operation]
 
 
 def offline_partitions(state: ClusterState) -> list[PartitionId]:
-    """Partitions whose leader is not alive, those of topics that are being deleted aside."""
+    """Partitions whose leader is not online, those of topics that are being deleted aside."""
     return [
         PartitionId(topic.name, index)
         for topic in state.topics.values()
         if topic.name not in state.deleting
         for index, current in topic.partitions.items()
-        if current.leader not in state.brokers
+        if not state.is_online(current.leader, PartitionId(topic.name, index))
     ]
 
 
@@ -175,7 +175,7 @@ def leader_and_isr_requests(
             continue
         replicas = state.assignment(partition)
         for broker_id in replicas:
-            if broker_id in state.brokers:
+            if state.is_online(broker_id, partition):
                 topics = by_broker.setdefault(broker_id, {})
                 topics.setdefault(partition.topic, []).append(
                     LeaderAndIsrPartitionState(
@@ -286,7 +286,9 @@ def _partition_metadata(
         isr=list(current.isr),
         zk_version=current.partition_epoch,
         replicas=list(replicas),
-        offline_replicas=[replica for replica in replicas if replica not in state.brokers],
+        offline_replicas=[
+            replica for replica in replicas if not state.is_online(replica, partition)
+        ],
     )
 
 

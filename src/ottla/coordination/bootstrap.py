@@ -25,7 +25,7 @@ _EMPTY_ZNODES = (
     "/admin",
     znodes.DELETE_TOPICS,
     "/isr_change_notification",
-    "/log_dir_event_notification",
+    znodes.LOG_DIR_EVENTS,
     znodes.PRODUCER_ID_BLOCK,
     "/cluster",
 )
@@ -68,6 +68,12 @@ async def read_cluster_id(store: Store) -> str | None:
     """The cluster's id, or None in a store that was never prepared."""
     (znode,) = await store.get_many([znodes.CLUSTER_ID])
     return znodes.decode_cluster_id(znode.data) if znode is not None else None
+
+
+async def notify_log_dir_event(store: Store, broker_id: int) -> None:
+    """Tell the controller that a log directory of this broker failed. Raises what the store raises."""
+    data = znodes.encode_log_dir_event(broker_id)
+    await store.create(znodes.LOG_DIR_EVENT_PREFIX, data, sequential=True)
 
 
 async def register_broker(store: Store, registration: BrokerRegistration) -> int:

@@ -336,6 +336,24 @@ def delete_topic_path(topic: str) -> str:
     return f"{DELETE_TOPICS}/{topic}"
 
 
+# /log_dir_event_notification/log_dir_event_N: a broker lost a log directory (sequential; the controller
+# removes it).
+
+LOG_DIR_EVENTS = "/log_dir_event_notification"
+LOG_DIR_EVENT_PREFIX = f"{LOG_DIR_EVENTS}/log_dir_event_"
+LOG_DIR_FAILED = 1
+
+
+def encode_log_dir_event(broker_id: int) -> bytes:
+    """A ``log_dir_event_`` znode, version 1."""
+    return _json({"version": 1, "broker": broker_id, "event": LOG_DIR_FAILED})
+
+
+def decode_log_dir_event(path: str, data: bytes) -> int:
+    """The broker that an event is about."""
+    return _field(path, _object(path, data), "broker", int)
+
+
 # /latest_producer_id_block: the last block of producer ids that was given to a broker.
 
 PRODUCER_ID_BLOCK = "/latest_producer_id_block"

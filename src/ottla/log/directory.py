@@ -66,6 +66,7 @@ class LogDirectory:
 
     ``logs`` by topic and partition; ``high_watermarks`` as checkpointed when it was loaded;
     ``quarantined``: why a partition is left out; ``had_clean_shutdown``: whether the last stop was one;
+    ``was_signed``: whether it said whom it belongs to when that was last looked at;
     ``last_broker_epoch``: the epoch in that clean stop's file, None if it told none.
     """
 
@@ -89,6 +90,7 @@ class LogDirectory:
         self.high_watermarks: dict[tuple[str, int], int] = {}
         self.quarantined: dict[tuple[str, int], str] = {}
         self.had_clean_shutdown = False
+        self.was_signed = False
         self.last_broker_epoch: int | None = None
         self._flusher = flusher
         self._lock_descriptor: int | None = None
@@ -105,6 +107,11 @@ class LogDirectory:
     def offline(self) -> OSError | None:
         """Why the directory may not be used any more; None while it may."""
         return self.health.failure
+
+    @property
+    def partition_count(self) -> int:
+        """How many partitions lie here."""
+        return len(self.logs)
 
     # Opening and loading
 
@@ -125,6 +132,7 @@ class LogDirectory:
         Raises ``CorruptCheckpoint``: a directory of somebody unknown is not to be written to.
         """
         content = self._read(names.META_PROPERTIES)
+        self.was_signed = content is not None
         if content is None:
             return None
         try:

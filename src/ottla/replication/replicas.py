@@ -21,6 +21,7 @@ from ottla.topic_ids import ZERO_ID
 
 if TYPE_CHECKING:
     from ottla.clock import Clock
+    from ottla.log.directories import LogDirectories
     from ottla.log.directory import LogDirectory
     from ottla.log.flusher import Flusher
     from ottla.log.log import Log
@@ -35,7 +36,7 @@ class Replicas:
 
     def __init__(
         self,
-        directory: LogDirectory,
+        directories: LogDirectories,
         flusher: Flusher,
         *,
         node_id: int,
@@ -44,7 +45,7 @@ class Replicas:
         config_of: Callable[[str], TopicConfig],
     ) -> None:
         """``exists`` says whether the cluster has the partition; ``config_of`` gives a topic's settings."""
-        self._directory = directory
+        self._directories = directories
         self._flusher = flusher
         self._node_id = node_id
         self._clock = clock
@@ -54,6 +55,8 @@ class Replicas:
         self._partitions: dict[tuple[str, int], Partition] = {}
         self._starts_turn = asyncio.Lock()
         self._starts_promised = self._starts_kept = 0
+        self._starts_in: dict[LogDirectory, None] = {}
+        self._offline: set[tuple[str, int]] = set()
 
     def __iter__(self) -> Iterator[Partition]:
         return iter(tuple(self._partitions.values()))
@@ -73,6 +76,8 @@ class Replicas:
         """
         partition = self._partitions.get((topic, index))
         if partition is None:
+            if (topic, index) in self._offline:
+                raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR)
             raise KafkaError(
                 ErrorCode.NOT_LEADER_OR_FOLLOWER
                 if self._exists(topic, index)
@@ -102,8 +107,9 @@ class Replicas:
         try:
             if partition is None:
                 partition = self._partitions[key] = self._open(
-                    topic, topic_id, state.partition_index
+                    topic, topic_id, state.partition_index, is_new=state.is_new
                 )
+            partition.log.check_usable()
             partition.become_leader(
                 state.leader_epoch, state.partition_epoch, state.replicas, state.isr
             )
@@ -114,8 +120,15 @@ class Replicas:
                 partition=state.partition_index,
                 reason=str(error),
             )
+            if error.code == ErrorCode.KAFKA_STORAGE_ERROR:
+                self._offline.add(key)
             return error.code
+        self._offline.discard(key)
         return ErrorCode.NONE
+
+    def is_offline(self, topic: str, index: int) -> bool:
+        """Whether the replica lies, or may lie, in a log directory that failed."""
+        return (topic, index) in self._offline
 
     def remove(self, topic: str, index: int, *, delete: bool) -> None:
         """Let go of a replica; with ``delete`` its files go too, in the background.
@@ -124,16 +137,17 @@ class Replicas:
         """
         self._let_go((topic, index))
         if delete:
-            self._directory.delete(topic, index, self._clock.now_ms())
+            self._directories.delete(topic, index, self._clock.now_ms())
+        self._offline.discard((topic, index))
 
     async def forget_removed(self) -> None:
         """Let no checkpoint name a replica that was removed: see ``LogDirectory.has_stale_checkpoints``.
 
         Raises ``KafkaError`` (KAFKA_STORAGE_ERROR).
         """
-        directory = self._directory
-        if directory.has_stale_checkpoints:
-            await asyncio.to_thread(directory.write_checkpoints, directory.take_checkpoints())
+        for directory in self._directories:
+            if directory.has_stale_checkpoints:
+                await asyncio.to_thread(directory.write_checkpoints, directory.take_checkpoints())
 
     async def keep_log_starts(self, starts: Mapping[Partition, int]) -> None:
         """Write down that partitions start at these offsets from now on, before they do.
@@ -143,15 +157,18 @@ class Replicas:
         ``KafkaError`` (KAFKA_STORAGE_ERROR).
         """
         for partition, offset in starts.items():
-            self._directory.promise_log_start(partition.log, offset)
+            directory = self._directories.directory_of(partition.log)
+            directory.promise_log_start(partition.log, offset)
+            self._starts_in[directory] = None
         self._starts_promised += 1
         mine = self._starts_promised
         async with self._starts_turn:
             if self._starts_kept >= mine:
                 return
             covered = self._starts_promised
-            taken = self._directory.log_starts()
-            await asyncio.to_thread(self._directory.write_log_starts, taken)
+            directories, self._starts_in = self._starts_in, {}
+            for directory in directories:
+                await asyncio.to_thread(directory.write_log_starts, directory.log_starts())
             self._starts_kept = covered
 
     def configure(self, topic: str, config: TopicConfig) -> None:
@@ -160,24 +177,32 @@ class Replicas:
             if partition.topic == topic:
                 partition.log.update_config(config)
 
-    def directory_failed(self) -> None:
-        """The log directory went offline: nobody leads from it any more."""
-        for partition in self:
+    def directory_failed(self, path: str) -> list[Partition]:
+        """A log directory went offline: nobody leads from it any more. Returns who did."""
+        failed = [partition for partition in self if partition.log.health.path == path]
+        for partition in failed:
+            self._offline.add((partition.topic, partition.index))
             partition.storage_failed()
+        return failed
 
     def _let_go(self, key: tuple[str, int]) -> None:
         partition = self._partitions.pop(key, None)
         if partition is not None:
             partition.resign(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
 
-    def _open(self, topic: str, topic_id: bytes, index: int) -> Partition:
-        found: Log | None = self._directory.get(topic, index)
+    def _open(self, topic: str, topic_id: bytes, index: int, *, is_new: bool) -> Partition:
+        found: Log | None = self._directories.get(topic, index)
         if found is not None and found.topic_id not in (ZERO_ID, topic_id):
-            self._directory.set_aside(topic, index)
+            self._directories.set_aside(topic, index)
             found = None
         if found is None:
-            found = self._directory.create(
-                topic, index, topic_id, self._config_of(topic), self._clock.now_ms()
+            found = self._directories.create(
+                topic,
+                index,
+                topic_id,
+                self._config_of(topic),
+                self._clock.now_ms(),
+                is_new=is_new,
             )
         else:
             found.assign_topic_id(topic_id)

@@ -15,9 +15,9 @@ from ottla.settings.definitions import SettingError
 
 def test_plain_options_are_read() -> None:
     argv = ["--data", "d", "--listen=:1", "--set", "a=b=c", "--set=d=e", "--node-id", "7"]
-    assert parse(argv) == {"data": "d", "listen": ":1", "set": ["a=b=c", "d=e"], "node_id": "7"}
+    assert parse(argv) == {"data": ["d"], "listen": ":1", "set": ["a=b=c", "d=e"], "node_id": "7"}
     assert parse([]) == {}
-    assert parse(["--data", "x", "--data", "y"]) == {"data": "y"}
+    assert parse(["--node-id", "1", "--node-id", "2"]) == {"node_id": "2"}
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,9 @@ def test_options_stand_for_settings() -> None:
     assert settings_of({"listen": ":9092"})["advertised.listeners"] == ""
     with pytest.raises(SettingError, match="--listen wants HOST:PORT, got '9092'"):
         settings_of({"listen": "9092"})
+
+
+def test_data_given_several_times_is_several_log_directories() -> None:
+    arguments = parse(["--data", "/a", "--data=/b"])
+    assert arguments is not None
+    assert settings_of(arguments) == {"log.dirs": "/a,/b"}

@@ -1,0 +1,45 @@
+"""Where the coordination store's file lies among several log directories.
+
+Rules: it is made in the first entry of ``log.dirs`` and stays where it is found, so that directories may be
+added and put in another order. It is never made anew while it may lie in a directory that is offline or was
+left out: the cluster would forget its topics.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from ottla.settings.setting import SettingError
+
+if TYPE_CHECKING:
+    from ottla.log.directories import LogDirectories
+
+STORE_FILE = "ottla-store.sqlite"
+
+
+def find_store(directories: LogDirectories, *, is_new: bool) -> str:
+    """The path of the store's file, which need not exist yet. Blocks.
+
+    ``is_new``: no directory has belonged to a cluster before. Raises ``OSError`` where the file may be in
+    a directory that is offline, ``SettingError`` where there are two, or it is missing.
+    """
+    paths = [f"{directory.path}/{STORE_FILE}" for directory in directories]
+    found = [path for path in paths if directories.disk.exists(path)]
+    if len(found) > 1:
+        raise SettingError(f"log.dirs: {' and '.join(found)} are stores of two clusters' state")
+    if found:
+        return found[0]
+    for directory in directories.all:
+        if directory.offline is not None:
+            raise OSError(
+                f"{STORE_FILE} is in no log directory that can be used, and {directory.path} is "
+                f"offline: {directory.offline}"
+            )
+    first = os.path.dirname(paths[0])
+    if not is_new and not directories.all[0].was_signed:
+        raise SettingError(
+            f"log.dirs: {STORE_FILE} is missing. {first} is new and the others are not: "
+            "is the directory that holds it mounted, and named in log.dirs?"
+        )
+    return paths[0]

@@ -1,0 +1,289 @@
+"""Several log directories: partitions are spread over them, and one that fails takes only its own along."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ottla.broker.store_place import STORE_FILE
+from ottla.errors import ErrorCode
+from ottla.groups.partitioner import partition_for
+from ottla.log.directories import DirectoryMismatch
+from ottla.log.directory import DirectoryInUse
+from ottla.log.disk import Disk
+from ottla.messages.delete_topics import DeleteTopicsRequest, DeleteTopicState
+from ottla.messages.find_coordinator import FindCoordinatorRequest
+from ottla.messages.heartbeat import HeartbeatRequest
+from ottla.messages.metadata import MetadataRequest, MetadataRequestTopic
+from ottla.settings.setting import SettingError
+from ottla.testing import Broker
+from tests.support.requests import create_topic, fetch_request, produce
+from tests.support.waiting import wait_until
+from tests.support.wire import Wire, batch
+
+OFFSETS = "__consumer_offsets"
+
+
+@pytest.fixture
+def directories(tmp_path: Path) -> list[Path]:
+    return [tmp_path / name for name in "abc"]
+
+
+def broker_on(directories: list[Path], **settings: object) -> Broker:
+    paths = ",".join(map(str, directories))
+    named = {name.replace("_", "."): value for name, value in settings.items()}
+    return Broker({"durability": "disk", "log.dirs": paths, **named}, data=directories[0])
+
+
+@pytest.fixture
+def broker(directories: list[Path]) -> Iterator[Broker]:
+    with broker_on(directories) as started:
+        yield started
+
+
+def lies_in(directories: list[Path], partition: str) -> Path:
+    (found,) = [directory for directory in directories if (directory / partition).is_dir()]
+    return found
+
+
+def break_disk(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+    """From now on every sync in ``directory`` fails."""
+    for call in ("fsync", "fdatasync"):
+        real = getattr(os, call)
+
+        def sync(descriptor: int, real: Any = real) -> None:
+            path = os.readlink(f"/proc/self/fd/{descriptor}")
+            if path.startswith(f"{directory}/") or path == str(directory):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            real(descriptor)
+
+        monkeypatch.setattr(Disk, call, staticmethod(sync))
+
+
+def fetched(wire: Wire, topic: str, partition: int) -> Any:
+    request = fetch_request(topic, *[0] * (partition + 1))
+    return wire.ask(request, 12).responses[0].partitions[partition]
+
+
+def metadata(wire: Wire, topic: str) -> dict[int, Any]:
+    request = MetadataRequest(topics=[MetadataRequestTopic(name=topic)])
+    return {p.partition_index: p for p in wire.ask(request, 8).topics[0].partitions}
+
+
+def spread(wire: Wire, topic: str, partitions: int) -> None:
+    create_topic(wire, topic, partitions=partitions)
+    for index in range(partitions):
+        assert produce(wire, topic, batch(b"safe"), partition=index).error_code == 0
+
+
+def test_new_partitions_go_where_the_fewest_are(broker: Broker, directories: list[Path]) -> None:
+    with Wire(broker.bootstrap) as wire:
+        spread(wire, "t", 7)
+    counts = sorted(len(list(directory.glob("t-*"))) for directory in directories)
+    assert counts == [2, 2, 3]
+    owners = {
+        (directory / "meta.properties").read_text().splitlines()[-2] for directory in directories
+    }
+    assert len(owners) == 1, "each directory says whom it belongs to"
+
+
+def test_what_is_in_all_directories_comes_back(directories: list[Path]) -> None:
+    with broker_on(directories) as broker, Wire(broker.bootstrap) as wire:
+        spread(wire, "t", 6)
+    assert all((directory / ".kafka_cleanshutdown").exists() for directory in directories)
+    # The store is found wherever it lies, so the directories may be put in another order.
+    with broker_on(directories[::-1]) as broker, Wire(broker.bootstrap) as wire:
+        for index in range(6):
+            assert b"safe" in bytes(fetched(wire, "t", index).records)
+    assert [(directory / STORE_FILE).exists() for directory in directories] == [True, False, False]
+
+
+def test_a_directory_that_fails_takes_only_its_own_partitions_offline(
+    broker: Broker, directories: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Wire(broker.bootstrap) as wire:
+        spread(wire, "t", 3)
+        places = [lies_in(directories, f"t-{index}") for index in range(3)]
+        lost = places.index(directories[0])  # the store lies there: it looks after itself
+        break_disk(monkeypatch, directories[0])
+        failed = produce(wire, "t", batch(b"lost"), partition=lost)
+        assert failed.error_code == ErrorCode.KAFKA_STORAGE_ERROR
+        assert fetched(wire, "t", lost).error_code == ErrorCode.KAFKA_STORAGE_ERROR
+        wait_until(lambda: metadata(wire, "t")[lost].leader_id == -1)
+        told = metadata(wire, "t")
+        assert told[lost].error_code == ErrorCode.LEADER_NOT_AVAILABLE
+        assert told[lost].offline_replicas == [1]
+        assert told[lost].isr_nodes == [1], "the last one that had everything stays in the ISR"
+        for index in {0, 1, 2} - {lost}:
+            assert told[index].error_code == 0
+            assert told[index].offline_replicas == []
+            assert produce(wire, "t", batch(b"more"), partition=index).error_code == 0
+            assert b"more" in bytes(fetched(wire, "t", index).records)
+        spread(wire, "new", 4)
+        assert not list(directories[0].glob("new-*"))
+
+
+def test_after_a_restart_with_a_sound_disk_everything_is_led_again(
+    directories: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with broker_on(directories) as broker, Wire(broker.bootstrap) as wire:
+        spread(wire, "t", 3)
+        lost = [lies_in(directories, f"t-{index}") for index in range(3)].index(directories[1])
+        break_disk(monkeypatch, directories[1])
+        assert produce(wire, "t", batch(b"lost"), partition=lost).error_code != 0
+        wait_until(lambda: metadata(wire, "t")[lost].leader_id == -1)
+        epoch = metadata(wire, "t")[lost].leader_epoch
+    monkeypatch.undo()
+    with broker_on(directories) as broker, Wire(broker.bootstrap) as wire:
+        assert metadata(wire, "t")[lost].leader_id == 1
+        assert metadata(wire, "t")[lost].leader_epoch > epoch
+        for index in range(3):
+            assert b"safe" in bytes(fetched(wire, "t", index).records)
+
+
+def test_a_directory_that_cannot_be_used_at_the_start_is_offline(directories: list[Path]) -> None:
+    with broker_on(directories) as broker, Wire(broker.bootstrap) as wire:
+        spread(wire, "t", 3)
+        lost = [lies_in(directories, f"t-{index}") for index in range(3)].index(directories[2])
+    signed = (directories[2] / "meta.properties").read_bytes()
+    (directories[2] / "meta.properties").write_bytes(b"\xff nonsense")
+    with broker_on(directories) as broker, Wire(broker.bootstrap) as wire:
+        told = metadata(wire, "t")
+        assert told[lost].leader_id == -1
+        assert told[lost].offline_replicas == [1]
+        failed = produce(wire, "t", batch(b"x"), partition=lost)
+        assert failed.error_code == ErrorCode.KAFKA_STORAGE_ERROR
+        for index in {0, 1, 2} - {lost}:
+            assert b"safe" in bytes(fetched(wire, "t", index).records)
+        deleted = wire.ask(
+            DeleteTopicsRequest(topics=[DeleteTopicState(name="t")], timeout_ms=1000), 6
+        )
+        assert deleted.responses[0].error_code == ErrorCode.REQUEST_TIMED_OUT
+    (directories[2] / "meta.properties").write_bytes(signed)
+    with broker_on(directories) as broker, Wire(broker.bootstrap) as wire:
+        request = MetadataRequest(topics=None)
+        wait_until(lambda: not wire.ask(request, 8).topics)  # the deletion goes on
+        assert not list(directories[2].glob("t-?"))
+
+
+def test_groups_of_a_failed_directory_have_no_coordinator_and_the_others_go_on(
+    directories: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def coordinator(wire: Wire, group: str) -> int:
+        request = FindCoordinatorRequest(coordinator_keys=[group])
+        code: int = wire.ask(request, 4).coordinators[0].error_code
+        return code
+
+    def heartbeat(wire: Wire, group: str) -> int:
+        request = HeartbeatRequest(group_id=group, generation_id=1, member_id="nobody")
+        code: int = wire.ask(request, 4).error_code
+        return code
+
+    with (
+        broker_on(directories, offsets_topic_num_partitions=6) as broker,
+        Wire(broker.bootstrap) as wire,
+    ):
+        groups = {partition_for(f"group {n}", 6): f"group {n}" for n in range(40)}
+        assert coordinator(wire, groups[0]) == 0
+        spread(wire, "t", 3)
+        lost = [lies_in(directories, f"t-{index}") for index in range(3)].index(directories[1])
+        assert broker.server is not None
+        places = {
+            index: broker.server.replicas.leader_of(OFFSETS, index).log.health.path
+            for index in range(6)
+        }
+        assert set(places.values()) == {str(directory) for directory in directories}
+        for group in groups.values():
+            wait_until(lambda g=group: heartbeat(wire, g) == ErrorCode.UNKNOWN_MEMBER_ID)
+        break_disk(monkeypatch, directories[1])
+        assert produce(wire, "t", batch(b"lost"), partition=lost).error_code != 0
+        for index, group in groups.items():
+            if places[index] == str(directories[1]):
+                assert heartbeat(wire, group) == ErrorCode.NOT_COORDINATOR
+                wait_until(
+                    lambda g=group: coordinator(wire, g) == ErrorCode.COORDINATOR_NOT_AVAILABLE
+                )
+            else:
+                assert heartbeat(wire, group) == ErrorCode.UNKNOWN_MEMBER_ID
+                assert coordinator(wire, group) == 0
+
+
+def test_the_last_directory_takes_the_broker_down(
+    directories: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with broker_on(directories[:2]) as broker, Wire(broker.bootstrap) as wire:
+        spread(wire, "t", 2)
+        assert broker.server is not None
+        failure = broker.server._failed
+        places = [lies_in(directories[:2], f"t-{index}") for index in range(2)]
+        for directory in directories[:2]:
+            assert not failure.done()
+            break_disk(monkeypatch, directory)
+            index = places.index(directory)
+            failed = produce(wire, "t", batch(b"lost"), partition=index)
+            assert failed.error_code == ErrorCode.KAFKA_STORAGE_ERROR
+        wait_until(failure.done)
+        assert "failed" in str(failure.exception())
+
+
+# What is a mistake, and no failure
+
+
+def test_directories_of_two_clusters_are_refused(directories: list[Path]) -> None:
+    for directory in directories[:2]:
+        with broker_on([directory]):
+            pass
+    with pytest.raises(SettingError, match="belongs to cluster"):
+        broker_on(directories[:2]).start()
+
+
+def test_directory_of_another_broker_is_refused(directories: list[Path]) -> None:
+    with broker_on(directories[:1]):
+        pass
+    with broker_on(directories[1:2], node_id=7):
+        pass
+    with pytest.raises(SettingError, match="belongs to broker 7"):
+        broker_on(directories[:2]).start()
+
+
+def test_one_directory_named_twice_is_refused(directories: list[Path]) -> None:
+    with pytest.raises(SettingError, match="Duplicate log directory"):
+        broker_on([directories[0], directories[0] / "." / ".." / "a"]).start()
+
+
+def test_directory_that_another_broker_has_open_is_refused(
+    broker: Broker, directories: list[Path], tmp_path: Path
+) -> None:
+    with pytest.raises(DirectoryInUse):
+        broker_on([tmp_path / "free", directories[1]]).start()
+    with broker_on([tmp_path / "free"]):  # what it had locked is free again
+        pass
+
+
+def test_a_partition_in_two_directories_ends_the_start(directories: list[Path]) -> None:
+    with broker_on(directories) as broker, Wire(broker.bootstrap) as wire:
+        spread(wire, "t", 1)
+    place = lies_in(directories, "t-0")
+    other = next(directory for directory in directories if directory != place)
+    (other / "t-0").mkdir()
+    for file in (place / "t-0").iterdir():
+        (other / "t-0" / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(DirectoryMismatch, match="t-0 is in both"):
+        broker_on(directories).start()
+
+
+def test_the_store_is_not_made_anew_where_its_directory_was_left_out(
+    directories: list[Path], tmp_path: Path
+) -> None:
+    with broker_on(directories[:2]):
+        pass
+    with pytest.raises(SettingError, match="is missing"):
+        broker_on([tmp_path / "replacement", directories[1]]).start()
+    (directories[0] / "meta.properties").write_bytes(b"\xff nonsense")
+    with pytest.raises(OSError, match="is offline"):
+        broker_on(directories[:2]).start()
