@@ -68,6 +68,18 @@ class BrokerProcess:
         assert self._process is not None
         return self._process.poll()
 
+    @property
+    def pid(self) -> int:
+        """The running process's id."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def tracer_pid(self) -> int:
+        """Who traces it (Linux); 0 if nobody does."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(re.findall(r"TracerPid:\s*(\d+)", status)[0])
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         assert self._process is not None

@@ -106,6 +106,64 @@ class Volume:
                     os.close(descriptor)
 
 
+class ThinVolume(Volume):
+    """A volume whose file lies on a small tmpfs and fills only as it is written.
+
+    ``break_writes`` takes the tmpfs's room away: what is written to new blocks reaches the page cache of the
+    volume and no further, and the next sync fails with EIO; until ``mend``.
+    """
+
+    def __init__(self, directory: Path, size_mb: int = 64) -> None:
+        # Without a journal: one that cannot be written would make the file system read-only as a whole.
+        super().__init__(directory, size_mb, journal=False)
+        self._backing = directory / "backing"
+        self.image = self._backing / "volume.ext4"
+
+    def __enter__(self) -> Self:
+        self._backing.mkdir()
+        run("mount", "-t", "tmpfs", "-o", f"size={self._size_mb}m", "tmpfs", str(self._backing))
+        try:
+            return super().__enter__()
+        except BaseException:
+            run("umount", str(self._backing))
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            super().__exit__(kind, error, traceback)
+        finally:
+            run("umount", str(self._backing))
+
+    def break_writes(self) -> None:
+        """From now on only blocks that were written before can be written again."""
+        with (self._backing / "ballast").open("wb", buffering=0) as ballast:
+            while takes(ballast.fileno(), bytes(4096)):
+                pass
+
+    def break_reads(self) -> None:
+        """Cut the volume's file short, and have nothing in memory: reads fail with EIO from here on."""
+        os.sync()
+        os.truncate(self.image, 0)
+        Path("/proc/sys/vm/drop_caches").write_text("1")
+
+    def mend(self) -> None:
+        """Give the room back."""
+        (self._backing / "ballast").unlink(missing_ok=True)
+
+
+def takes(descriptor: int, data: bytes) -> bool:
+    """Whether all of ``data`` could be written."""
+    try:
+        return os.write(descriptor, data) == len(data)
+    except OSError:
+        return False
+
+
 def run(*command: str) -> None:
     """Run a program of the system's; fails with what it said."""
     done = subprocess.run(command, capture_output=True, text=True)

@@ -57,6 +57,7 @@ from ottla.groups.settings import GroupSettings
 from ottla.log.checkpoints import MetaProperties
 from ottla.log.directories import DirectoryMismatch, LogDirectories
 from ottla.log.disk import Disk
+from ottla.log.distrust import note_failure
 from ottla.log.flusher import Durability, Flusher
 from ottla.logs import logger
 from ottla.messages.registry import API_NAMES, API_VERSIONS_RANGES, api, module_name
@@ -331,6 +332,7 @@ class Broker:
 
     def _store_failed(self, path: str, error: BaseException) -> None:
         """Called once, perhaps on another thread."""
+        note_failure(self._disk, os.path.dirname(path), error)
         self.loop.call_soon_threadsafe(self._give_up, f"coordination store {path}", error)
 
     def _go_on_without(self, directory: str, error: OSError) -> None:

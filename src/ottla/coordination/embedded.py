@@ -241,7 +241,12 @@ class Keeper:
 
     def _fail(self, error: BaseException) -> None:
         self._failure = error
-        log.error("coordination store failed and takes no more changes", error=error)
+        import sqlite3
+
+        # The disk's doing needs no traceback, a fault of ours does.
+        worldly = isinstance(error, (sqlite3.Error, OSError))
+        told = {"reason": str(error)} if worldly else {"error": error}
+        log.error("coordination store failed and takes no more changes", **told)
         self._fail_waiting(f"the store's disk has failed: {error}")
         if self._on_failure is not None:
             self._on_failure(error)

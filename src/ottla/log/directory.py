@@ -34,6 +34,7 @@ from ottla.log.checkpoints import (
     encode_offsets,
 )
 from ottla.log.disk import Disk
+from ottla.log.distrust import heed_failure, note_failure
 from ottla.log.flush import Flush
 from ottla.log.flusher import SYNC_FILE_SYSTEM_FROM, Flusher, run_each, run_together
 from ottla.log.health import DirectoryHealth
@@ -84,7 +85,7 @@ class LogDirectory:
         """
         self.path = os.path.abspath(path)
         self.disk = disk if disk is not None else Disk()
-        self.health = DirectoryHealth(self.path, on_offline)
+        self.health = DirectoryHealth(self.path, self._failed)
         self.trash = Trash(self.disk)
         self.logs: dict[tuple[str, int], Log] = {}
         self.high_watermarks: dict[tuple[str, int], int] = {}
@@ -93,6 +94,7 @@ class LogDirectory:
         self.was_signed = False
         self.last_broker_epoch: int | None = None
         self._flusher = flusher
+        self._on_offline = on_offline
         self._lock_descriptor: int | None = None
         self._checkpointed: dict[tuple[str, int], int] = {}
         self._ceilings: dict[tuple[str, int], tuple[int, int]] = {}
@@ -113,6 +115,11 @@ class LogDirectory:
         """How many partitions lie here."""
         return len(self.logs)
 
+    def _failed(self, path: str, error: OSError) -> None:
+        note_failure(self.disk, path, error)
+        if self._on_offline is not None:
+            self._on_offline(path, error)
+
     # Opening and loading
 
     def open(self) -> None:
@@ -125,6 +132,12 @@ class LogDirectory:
             self._lock_descriptor = self.disk.lock(f"{self.path}/{names.LOCK}")
         except BlockingIOError as error:
             raise DirectoryInUse(f"{self.path} is in use by another process") from error
+        try:
+            heed_failure(self.disk, self.path)
+        except OSError:
+            self.disk.unlock(self._lock_descriptor)
+            self._lock_descriptor = None
+            raise
 
     def read_meta_properties(self) -> MetaProperties | None:
         """Whom the directory belongs to; None if it is new.

@@ -227,6 +227,19 @@ class Disk:
         finally:
             self.close(descriptor)
 
+    def forget_cached(self, path: str) -> None:
+        """Have the file read from the disk again: what could not be written to it is not believed.
+
+        Where the system cannot be told to forget (no posix_fadvise), it is only synced.
+        """
+        descriptor = self.open(path, os.O_RDONLY)
+        try:
+            self.fsync(descriptor)  # what is still dirty would be kept, and belongs on the disk
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            self.close(descriptor)
+
     def remove(self, path: str) -> bool:
         """Unlink; False if there was nothing."""
         try:

@@ -31,6 +31,9 @@ CLEAN_SHUTDOWN = ".kafka_cleanshutdown"
 QUARANTINE = "quarantined"
 """Not Kafka's (which ignores it): why the partition is not served. See ``ottla.log.recovery``."""
 
+SYNC_FAILED = "sync-failed"
+"""Not Kafka's (which ignores it): a sync failed here. See ``ottla.log.distrust``."""
+
 DELETE_DIRECTORY_SUFFIX = "-delete"
 FUTURE_DIRECTORY_SUFFIX = "-future"
 STRAY_DIRECTORY_SUFFIX = "-stray"

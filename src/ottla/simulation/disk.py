@@ -367,6 +367,11 @@ class SimulatedDisk(Disk):
             raise
         node.sync()
 
+    def forget_cached(self, path: str) -> None:
+        file = self._file(self._find(path))
+        self._sync("fsync", file)
+        file.content = bytearray(file.durable)
+
     def size_of(self, descriptor: int) -> int:
         return len(self._file(self._node(descriptor)).content)
 

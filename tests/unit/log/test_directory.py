@@ -489,3 +489,58 @@ def test_a_promise_ends_with_its_log() -> None:
     directory.delete("orders", 0, NOW_MS)
     create(directory)
     assert directory.log_starts().offsets == {}
+def test_what_a_failed_sync_left_in_the_cache_is_believed_by_no_later_life() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    log = create(directory, records=3)
+    log.flush(NOW_MS)
+    append(log)
+    on.fail("fdatasync", EIO)
+    with pytest.raises(KafkaError):
+        log.flush(NOW_MS)
+    abandoned(directory)
+    directory = opened(on)
+    assert offsets(directory.logs["orders", 0]) == [0, 1, 2]
+    assert f"{PATH}/sync-failed" not in on.tree()
+    assert append(directory.logs["orders", 0]).base_offset == 3
+    directory.logs["orders", 0].flush(NOW_MS)
+    on.lose_power()
+    assert offsets(opened(on).logs["orders", 0]) == [0, 1, 2, 3]
+
+
+def test_a_disk_that_still_fails_is_not_opened_and_the_next_start_looks_again() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    log = create(directory, records=3)
+    on.fail("fdatasync", EIO)
+    with pytest.raises(KafkaError):
+        log.flush(NOW_MS)
+    abandoned(directory)
+    on.fail("fsync", EIO)
+    with pytest.raises(OSError, match="Input/output"):
+        LogDirectory(PATH, on).open()
+    directory = opened(on)
+    assert ("orders", 0) not in directory.logs or not offsets(directory.logs["orders", 0])
+
+
+def test_the_lock_is_held_after_a_failure_was_heeded(tmp_path: Path) -> None:
+    directory = LogDirectory(str(tmp_path))
+    directory.open()
+    directory.health.fail(OSError(EIO, "planted"))
+    abandoned(directory)
+    assert (tmp_path / "sync-failed").exists()
+    directory = LogDirectory(str(tmp_path))
+    directory.open()
+    try:
+        assert not (tmp_path / "sync-failed").exists()
+        attempt = (
+            "import fcntl, sys\n"
+            "with open(sys.argv[1], 'r+') as lock:\n"
+            "    fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)"
+        )
+        other = subprocess.run(
+            [sys.executable, "-c", attempt, str(tmp_path / ".lock")], capture_output=True
+        )
+        assert b"BlockingIOError" in other.stderr
+    finally:
+        abandoned(directory)
