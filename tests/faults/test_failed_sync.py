@@ -156,15 +156,17 @@ def synced_again(trace: list[str], shared: Path) -> list[str]:
     ``shared``: the log directory, whose names several threads sync for files of their own, perhaps at once.
     """
     failed: set[str] = set()
+    syncing: dict[str, str] = {}  # a thread's call may take two lines, with others' between them
     again = []
     for line in trace:
-        call = re.search(r"(?:fsync|fdatasync|syncfs)\(\d+<([^>]*)>", line)
-        if call is None:
-            continue
-        if call[1] in failed and call[1] != str(shared):
-            again.append(line)
+        thread = line.partition(" ")[0]
+        begun = re.search(r" (?:fsync|fdatasync|syncfs)\(\d+<([^>]*)>", line)
+        if begun is not None:
+            syncing[thread] = begun[1]
+            if begun[1] in failed and begun[1] != str(shared):
+                again.append(line)
         if "(INJECTED)" in line:
-            failed.add(call[1])
+            failed.add(syncing[thread])
     assert failed, "no sync was made to fail"
     return again
 
