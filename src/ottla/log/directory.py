@@ -97,10 +97,11 @@ class LogDirectory:
         self._on_offline = on_offline
         self._lock_descriptor: int | None = None
         self._checkpointed: dict[tuple[str, int], int] = {}
+        self._clean_ends: dict[tuple[str, int], int] = {}
         self._ceilings: dict[tuple[str, int], tuple[int, int]] = {}
         self._promised: dict[Log, tuple[int, int]] = {}
         self._taken = 0
-        self._points_written = self._starts_written = 0
+        self._points_written = self._starts_written = self._clean_ends_written = 0
         self._starts_checkpointed: frozenset[tuple[str, int]] = frozenset()
         self._stale = False
         self._checkpoint_lock = Lock()
@@ -199,7 +200,10 @@ class LogDirectory:
         self._flush_all(now_ms, or_later=True)
         self._checkpointed = recovery_points
         self._starts_checkpointed = frozenset(log_starts)
-        self._stale = bool((recovery_points.keys() | log_starts.keys()) - self.logs.keys())
+        clean_ends = self._read_offsets(names.CLEANER_CHECKPOINT)
+        self._take_clean_ends(clean_ends)
+        named = recovery_points.keys() | log_starts.keys() | clean_ends.keys()
+        self._stale = bool(named - self.logs.keys())
         if self._stale:
             self.write_checkpoints(self.take_checkpoints())
         log.info(
@@ -237,6 +241,14 @@ class LogDirectory:
             self.quarantined[key] = str(error)
             return
         self._enter(loaded)
+
+    def _take_clean_ends(self, clean_ends: Mapping[tuple[str, int], int]) -> None:
+        """How far each log is compacted; nothing of one that has lost more than it should have."""
+        self._clean_ends = dict(clean_ends)
+        for key, end_offset in clean_ends.items():
+            found = self.logs.get(key)
+            if found is not None and 0 < end_offset <= found.log_end_offset:
+                found.clean_end_offset = end_offset
 
     def _flush_all(self, now_ms: int, *, or_later: bool = False) -> None:
         """Make all that is in the logs durable, here and now. Raises ``OSError``.
@@ -392,21 +404,20 @@ class LogDirectory:
         self.high_watermarks.pop(key, None)
         being_written = self._checkpoint_lock.locked()
         known = self._checkpointed.pop(key, None) is not None or key in self._starts_checkpointed
+        known |= key in self._clean_ends
         self._stale |= known or being_written
         return path
 
     # Upkeep
 
     def apply_retention(self, now_ms: int, limit_of: Callable[[Log], int]) -> int:
-        """Let retention run on every log that is not only compacted; returns the segments deleted.
+        """Let retention run on every log; returns the segments deleted.
 
         ``limit_of(log)`` is its high watermark. A log that fails is logged and left. On the loop: it
         renames files, and ``remove_trash`` unlinks them later.
         """
         total = 0
         for one in list(self.logs.values()):
-            if one.rules.compact and not one.rules.delete:
-                continue
             try:
                 deleted = one.delete_old_segments(now_ms, limit_of(one))
             except KafkaError as error:
@@ -503,19 +514,41 @@ class LogDirectory:
         """
         return self._stale
 
-    def take_checkpoints(self) -> tuple[Checkpoint, Checkpoint]:
-        """Both of what ``write_checkpoints`` is to write: taken on the loop, written off it."""
+    def take_checkpoints(self) -> tuple[Checkpoint, Checkpoint, Checkpoint]:
+        """All of what ``write_checkpoints`` is to write: taken on the loop, written off it."""
         self._stale = False
-        return self.recovery_points(), self.log_starts()
+        return self.recovery_points(), self.log_starts(), self.clean_ends()
 
-    def write_checkpoints(self, taken: tuple[Checkpoint, Checkpoint]) -> None:
-        """Replace both checkpoints. Blocks; raises ``KafkaError``."""
+    def write_checkpoints(self, taken: tuple[Checkpoint, Checkpoint, Checkpoint]) -> None:
+        """Replace the checkpoints. Blocks; raises ``KafkaError``."""
         try:
             self.write_recovery_points(taken[0])
             self.write_log_starts(taken[1])
+            self.write_clean_ends(taken[2])
         except KafkaError:
             self._stale = True
             raise
+
+    def clean_ends(self) -> Checkpoint:
+        """What ``write_clean_ends`` is to write: how far each log is compacted, where it is at all."""
+        return self._take(
+            {key: one.clean_end_offset for key, one in self.logs.items() if one.clean_end_offset}
+        )
+
+    def write_clean_ends(self, ends: Checkpoint) -> None:
+        """Replace the cleaner's checkpoint, unless it says that, or a later one is there.
+
+        Blocks; raises ``KafkaError``.
+        """
+        with self._checkpoint_lock:
+            if ends.number > self._clean_ends_written:
+                self._write_clean_ends(ends.offsets)
+                self._clean_ends_written = ends.number
+
+    def _write_clean_ends(self, offsets: Mapping[tuple[str, int], int]) -> None:
+        if offsets != self._clean_ends:
+            self._write_offsets(names.CLEANER_CHECKPOINT, offsets)
+            self._clean_ends = dict(offsets)
 
     def write_high_watermarks(self, offsets: Mapping[tuple[str, int], int]) -> None:
         """Replace the high-watermark checkpoint. Blocks; raises ``KafkaError``."""
@@ -539,6 +572,11 @@ class LogDirectory:
         if any(points.get(key, 0) > offset for key, (offset, _) in ceilings):
             with self._checkpoint_lock:
                 self._write_recovery_points(points)
+        if any(self._clean_ends.get(key, 0) > offset for key, offset in offsets.items()):
+            with self._checkpoint_lock:
+                ends = self._clean_ends
+                lowered = {key: min(end, offsets.get(key, end)) for key, end in ends.items()}
+                self._write_clean_ends(lowered)
 
     def _write_offsets(self, name: str, offsets: Mapping[tuple[str, int], int]) -> None:
         self.health.check()

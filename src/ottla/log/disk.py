@@ -77,6 +77,10 @@ class Disk:
         """When the file was last written, in milliseconds since 1970."""
         return os.stat(path).st_mtime_ns // 1_000_000
 
+    def set_modified_ms(self, path: str, modified_ms: int) -> None:
+        """Say when the file was last written, in milliseconds since 1970."""
+        os.utime(path, ns=(modified_ms * 1_000_000,) * 2)
+
     def mkdir(self, path: str) -> None:
         """Make one directory; its parent must exist. ``FileExistsError`` if it does."""
         os.mkdir(path, _DIRECTORY_MODE)

@@ -13,7 +13,7 @@ Source: ``LocalLog``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ottla.errors import ErrorCode, KafkaError
 from ottla.log import names
@@ -29,6 +29,9 @@ from ottla.log.trash import Trash
 from ottla.settings.definitions import TopicConfig
 from ottla.topic_ids import ZERO_ID
 
+if TYPE_CHECKING:
+    from ottla.log.cleaned_log import PendingSwap
+
 
 class FlushedLog:
     """The state of a log, and how it becomes durable. ``LocalLog`` moves its segments, ``Log`` appends."""
@@ -37,13 +40,16 @@ class FlushedLog:
         "_disk",
         "_epochs",
         "_generation",
+        "_is_exchanged",
         "_names_changed",
         "_new_directory",
         "_segments",
+        "_swap",
         "_trash",
         "_unsynced_paths",
         "_unsynced_segments",
         "_unusable",
+        "clean_end_offset",
         "config",
         "directory",
         "flushed_end_offset",
@@ -98,6 +104,9 @@ class FlushedLog:
         """False while a new partition has no directory yet: see ``Log.create``."""
         self._unusable: str | None = None
         self._generation = 0
+        self.clean_end_offset = 0
+        self._swap: PendingSwap | None = None
+        self._is_exchanged = False
         self._unsynced_segments: list[Segment] = list(loaded.unsynced)
         self._unsynced_paths: list[str] = list(loaded.unsynced_paths)
         self._names_changed = self._new_directory = bool(loaded.unsynced)

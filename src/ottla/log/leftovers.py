@@ -1,8 +1,12 @@
 """What an interrupted deletion, compaction or split has left in a partition's directory.
 
 Finished with as Kafka does (``LogLoader``, KAFKA-6264): ``.deleted``, ``.cleaned`` and ``.tmp`` files are
-removed; a complete ``.swap`` takes the place of the segments it replaces; one that belongs to a split of
-which ``.cleaned`` files are left is not complete.
+removed; a complete ``.swap`` takes the place of the segments it replaces; one that belongs to a split (or a
+compaction) of which ``.cleaned`` files are left is not complete.
+
+Two rules are ours, for power losses: an index whose ``.log.swap`` is not there goes, as it may be another log's; and
+the old segments are gone for good before the new ones get their names, or one of them might be left beside
+what replaces it.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from ottla.records.batch import CorruptBatch, UnsupportedMagic
 
 log = logger(__name__)
 
+_LOG_SWAP = names.LOG_SUFFIX + names.SWAP_SUFFIX
 _TEMPORARY = (names.DELETED_SUFFIX, names.CLEANED_SUFFIX, names.SWAP_SUFFIX, ".tmp")
 
 
@@ -32,6 +37,7 @@ def finish_leftovers(
     cleaned = [name for name in leftovers if name.endswith(names.CLEANED_SUFFIX)]
     swaps = [name for name in leftovers if name.endswith(names.SWAP_SUFFIX)]
     oldest_cleaned = min((names.offset_of(name) or 0 for name in cleaned), default=None)
+    logs = {names.offset_of(name) for name in swaps if name.endswith(_LOG_SWAP)}
     complete = []
     for name in leftovers:
         offset = names.offset_of(name) or 0
@@ -39,13 +45,15 @@ def finish_leftovers(
             _remove(disk, directory, name, "temporary")
         elif oldest_cleaned is not None and offset >= oldest_cleaned:
             _remove(disk, directory, name, "part of a split that was not finished")
+        elif offset not in logs:
+            _remove(disk, directory, name, "its log is in place, or was never complete")
         else:
             complete.append(name)
     if complete:
         ends = [
             _end_of_swap(disk, directory, name, sizes[name], rules, now_ms)
             for name in complete
-            if name.endswith(names.LOG_SUFFIX + names.SWAP_SUFFIX)
+            if name.endswith(_LOG_SWAP)
         ]
         _swap_in(disk, directory, complete, sizes, max(ends, default=0))
     return bool(leftovers)
@@ -55,7 +63,7 @@ def _swap_in(
     disk: Disk, directory: str, swaps: list[str], sizes: dict[str, int], end_offset: int
 ) -> None:
     """Replace segments by compacted (or split) ones: remove the old up to the end, rename the new."""
-    logs = [name for name in swaps if name.endswith(names.LOG_SUFFIX + names.SWAP_SUFFIX)]
+    logs = [name for name in swaps if name.endswith(_LOG_SWAP)]
     start_offset = min((names.offset_of(name) or 0 for name in logs), default=end_offset)
     for name in sizes:
         offset = names.offset_of(name)
@@ -63,6 +71,7 @@ def _swap_in(
             continue
         if start_offset <= offset < end_offset:
             _remove(disk, directory, name, "replaced by a compacted segment")
+    disk.sync_directory(directory)
     for name in swaps:
         path = f"{directory}/{name}"
         disk.rename(path, path.removesuffix(names.SWAP_SUFFIX))

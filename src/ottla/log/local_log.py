@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from ottla.errors import ErrorCode, KafkaError
 from ottla.log import names
-from ottla.log.flushed_log import FlushedLog
+from ottla.log.cleaned_log import CleanedLog
 from ottla.log.recovery import rebuild_producers
 from ottla.log.retention import RetentionLimits, SegmentFacts, deletable
 from ottla.log.segment import Segment
@@ -25,7 +25,7 @@ from ottla.records.batch import CorruptBatch, UnsupportedMagic
 log = logger(__name__)
 
 
-class LocalLog(FlushedLog):
+class LocalLog(CleanedLog):
     """All that moves whole segments. See ``Log``, which appends and reads."""
 
     __slots__ = ()
@@ -99,6 +99,7 @@ class LocalLog(FlushedLog):
         ]
 
     def _delete_first(self, count: int, now_ms: int) -> None:
+        self.settle_swap()
         if count == len(self._segments):
             self.roll(now_ms)
         removed = self._segments.remove_first(count)
@@ -157,6 +158,8 @@ class LocalLog(FlushedLog):
         if offset < self._segments.first.base_offset:
             self.truncate_fully_and_start_at(offset, now_ms)
             return True
+        self.settle_swap()
+        self.limit_clean_end(offset)
         self._generation += 1
         try:
             self._retire(self._segments.remove_behind(offset), now_ms)
@@ -188,6 +191,8 @@ class LocalLog(FlushedLog):
         self.check_usable()
         if not self.is_on_disk:
             self.make_directory()
+        self.settle_swap()
+        self.limit_clean_end(0)
         self._generation += 1
         segment = Segment(self._disk, self.directory, offset, self.rules, now_ms)
         try:
@@ -230,6 +235,7 @@ class LocalLog(FlushedLog):
         """
         if not self.is_on_disk:
             return
+        self.settle_swap()
         active = self._segments.active
         try:
             if active.end_appends():

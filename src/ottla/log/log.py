@@ -33,6 +33,7 @@ from ottla.log.rules import LogRules
 from ottla.log.search import TimestampAndOffset, find_max_timestamp, find_timestamp
 from ottla.log.segment import Segment, TornWrite
 from ottla.log.segments import Segments
+from ottla.log.sparse_index import RELATIVE_OFFSET_MAX
 from ottla.log.trash import Trash
 from ottla.log.validation import check_client_batch, check_keys
 from ottla.records.batch import (
@@ -320,7 +321,8 @@ class Log(LocalLog):
         run_start, run = 0, [batches[0][1]]
         for position, header in batches[1:]:
             run_bytes = position - run_start
-            if run_bytes + header.size_bytes > self.rules.segment_bytes:
+            is_far = header.last_offset - run[0].base_offset > RELATIVE_OFFSET_MAX if run else False
+            if is_far or run_bytes + header.size_bytes > self.rules.segment_bytes:
                 self._append_run(view[run_start:position], run, now_ms)
                 run_start, run = position, []
             run.append(header)

@@ -60,6 +60,8 @@ class LogRules:
         self.flush_ms: int = config.flush_ms
         self.delete: bool = config.delete
         self.compact: bool = config.compact
+        if self.compact:  # so that nothing stays uncompacted for longer in an active segment
+            self.segment_ms = min(self.segment_ms, config.max_compaction_lag_ms)
         compression = config.compression_type
         self.compression: str | None = (
             None if compression == _COMPRESSION_OF_PRODUCER else compression

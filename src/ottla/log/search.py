@@ -6,6 +6,7 @@ Source: ``UnifiedLog.fetchOffsetByTimestamp``, ``FileRecords.searchForTimestamp`
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from ottla.errors import KafkaError
@@ -48,18 +49,41 @@ def find_max_timestamp(segments: Segments) -> TimestampAndOffset | None:
 
     Raises ``CorruptBatch`` and ``OSError``.
     """
-    newest: Segment | None = None
-    for segment in segments:
-        if newest is None or segment.max_timestamp_ms > newest.max_timestamp_ms:
-            newest = segment
-    if newest is None or newest.max_timestamp_ms < 0:
-        return None
-    largest_ms = newest.max_timestamp_ms
-    for position, header in newest.find_timestamp(largest_ms):
-        found = _in_batch(newest, position, header, largest_ms, 0)
+    best: TimestampAndOffset | None = None
+    for segment in sorted(segments, key=_max_timestamp_ms, reverse=True):
+        largest_ms = segment.max_timestamp_ms
+        if largest_ms < 0 or (best is not None and largest_ms < best.timestamp_ms):
+            break
+        found = _first_at(segment, largest_ms)
+        if found is None:  # compaction has left the batch's header only: who has the next largest?
+            largest_ms = max(
+                (one.max_timestamp_ms for _, one in _with_records(segment)), default=-1
+            )
+            found = _first_at(segment, largest_ms) if largest_ms >= 0 else None
+        if found is not None and (best is None or _comes_before(found, best)):
+            best = found
+    return best
+
+
+def _first_at(segment: Segment, timestamp_ms: int) -> TimestampAndOffset | None:
+    for position, header in segment.find_timestamp(timestamp_ms):
+        found = _in_batch(segment, position, header, timestamp_ms, 0)
         if found is not None:
             return found
     return None
+
+
+def _with_records(segment: Segment) -> Iterator[tuple[int, BatchHeader]]:
+    return (found for found in segment.headers() if found[1].record_count)
+
+
+def _comes_before(one: TimestampAndOffset, other: TimestampAndOffset) -> bool:
+    """Whether it is later, or the first of the same time."""
+    return (-one.timestamp_ms, one.offset) < (-other.timestamp_ms, other.offset)
+
+
+def _max_timestamp_ms(segment: Segment) -> int:
+    return segment.max_timestamp_ms
 
 
 def _in_batch(

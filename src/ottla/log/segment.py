@@ -317,6 +317,11 @@ class Segment:
         known = self.max_timestamp_ms
         return known if known >= 0 else self._disk.modified_ms(self.log_file.path)
 
+    def first_timestamp_ms(self) -> int:
+        """The first batch's largest timestamp; -1 if it has none, or there is no batch."""
+        known = self._first_timestamp_ms
+        return known if known is not None else self._load_first_timestamp()
+
     def find_timestamp(self, timestamp_ms: int) -> Iterator[tuple[int, BatchHeader]]:
         """The batches with a record at or after ``timestamp_ms``, in order of offset."""
         try:
@@ -425,7 +430,7 @@ class Segment:
         for file in self.files:
             file.close()
 
-    def retire(self) -> list[str]:
+    def retire(self, *, with_snapshot: bool = True) -> list[str]:
         """Rename the files (and the snapshot at the base offset) ``.deleted``; returns their paths.
 
         Regions that are being sent keep theirs. Raises ``OSError``.
@@ -439,7 +444,8 @@ class Segment:
             except FileNotFoundError:
                 log.debug("segment has no such file", path=file.path)
             file.forget()
-        for suffix in (TRANSACTION_INDEX_SUFFIX, SNAPSHOT_SUFFIX):
+        suffixes = (TRANSACTION_INDEX_SUFFIX, SNAPSHOT_SUFFIX)
+        for suffix in suffixes if with_snapshot else suffixes[:1]:
             path = f"{directory}/{file_name(self.base_offset, suffix)}"
             try:
                 self._disk.rename(path, path + DELETED_SUFFIX)

@@ -73,6 +73,13 @@ class Segments:
         self._bases[:] = [segment.base_offset]
         self.active = segment
 
+    def replace(self, old: list[Segment], new: Segment) -> None:
+        """Put ``new`` in the place of ``old``: neighbours, the active one not among them."""
+        number = self._segments.index(old[0])
+        assert self._segments[number : number + len(old)] == old, "they are not neighbours"
+        self._segments[number : number + len(old)] = [new]
+        self._bases[number : number + len(old)] = [new.base_offset]
+
     def remove_first(self, count: int) -> list[Segment]:
         """Take the ``count`` oldest ones out; one must remain."""
         removed = self._segments[:count]

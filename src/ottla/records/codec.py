@@ -58,6 +58,17 @@ class Record(NamedTuple):
     headers: list[Header]
 
 
+class RecordPlace(NamedTuple):
+    """Where a record lies in the plain (decompressed) records of its batch, length and all."""
+
+    start: int
+    end: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    has_value: bool
+
+
 _small = tuple(
     [bytes((number << 1,)) for number in range(64)]
     + [bytes((number << 1 & 127 | 128, number >> 6)) for number in range(64, _SMALL_VARINTS)]
@@ -273,6 +284,84 @@ def require_keys(
             raise InvalidRecord(
                 f"a compacted topic cannot accept a record without key (record {index})"
             )
+
+
+def plain_records(
+    buf: Bytes,
+    header: BatchHeader,
+    *,
+    max_decompressed_bytes: int = MAX_DECOMPRESSED_BYTES,
+    position: int = 0,
+) -> bytes:
+    """The bytes of the records behind the header of the batch at ``position``, decompressed.
+
+    Raises ``KafkaError`` alone.
+    """
+    return _plain_records(buf, position, header, max_decompressed_bytes)
+
+
+def iter_places(data: bytes, header: BatchHeader) -> Iterator[RecordPlace]:
+    """Where each record of ``data``, the plain records behind ``header``, lies; its key, but no value.
+
+    Record headers are not looked at. Raises ``InvalidRecord``.
+    """
+    base_offset, base_timestamp_ms, create_time, timestamp_ms = _bases(header)
+    size, p, new = len(data), 0, tuple.__new__
+    try:
+        for _ in range(header.record_count):
+            start = p
+            n, p = _varint(data, p)
+            end = p + (n >> 1)
+            if n & 1 or end > size:
+                raise InvalidRecord(f"a record of {_signed(n)} bytes in {size - p}")
+            n, p = _varint(data, p + 1)  # past the attributes
+            if create_time:
+                timestamp_ms = base_timestamp_ms + _signed(n)
+            n, p = _varint(data, p)
+            offset = base_offset + _offset_delta(n)
+            n, p = _varint(data, p)
+            key = None
+            if not n & 1:
+                key_start, p = p, p + (n >> 1)
+                key = data[key_start:p]
+            n, p = _varint(data, p)
+            if not n & 1:
+                p += n >> 1
+            if p >= end:
+                raise InvalidRecord(f"a value ends {p - end} bytes behind its record")
+            yield new(RecordPlace, (start, end, offset, timestamp_ms, key, not n & 1))
+            p = end
+    except IndexError:
+        raise InvalidRecord("the batch ends within a record") from None
+    if p != size:
+        raise InvalidRecord(f"{size - p} bytes follow the last record")
+
+
+def with_base_timestamp(data: bytes, header: BatchHeader, base_timestamp_ms: int) -> bytes:
+    """The plain records ``data``, whose timestamps count from ``header``, counting from another base.
+
+    Raises ``InvalidRecord``.
+    """
+    shift = header.base_timestamp_ms - base_timestamp_ms
+    chunks: list[bytes] = []
+    size, p = len(data), 0
+    try:
+        while p < size:
+            n, p = _varint(data, p)
+            end = p + (n >> 1)
+            if n & 1 or end > size:
+                raise InvalidRecord(f"a record of {_signed(n)} bytes in {size - p}")
+            attributes = data[p : p + 1]
+            n, p = _varint(data, p + 1)
+            moved = _signed(n) + shift
+            if not -(1 << 63) <= moved < 1 << 63:
+                raise InvalidRecord(f"a timestamp {moved} from the batch's")
+            delta = encode_varint(moved)
+            chunks += (encode_varint(1 + len(delta) + end - p), attributes, delta, data[p:end])
+            p = end
+    except IndexError:
+        raise InvalidRecord("the batch ends within a record") from None
+    return b"".join(chunks)
 
 
 def _walk(data: bytes, header: BatchHeader) -> Iterator[tuple[int, int, int, int]]:

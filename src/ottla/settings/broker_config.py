@@ -14,6 +14,8 @@ from ottla.settings.setting import SettingError, Value, invalid
 from ottla.settings.sources import Given, from_options, unknown_setting
 from ottla.settings.topic_settings import HOUR_MS, MINUTE_MS
 
+DEDUPE_BUFFER_BYTES_MIN = 1 << 20
+
 _FAMILY_OF = {name: family for family in FAMILIES for name in family}
 
 
@@ -100,6 +102,13 @@ class BrokerConfig:
     log_cleaner_min_cleanable_ratio: float
     log_cleaner_min_compaction_lag_ms: int
     log_cleaner_max_compaction_lag_ms: int
+    log_cleaner_enable: bool
+    log_cleaner_threads: int
+    log_cleaner_dedupe_buffer_size: int
+    log_cleaner_io_buffer_load_factor: float
+    log_cleaner_io_buffer_size: int
+    log_cleaner_io_max_bytes_per_second: float
+    log_cleaner_backoff_ms: int
     log_message_timestamp_type: str
     log_message_timestamp_difference_max_ms: int
     log_message_timestamp_before_max_ms: int
@@ -269,6 +278,7 @@ class BrokerConfig:
             reason = f"Value must be no more than group.max.session.timeout.ms ({self.group_max_session_timeout_ms})"
             raise invalid("group.min.session.timeout.ms", self.group_min_session_timeout_ms, reason)
         self._check_compaction_lags()
+        self._check_cleaner()
         self._check_listeners()
 
     def _check_compaction_lags(self) -> None:
@@ -277,6 +287,14 @@ class BrokerConfig:
         if low > high:
             reason = f"Value must be no more than log.cleaner.max.compaction.lag.ms ({high})"
             raise invalid("log.cleaner.min.compaction.lag.ms", low, reason)
+
+    def _check_cleaner(self) -> None:
+        share = self.log_cleaner_dedupe_buffer_size // max(self.log_cleaner_threads, 1)
+        if share <= DEDUPE_BUFFER_BYTES_MIN:
+            reason = "log.cleaner.dedupe.buffer.size must be at least 1MB per cleaner thread."
+            raise invalid(
+                "log.cleaner.dedupe.buffer.size", self.log_cleaner_dedupe_buffer_size, reason
+            )
 
     def _check_listeners(self) -> None:
         controllers = self.controller_listener_names

@@ -44,9 +44,7 @@ _REQUESTS_AND_LOGS = """
 alter.config.policy.class.name
 connection.failed.authentication.delay.ms create.topic.policy.class.name
 delete.records.purgatory.purge.interval.requests fetch.purgatory.purge.interval.requests
-follower.fetch.last.tiered.offset.enable log.cleaner.backoff.ms log.cleaner.dedupe.buffer.size
-log.cleaner.enable log.cleaner.io.buffer.load.factor log.cleaner.io.buffer.size
-log.cleaner.io.max.bytes.per.second log.cleaner.threads log.dir.failure.timeout.ms
+follower.fetch.last.tiered.offset.enable log.dir.failure.timeout.ms
 log.flush.start.offset.checkpoint.interval.ms
 log.local.retention.bytes log.local.retention.ms log.message.downconversion.enable
 log.message.format.version log.preallocate max.connection.creation.rate

@@ -47,6 +47,7 @@ CLUSTER_WIDE = "cluster-wide"
 
 INT_MAX = 2**31 - 1
 LONG_MAX = 2**63 - 1
+DOUBLE_MAX = 1.7976931348623157e308
 
 HIDDEN = "[hidden]"
 
@@ -155,6 +156,9 @@ def to_text(value: Value) -> str:
         return "true" if value else "false"
     if isinstance(value, tuple):
         return ",".join(value)
+    if isinstance(value, float) and "e" in str(value):
+        digits, _, exponent = str(value).partition("e")
+        return f"{digits if '.' in digits else digits + '.0'}E{int(exponent)}"
     return "" if value is None else str(value)
 
 

@@ -22,6 +22,25 @@ from ottla.log.disk import Disk, Entry
 from ottla.records.batch import Bytes
 
 PAGE_BYTES = 4096
+CHANGES = frozenset(
+    (
+        "open",
+        "pwrite",
+        "ftruncate",
+        "fsync",
+        "fdatasync",
+        "rename",
+        "unlink",
+        "rmdir",
+        "mkdir",
+        "utime",
+    )
+)
+"""The calls at which ``stop_after`` may stop the process."""
+
+
+class Stopped(BaseException):
+    """The process has ended amid a call: nobody handles that, and nothing it does reaches the disk."""
 
 
 class SimulatedFile:
@@ -98,10 +117,23 @@ class SimulatedDirectory:
                     kept.pop(name, None)
                     if name in self.names:
                         kept[name] = self.names[name]
+            self._keep_renamed(kept)
         self.names = kept
         self.durable = dict(kept)
         for name in sorted(kept):
             kept[name].lose(chance)
+
+    def _keep_renamed(self, kept: dict[str, SimulatedFile | SimulatedDirectory]) -> None:
+        """A rename is one step on every file system with a journal: no file is left without a name.
+
+        One that was only renamed and has lost both names has the new one.
+        """
+        lasting = {id(node) for node in self.durable.values()}
+        found = {id(node) for node in kept.values()}
+        for name in sorted(self.names):
+            node = self.names[name]
+            if id(node) in lasting and id(node) not in found:
+                kept[name] = node
 
 
 class SimulatedDisk(Disk):
@@ -119,6 +151,7 @@ class SimulatedDisk(Disk):
         self._next_descriptor = 1000
         self._faults: dict[str, list[tuple[int, OSError | int, str]]] = {}
         self._locked: set[int] = set()
+        self._calls_left: int | None = None
         self.open = self._do_open
         self.close = self._do_close
         self.pread = self._do_pread
@@ -152,9 +185,24 @@ class SimulatedDisk(Disk):
         """Disarm all faults."""
         self._faults.clear()
 
+    def stop_after(self, calls: int) -> None:
+        """Let the process end, by ``Stopped``, at the call that changes something after so many of them.
+
+        It takes no change from then on, until ``restart`` or ``lose_power``. A write ends in its middle.
+        """
+        self._calls_left = calls
+
+    def restart(self) -> None:
+        """The process has ended and another one begins: all that it wrote is there, nothing is open."""
+        self._begin_anew()
+
     def lose_power(self, seed: int | None = None) -> None:
         """Forget what was not synced; with a ``seed``, only some of it, by chance. Closes everything."""
         self._root.lose(random.Random(seed) if seed is not None else None)
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._calls_left = None
         self._open.clear()
         self._locked.clear()
         self._faults.clear()
@@ -176,6 +224,10 @@ class SimulatedDisk(Disk):
     def _call(self, name: str, path: str = "") -> int | None:
         """Count a call; raise its fault, or return the bytes that a short write is to take."""
         self.calls[name] = self.calls.get(name, 0) + 1
+        if self._calls_left is not None and name in CHANGES:
+            self._calls_left -= 1
+            if self._calls_left < 0:
+                raise Stopped(name, path)
         armed = self._faults.get(name)
         if not armed:
             return None
@@ -238,6 +290,10 @@ class SimulatedDisk(Disk):
 
     def modified_ms(self, path: str) -> int:
         return self._file(self._find(path)).modified_ms
+
+    def set_modified_ms(self, path: str, modified_ms: int) -> None:
+        self._call("utime", path)
+        self._file(self._find(path)).modified_ms = modified_ms
 
     def mkdir(self, path: str) -> None:
         self._call("mkdir", path)
@@ -340,8 +396,9 @@ class SimulatedDisk(Disk):
         try:
             short = self._call("pwrite", self._path_of(file))
             self._need_room(max(position + len(data) - len(file.content), 0))
-        except OSError:
-            file.write(memoryview(data)[: len(data) // 2], position)
+        except (OSError, Stopped) as error:
+            if isinstance(error, OSError) or self._calls_left == -1:
+                file.write(memoryview(data)[: len(data) // 2], position)
             raise
         written = len(data) if short is None else min(short, len(data))
         file.write(memoryview(data)[:written], position)

@@ -339,6 +339,52 @@ def test_retention_runs_on_every_log_that_has_it() -> None:
     assert directory.logs["b", 0].log_start_offset == 12
 
 
+def test_compacted_log_loses_what_lies_before_its_start_and_nothing_by_age() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    config = TopicConfig.of(segment_bytes=500, cleanup_policy="compact", retention_ms=1)
+    log = directory.create("a", 0, TOPIC_ID, config, NOW_MS)
+    for _ in range(12):
+        append(log)
+    log.increment_log_start_offset(8, log.log_end_offset)
+    assert directory.apply_retention(NOW_MS + 5000, lambda log: log.log_end_offset)
+    assert 0 < log.segments.first.base_offset <= 8
+    assert log.log_start_offset == 8
+
+
+def test_clean_end_is_kept_over_restarts_and_not_for_another_log_of_the_name() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    log = create(directory, records=6)
+    log.mark_clean(4)
+    directory.write_clean_ends(directory.clean_ends())
+    assert on.tree()[f"{PATH}/cleaner-offset-checkpoint"] == b"0\n1\norders 0 4\n"
+    directory.close(NOW_MS)
+    directory = opened(on)
+    assert directory.logs["orders", 0].clean_end_offset == 4
+    directory.delete("orders", 0, NOW_MS)
+    create(directory, records=6)
+    abandoned(directory)
+    assert opened(on).logs["orders", 0].clean_end_offset == 0
+
+
+def test_cleaners_checkpoint_is_lowered_before_a_log_is_cut() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    log = create(directory, records=6)
+    log.flush(NOW_MS)
+    log.mark_clean(5)
+    directory.write_clean_ends(directory.clean_ends())
+    directory.lower_recovery_points({("orders", 0): 3})
+    log.truncate_to(3, NOW_MS)
+    assert log.clean_end_offset == 3
+    for _ in range(3):
+        append(log)
+    abandoned(directory)
+    on.lose_power()
+    assert opened(on).logs["orders", 0].clean_end_offset <= 3
+
+
 def test_overdue_flushes_are_asked_for() -> None:
     on = SimulatedDisk()
     directory = opened(on)
