@@ -410,24 +410,6 @@ class LogDirectory:
 
     # Upkeep
 
-    def apply_retention(self, now_ms: int, limit_of: Callable[[Log], int]) -> int:
-        """Let retention run on every log; returns the segments deleted.
-
-        ``limit_of(log)`` is its high watermark. A log that fails is logged and left. On the loop: it
-        renames files, and ``remove_trash`` unlinks them later.
-        """
-        total = 0
-        for one in list(self.logs.values()):
-            try:
-                deleted = one.delete_old_segments(now_ms, limit_of(one))
-            except KafkaError as error:
-                log.warning("retention failed", directory=one.directory, reason=str(error))
-                continue
-            if deleted:
-                total += deleted
-                one.want_flush()
-        return total
-
     def remove_trash(self, paths: list[str]) -> None:
         """Unlink what ``trash.take_due(now_ms)`` gave. Off the loop."""
         self.trash.remove(paths)

@@ -325,20 +325,6 @@ def test_unreadable_directory_goes_offline() -> None:
     assert directory.offline is not None
 
 
-def test_retention_runs_on_every_log_that_has_it() -> None:
-    on = SimulatedDisk()
-    directory = opened(on)
-    compact = TopicConfig.of(segment_bytes=500, cleanup_policy="compact")
-    expiring = TopicConfig.of(segment_bytes=500, retention_ms=1000)
-    for name, config in (("a", compact), ("b", expiring)):
-        log = directory.create(name, 0, TOPIC_ID, config, NOW_MS)
-        for _ in range(12):
-            append(log)
-    assert directory.apply_retention(NOW_MS + 5000, lambda log: log.log_end_offset) > 1
-    assert directory.logs["a", 0].log_start_offset == 0
-    assert directory.logs["b", 0].log_start_offset == 12
-
-
 def test_compacted_log_loses_what_lies_before_its_start_and_nothing_by_age() -> None:
     on = SimulatedDisk()
     directory = opened(on)
@@ -347,7 +333,7 @@ def test_compacted_log_loses_what_lies_before_its_start_and_nothing_by_age() -> 
     for _ in range(12):
         append(log)
     log.increment_log_start_offset(8, log.log_end_offset)
-    assert directory.apply_retention(NOW_MS + 5000, lambda log: log.log_end_offset)
+    assert log.delete_old_segments(NOW_MS + 5000, log.log_end_offset)
     assert 0 < log.segments.first.base_offset <= 8
     assert log.log_start_offset == 8
 
@@ -363,6 +349,8 @@ def test_clean_end_is_kept_over_restarts_and_not_for_another_log_of_the_name() -
     directory = opened(on)
     assert directory.logs["orders", 0].clean_end_offset == 4
     directory.delete("orders", 0, NOW_MS)
+    assert directory.has_stale_checkpoints
+    directory.write_checkpoints(directory.take_checkpoints())
     create(directory, records=6)
     abandoned(directory)
     assert opened(on).logs["orders", 0].clean_end_offset == 0
