@@ -17,6 +17,7 @@ from ottla.log.directories import DirectoryMismatch
 from ottla.log.directory import DirectoryInUse
 from ottla.log.disk import Disk
 from ottla.messages.delete_topics import DeleteTopicsRequest, DeleteTopicState
+from ottla.messages.describe_log_dirs import DescribeLogDirsRequest
 from ottla.messages.find_coordinator import FindCoordinatorRequest
 from ottla.messages.heartbeat import HeartbeatRequest
 from ottla.messages.metadata import MetadataRequest, MetadataRequestTopic
@@ -229,6 +230,31 @@ def test_the_last_directory_takes_the_broker_down(
             assert failed.error_code == ErrorCode.KAFKA_STORAGE_ERROR
         wait_until(failure.done)
         assert "failed" in str(failure.exception())
+
+
+def test_a_failed_directory_is_described_as_offline_and_the_others_in_full(
+    broker: Broker, directories: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Wire(broker.bootstrap) as wire:
+        spread(wire, "t", 3)
+        break_disk(monkeypatch, directories[1])
+        lost = [lies_in(directories, f"t-{index}") for index in range(3)].index(directories[1])
+        assert produce(wire, "t", batch(b"lost"), partition=lost).error_code != 0
+        answer = wire.ask(DescribeLogDirsRequest(topics=None), 4)
+        assert answer.error_code == 0
+        told = {result.log_dir: result for result in answer.results}
+        assert list(told) == [str(directory) for directory in directories]
+        failed = told[str(directories[1])]
+        assert (failed.error_code, failed.topics) == (ErrorCode.KAFKA_STORAGE_ERROR, [])
+        assert (failed.total_bytes, failed.usable_bytes) == (-1, -1)
+        for directory in (directories[0], directories[2]):
+            result = told[str(directory)]
+            assert result.error_code == 0
+            assert result.total_bytes >= result.usable_bytes > 0
+            ((partition,),) = [topic.partitions for topic in result.topics]
+            assert lies_in(directories, f"t-{partition.partition_index}") == directory
+            segment = directory / f"t-{partition.partition_index}" / f"{0:020d}.log"
+            assert partition.partition_size == segment.stat().st_size
 
 
 # What is a mistake, and no failure

@@ -32,6 +32,7 @@ from ottla.messages.delete_records import (
 from ottla.messages.describe_acls import DescribeAclsRequest
 from ottla.messages.describe_client_quotas import ComponentData, DescribeClientQuotasRequest
 from ottla.messages.describe_delegation_token import DescribeDelegationTokenRequest
+from ottla.messages.describe_log_dirs import DescribableLogDirTopic, DescribeLogDirsRequest
 from ottla.messages.describe_producers import DescribeProducersRequest
 from ottla.messages.describe_producers import TopicRequest as ProducersTopic
 from ottla.messages.describe_topic_partitions import DescribeTopicPartitionsRequest, TopicRequest
@@ -234,6 +235,27 @@ def check_describe_topic_partitions(world: World, version: int) -> None:
     assert (partition.eligible_leader_replicas, answer.next_cursor) == ([], None)
 
 
+def check_describe_log_dirs(world: World, version: int) -> None:
+    wanted = [DescribableLogDirTopic(topic=name, partitions=[0, 9]) for name in (TOPIC, "none")]
+    answer = world.wire.ask(DescribeLogDirsRequest(topics=wanted), version)
+    assert answer.error_code == 0
+    (directory,) = answer.results
+    assert directory.error_code == 0
+    assert directory.log_dir.startswith("/")
+    assert not directory.is_cordoned
+    if version >= 4:
+        assert directory.total_bytes >= directory.usable_bytes > 0
+    (topic,) = directory.topics
+    (partition,) = topic.partitions
+    assert (topic.name, partition.partition_index, partition.is_future_key) == (TOPIC, 0, False)
+    assert partition.partition_size > 0
+    assert partition.offset_lag == 0
+    (everything,) = world.wire.ask(DescribeLogDirsRequest(topics=None), version).results
+    assert TOPIC in {topic.name for topic in everything.topics}
+    (nothing,) = world.wire.ask(DescribeLogDirsRequest(topics=[]), version).results
+    assert nothing.topics == []
+
+
 CHECKS: dict[str, Callable[[Any, int], None]] = {
     "AlterClientQuotas": check_alter_client_quotas,
     "AlterPartitionReassignments": check_alter_partition_reassignments,
@@ -245,6 +267,7 @@ CHECKS: dict[str, Callable[[Any, int], None]] = {
     "DescribeAcls": check_describe_acls,
     "DescribeClientQuotas": check_describe_client_quotas,
     "DescribeDelegationToken": check_describe_delegation_token,
+    "DescribeLogDirs": check_describe_log_dirs,
     "DescribeProducers": check_describe_producers,
     "DescribeTopicPartitions": check_describe_topic_partitions,
     "DescribeTransactions": check_describe_transactions,

@@ -1,4 +1,4 @@
-"""``ottla log``: look into a broker's files."""
+"""``ottla log``: look into a broker's files, and where they lie."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from ottla.cli.common import OutputOption
-from ottla.cli.failures import CommandFailed
+from ottla.cli.common import DEFAULT_BOOTSTRAP, Bootstrap, OutputOption
+from ottla.cli.failures import EXIT_FAILED, CommandFailed
 from ottla.cli.formats import put_bytes
 from ottla.cli.manual import manual
-from ottla.cli.output import Output, say
+from ottla.cli.output import Column, Output, Row, note, say, show_rows
 
 app = typer.Typer(name="log", help="Look into a broker's files.", no_args_is_help=True)
 
@@ -77,6 +77,82 @@ def dump(
             raise CommandFailed(f"{path}: {error.strerror}") from None
     if damaged:
         raise CommandFailed(f"damaged: {', '.join(damaged)}")
+
+
+@app.command(
+    "dirs",
+    help=manual("""
+    Show the brokers' log directories: how much room there is in each, and how many partitions lie there.
+
+    An offline directory is one whose disk failed. A partition that is on its way into a directory counts
+    as moving. With --partitions a row is a partition, with its size and what it lacks of the log.
+
+    Exit codes: 0 all directories work, 1 one is offline or a broker does not answer, 2 asked wrongly.
+
+    Examples:
+
+      ottla log dirs
+      ottla log dirs --partitions -o json
+    """),
+)
+def dirs(
+    partitions: Annotated[
+        bool, typer.Option("--partitions", "-p", help="A row for each partition.")
+    ] = False,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    output: OutputOption = Output.table,
+) -> None:
+    """Show the brokers' log directories."""
+    from ottla.cli.common import connected_admin
+
+    with connected_admin(bootstrap) as admin:
+        found = admin.describe_log_dirs()
+    rows: list[Row] = []
+    for directory in found:
+        where: Row = {"broker": directory.broker, "directory": directory.path}
+        if partitions:
+            rows += [{**where, **replica._asdict()} for replica in directory.replicas]
+            continue
+        rows.append(
+            {
+                **where,
+                "offline": directory.error is not None,
+                "total_bytes": _known(directory.total_bytes),
+                "usable_bytes": _known(directory.usable_bytes),
+                "partitions": sum(not one.is_future for one in directory.replicas),
+                "moving": sum(one.is_future for one in directory.replicas),
+                "size_bytes": sum(one.size_bytes for one in directory.replicas),
+            }
+        )
+    show_rows(rows, _REPLICA_COLUMNS if partitions else _DIRECTORY_COLUMNS, output)
+    offline = [directory.path for directory in found if directory.error is not None]
+    if offline:
+        note(f"offline: {', '.join(offline)}")
+        raise typer.Exit(EXIT_FAILED)
+
+
+_PLACE = (Column("broker", numeric=True), Column("directory"))
+_DIRECTORY_COLUMNS = (
+    *_PLACE,
+    Column("offline"),
+    Column("total_bytes", numeric=True),
+    Column("usable_bytes", numeric=True),
+    Column("partitions", numeric=True),
+    Column("moving", numeric=True),
+    Column("size_bytes", numeric=True),
+)
+_REPLICA_COLUMNS = (
+    *_PLACE,
+    Column("topic"),
+    Column("partition", numeric=True),
+    Column("size_bytes", numeric=True),
+    Column("offset_lag", numeric=True),
+    Column("is_future", "moving"),
+)
+
+
+def _known(size_bytes: int) -> int | None:
+    return size_bytes if size_bytes >= 0 else None
 
 
 def _write_json(fields: Mapping[str, object]) -> None:

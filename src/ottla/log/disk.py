@@ -97,6 +97,13 @@ class Disk:
                     found.append(Entry(entry.name, False, mode.st_size))
         return found
 
+    def space(self, path: str) -> tuple[int, int]:
+        """How many bytes the volume of ``path`` has, and how many of them we may still take."""
+        import shutil
+
+        usage = shutil.disk_usage(path)
+        return usage.total, usage.free
+
     def is_resident(self, descriptor: int, position: int) -> bool:
         """Whether a read at ``position`` is answered from the page cache.
 

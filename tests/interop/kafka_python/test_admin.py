@@ -167,3 +167,15 @@ def test_the_cluster_is_described(client: Any, bootstrap: str) -> None:
     (broker,) = cluster["brokers"]
     assert f"{broker['host']}:{broker['port']}" == bootstrap
     assert cluster["controller_id"] == broker["broker_id"]
+
+
+def test_log_directories_are_described(client: Any, unused: str) -> None:
+    client.create_topics({unused: {"num_partitions": 2}})
+    (broker,) = client.describe_cluster()["brokers"]
+    (described,) = client.describe_log_dirs({unused: [0, 1]})
+    assert described["broker"] == broker["broker_id"]
+    (directory,) = described["log_dirs"]
+    assert directory["error_code"] == 0
+    ((topic),) = directory["topics"]
+    assert topic["name"] == unused
+    assert [p["partition_index"] for p in topic["partitions"]] == [0, 1]

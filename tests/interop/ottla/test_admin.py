@@ -162,3 +162,25 @@ def test_a_setting_that_does_not_exist_is_refused() -> None:
     options: dict[str, Any] = {"request_timeout": 5}
     with pytest.raises(TypeError, match="'request_timeout'"):
         ottla.Admin("127.0.0.1:1", **options)
+
+
+def test_log_directories_are_described(admin: ottla.Admin, bootstrap: str, unused: str) -> None:
+    admin.create_topic(unused, 2, 1)
+    eventually(lambda: unused in admin.list_topics(), "the topic")
+    found = admin.describe_log_dirs()
+    assert found
+    for directory in found:
+        assert directory.error is None
+        assert directory.total_bytes >= directory.usable_bytes > 0
+    here = [r for directory in found for r in directory.replicas if r.topic == unused]
+    assert [(r.partition, r.size_bytes, r.is_future) for r in here] == [
+        (0, 0, False),
+        (1, 0, False),
+    ]
+
+    async def the_same() -> bool:
+        async with aio.Admin(bootstrap) as other:
+            described = await other.describe_log_dirs([found[0].broker])
+        return [d.path for d in described] == [d.path for d in found]
+
+    assert asyncio.run(the_same())

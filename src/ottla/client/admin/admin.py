@@ -13,7 +13,7 @@ from ottla.client.admin.descriptions import (
     NewTopic,
     TopicDescription,
 )
-from ottla.client.admin.groups import GroupAdmin
+from ottla.client.admin.log_dirs import LogDirAdmin
 from ottla.client.cluster import Cluster
 from ottla.client.consumer.offset_queries import MAX_TIMESTAMP, list_offsets
 from ottla.client.consumer.positions import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP
@@ -49,7 +49,7 @@ class AdminOptions(TypedDict, total=False):
     metadata_max_age_ms: int
 
 
-class AsyncAdmin(GroupAdmin):
+class AsyncAdmin(LogDirAdmin):
     """Makes, describes and deletes topics, settings and groups.
 
     Methods for one thing raise ``KafkaError`` when it is refused; methods for several return each one's

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ottla.client.metadata import Node, PartitionMetadata
 from ottla.client.types import TopicPartition
+from ottla.errors import KafkaError
 
 
 class NewTopic(NamedTuple):
@@ -83,6 +84,34 @@ class ClusterDescription(NamedTuple):
     cluster_id: str
     controller_id: int
     nodes: list[Node]
+
+
+class LogDirReplica(NamedTuple):
+    """A partition's log in a log directory.
+
+    ``offset_lag``: how many offsets it lacks, -1 if that is not known. ``is_future``: it is on its way into
+    this directory, and lacks so much of the log that it will replace.
+    """
+
+    topic: str
+    partition: int
+    size_bytes: int
+    offset_lag: int
+    is_future: bool
+
+
+class LogDirDescription(NamedTuple):
+    """A broker's log directory; ``error`` says why it can't be described, mostly because it is offline.
+
+    ``total_bytes`` and ``usable_bytes`` of its volume are -1 where the broker does not tell them.
+    """
+
+    broker: int
+    path: str
+    error: KafkaError | None
+    total_bytes: int
+    usable_bytes: int
+    replicas: list[LogDirReplica]
 
 
 CONFIG_SOURCES = {

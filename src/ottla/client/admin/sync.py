@@ -12,6 +12,7 @@ from ottla.client.admin.descriptions import (
     ConfigEntry,
     GroupDescription,
     GroupListing,
+    LogDirDescription,
     NewTopic,
     TopicDescription,
 )
@@ -139,6 +140,10 @@ class Admin:
     def describe_cluster(self) -> ClusterDescription:
         """The brokers that are there."""
         return self._run(self._admin.describe_cluster())
+
+    def describe_log_dirs(self, brokers: Collection[int] | None = None) -> list[LogDirDescription]:
+        """The log directories of ``brokers`` (of all) with what lies in them."""
+        return self._run(self._admin.describe_log_dirs(brokers))
 
     def list_offsets(
         self, wanted: Mapping[tuple[str, int], int | str], *, read_committed: bool = False
