@@ -48,6 +48,7 @@ def test_a_name_that_no_topic_can_have_is_invalid_whether_or_not_topics_are_crea
         "listeners": "IN://127.0.0.1:0,OUT://127.0.0.1:0",
         "advertised.listeners": "OUT://127.0.0.1:19092",
         "listener.security.protocol.map": "IN:PLAINTEXT,OUT:PLAINTEXT",
+        "inter.broker.listener.name": "OUT",
     }
 )
 def test_a_listener_that_is_not_advertised_says_that_it_has_no_leader(ottla_broker: Broker) -> None:

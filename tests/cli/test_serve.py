@@ -101,18 +101,24 @@ def _fails(*argv: str) -> tuple[int, str]:
     return done.returncode, lines[0]
 
 
-def test_a_port_and_a_directory_that_are_taken_are_one_line_and_exit_code_1(
+def test_a_port_and_a_directory_that_are_taken_are_one_line_each_and_leave_nothing_behind(
     tmp_path: Path,
 ) -> None:
-    with _serve(tmp_path / "a") as (_, bootstrap):
+    with _serve(tmp_path / "a") as (process, bootstrap):
         code, line = _fails("--data", str(tmp_path / "b"), "--listen", bootstrap)
         assert (code, line) == (
             1,
             f"ottla serve: cannot listen on {bootstrap}: Address already in use",
         )
+        assert not (tmp_path / "b").exists()
         code, line = _fails("--data", str(tmp_path / "a"), "--listen", "127.0.0.1:0")
-        assert code == 1
-        assert line.startswith(f"ottla serve: {tmp_path / 'a'} is in use")
+        assert code == 3
+        holder = f"process {process.pid} on "
+        assert line.startswith(f"ottla serve: {tmp_path / 'a'} is in use by {holder}")
+        process.kill()
+        process.wait()
+    with _serve(tmp_path / "a"):  # the lock died with the process
+        pass
 
 
 def test_settings_that_can_not_be_taken_are_one_line_and_exit_code_2(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """One broker: every room wired together, started and stopped in order. The only module that knows them all.
 
 Rules:
-- The order of the start: the data directories' locks; the coordination store; the logs, recovered; the
-  listeners; the registration; the controller, which makes this broker lead. Requests that come meanwhile wait
-  for the end of it.
+- The order of the start: the listeners' addresses, before anything is written; the data directories' locks;
+  the coordination store; the logs, recovered; whoever connects is accepted; the registration; the controller,
+  which makes this broker lead. Requests that come meanwhile wait for the end of it.
 - The order of the stop is the reverse, and a clean one leaves nothing to recover. A start that failed or was
   cancelled is stopped like any other: what it had opened is closed, and where its logs were not all loaded
   nothing claims that they need no recovery.
@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import Awaitable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ottla.broker import listening
 from ottla.broker.fetch_sessions import FetchSessions
 from ottla.broker.housekeeping import Housekeeping
 from ottla.broker.internal_topics import (
@@ -61,8 +61,7 @@ from ottla.log.distrust import note_failure
 from ottla.log.flusher import Durability, Flusher
 from ottla.logs import logger
 from ottla.messages.registry import API_NAMES, API_VERSIONS_RANGES, api, module_name
-from ottla.network.limits import NetworkLimits
-from ottla.network.server import Server
+from ottla.network.server import Listener, Server
 from ottla.replication.internal_log import InternalLog
 from ottla.replication.replicas import Replicas
 from ottla.settings.setting import SettingError
@@ -108,6 +107,7 @@ class Broker:
         self._loading: asyncio.Future[None] | None = None
         self._store: EmbeddedStore
         self._server: Server | None = None
+        self._listeners: list[Listener] = []
         self._target: LocalTarget
         self._housekeeping = Housekeeping()
         self._handlers: dict[int, Any] = {}
@@ -127,6 +127,7 @@ class Broker:
         self._ready = asyncio.Event()
         self._failed = self.loop.create_future()
         self._internal_topics = asyncio.Lock()
+        await self._take_addresses()
         await self._open_store_and_logs()
         self._make_rooms(await self._group_settings())
         await self.config_listener.start()
@@ -164,9 +165,14 @@ class Broker:
     @property
     def address(self) -> tuple[str, int]:
         """Where the first listener really listens."""
-        assert self._server is not None, "the broker is not started"
-        listener = self._server.listeners[0]
-        return listener.host or "0.0.0.0", listener.port
+        assert self._listeners, "the broker is not started"
+        _, host, port = self.addresses[0]
+        return host, port
+
+    @property
+    def addresses(self) -> list[tuple[str, str, int]]:
+        """Name, host and port of every listener as it really is."""
+        return [(one.name, one.host or "0.0.0.0", one.port) for one in self._listeners]
 
     async def _open_store_and_logs(self) -> None:
         self._flusher = Flusher(
@@ -246,7 +252,7 @@ class Broker:
             {self.node_id: self._target},
             rules=BrokersTopicRules(lambda: self.config),
             defaults=TopicDefaults(config.num_partitions, config.default_replication_factor),
-            listener=config.advertised_endpoints[0].name,
+            listener=config.inter_broker_listener,
             clock=self.clock,
         )
         self._exits.push_async_callback(self.controller.close)
@@ -274,37 +280,24 @@ class Broker:
         except StoreError as error:  # its disk failed: there is nothing left to leave
             log.warning("the store was not left in order", reason=str(error))
 
-    async def _listen(self) -> tuple[Endpoint, ...]:
-        config = self.config
-        limits = NetworkLimits(
-            **{
-                name: getattr(config, name)
-                for name in NetworkLimits._fields
-                if hasattr(config, name)
-            }
-        )
+    async def _take_addresses(self) -> None:
         self._server = Server(
             self.dispatch,
-            limits=limits,
+            limits=await listening.network_limits(self.config),
             apis={k: v for k, v in API_VERSIONS_RANGES.items() if k not in BETWEEN_BROKERS},
             error_response=error_response,
             clock=self.clock,
         )
+        self._listeners = await listening.take_listeners(self._server, self.config)
+        self._exits.callback(listening.let_go, self._listeners)
+
+    async def _listen(self) -> tuple[Endpoint, ...]:
+        assert self._server is not None
         self._exits.push_async_callback(self._stop_serving, self._server)
-        ports: dict[str, int] = {}
-        for endpoint in config.endpoints:
-            listener = await self._server.listen(
-                endpoint.host or None, endpoint.port, name=endpoint.name
-            )
-            ports[endpoint.name] = listener.port
-        advertised = []
-        for endpoint in config.advertised_endpoints:
-            host = endpoint.host
-            if host in ("", "0.0.0.0", "::"):  # every interface: this machine's name, as Kafka does
-                host = await asyncio.to_thread(socket.getfqdn)
-            port = endpoint.port or ports[endpoint.name]
-            advertised.append(Endpoint(endpoint.name, endpoint.protocol, host, port))
-        return tuple(advertised)
+        for listener in self._listeners:
+            self._server.accept(listener)
+        listening.warn_of_open_listeners(self.config, self._listeners)
+        return await listening.advertised(self.config, self._listeners)
 
     async def _stop_serving(self, server: Server) -> None:
         self._stopping = True

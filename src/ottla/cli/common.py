@@ -22,6 +22,15 @@ ADMIN_TIMEOUT_S = 10.0
 
 DEFAULT_BOOTSTRAP = "localhost:9092"
 
+
+def _with_ports(text: str) -> str:
+    """The addresses, each with its port; raises BadParameter, as Kafka's tools refuse them."""
+    for address in filter(None, (part.strip() for part in text.split(","))):
+        if not address.rpartition(":")[1] or address.endswith("]"):
+            raise typer.BadParameter(f"expected HOST:PORT, got {address!r}")
+    return text
+
+
 Bootstrap = Annotated[
     str,
     typer.Option(
@@ -30,6 +39,7 @@ Bootstrap = Annotated[
         envvar="OTTLA_BOOTSTRAP",
         metavar="HOST:PORT,...",
         help="Broker to ask first, or several; the others are found through it.",
+        callback=_with_ports,
     ),
 ]
 

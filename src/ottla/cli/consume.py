@@ -282,6 +282,8 @@ def _time(since: str | None) -> int | None:
 
 def _reader_is_gone(descriptor: int) -> bool:
     """Whether the other end of the pipe is closed, which else only a write would tell."""
+    if not hasattr(select, "poll"):  # Windows: the next write tells
+        return False
     poller = select.poll()
     poller.register(descriptor, 0)
     return any(event & select.POLLERR for _, event in poller.poll(0))

@@ -5,6 +5,8 @@ from __future__ import annotations
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_IN_USE = 3
+"""``ottla serve``: another broker has the data directory."""
 
 
 class CommandFailed(Exception):

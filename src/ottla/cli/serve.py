@@ -1,7 +1,7 @@
 """``ottla serve``: a broker in this process until SIGTERM or SIGINT.
 
 Nothing slow is imported here before the broker listens: no typer, no rich, no structlog. Exit codes: 0
-after a clean stop, 1 when the broker can't start or fails, 2 when its settings can't be taken.
+after a clean stop, 1 when the broker can't start or fails, 2 when its settings can't be taken, 3 when another broker has its data directory.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
-from ottla.cli.failures import EXIT_FAILED, EXIT_OK, EXIT_USAGE, one_line
-from ottla.cli.serve_options import Arguments, settings_of
+from ottla.cli.failures import EXIT_FAILED, EXIT_IN_USE, EXIT_OK, EXIT_USAGE, one_line
+from ottla.cli.serve_options import Arguments, overridden_by, settings_of
 from ottla.cli.version import VERSION
 from ottla.settings import sources
 from ottla.settings.broker_config import BrokerConfig
@@ -55,6 +55,7 @@ def config_of(arguments: Arguments) -> BrokerConfig:
     assignments = arguments.get("set") or ()
     return BrokerConfig.build(
         file,
+        sources.from_options(overridden_by(arguments), "command line"),
         sources.from_environment(os.environ),
         sources.from_assignments(assignments),
         sources.from_options(settings_of(arguments), "command line"),
@@ -100,7 +101,7 @@ def _run_until_stopped(config: BrokerConfig, level: str) -> int:
             import logging
 
             logging.getLogger(__name__).error("the broker failed", exc_info=error)
-        return _fail(one_line(error), EXIT_FAILED)
+        return _fail(one_line(error), EXIT_IN_USE if _in_use(error) else EXIT_FAILED)
     finally:
         held.hand_over()
 
@@ -124,11 +125,17 @@ def _expected(error: Exception) -> bool:
     return isinstance(error, worldly)
 
 
+def _in_use(error: Exception) -> bool:
+    from ottla.log.directory import DirectoryInUse
+
+    return isinstance(error, DirectoryInUse)
+
+
 async def _serve(config: BrokerConfig, release_events: Callable[[], None]) -> int:
     import asyncio
     import gc
-    import signal
 
+    from ottla import capabilities
     from ottla.broker.broker import Broker
     from ottla.cli.held_events import RELEASE_AFTER_S
 
@@ -140,12 +147,10 @@ async def _serve(config: BrokerConfig, release_events: Callable[[], None]) -> in
     def on_signal() -> None:
         stop.set()
         starting.cancel()  # nothing, once it is done
-        for number in (signal.SIGTERM, signal.SIGINT):  # the second one ends the process at once
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
+        capabilities.notify_service_manager("STOPPING=1")
+        give_back()  # the second one ends the process at once
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+    give_back = capabilities.on_signals(loop, on_signal)
     try:
         try:
             await starting
@@ -156,6 +161,7 @@ async def _serve(config: BrokerConfig, release_events: Callable[[], None]) -> in
         gc.freeze()
         gc.enable()
         _write(sys.stdout, ready_line(config, broker))
+        capabilities.notify_service_manager(f"READY=1\nMAINPID={os.getpid()}")
         loop.call_later(RELEASE_AFTER_S, loop.run_in_executor, None, release_events)
         await broker.serve_until(stop)
     finally:
@@ -165,10 +171,14 @@ async def _serve(config: BrokerConfig, release_events: Callable[[], None]) -> in
 
 def ready_line(config: BrokerConfig, broker: Broker) -> str:
     """The line that says that the broker is ready, where, and how long that took."""
-    host, port = broker.address
+    where = [(name, format_address(host, port)) for name, host, port in broker.addresses]
+    if len(where) == 1:
+        ((_, listening),) = where
+    else:
+        listening = ", ".join(f"{name}://{address}" for name, address in where)
     directories = ", ".join(config.data_directories)
     return (
-        f"ottla {VERSION} ready: node {config.node_id} on {format_address(host, port)}, "
+        f"ottla {VERSION} ready: node {config.node_id} on {listening}, "
         f"data in {directories} (start took {_seconds_since_start():.2f} s)"
     )
 

@@ -113,13 +113,24 @@ def settings_of(arguments: Arguments) -> dict[str, str]:
     listen = arguments.get("listen")
     if isinstance(listen, str):
         settings["listeners"] = f"PLAINTEXT://{_address('--listen', listen)}"
-        # What a file says about other listeners' names and addresses is about other listeners.
-        settings["advertised.listeners"] = ""
-        settings["inter.broker.listener.name"] = ""
     advertise = arguments.get("advertise")
     if isinstance(advertise, str):
         settings["advertised.listeners"] = f"PLAINTEXT://{_address('--advertise', advertise)}"
     return settings
+
+
+def overridden_by(arguments: Arguments) -> dict[str, str]:
+    """What the options say against a settings file, and against nothing else: what it tells of its own
+    listeners' names and addresses is not about the one of ``--listen``."""
+    if not isinstance(arguments.get("listen"), str):
+        return {}
+    return {
+        "advertised.listeners": "",
+        "inter.broker.listener.name": "",
+        "security.inter.broker.protocol": "",
+        "control.plane.listener.name": "",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT",
+    }
 
 
 def _address(flag: str, text: str) -> str:

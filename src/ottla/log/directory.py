@@ -132,7 +132,7 @@ class LogDirectory:
         try:
             self._lock_descriptor = self.disk.lock(f"{self.path}/{names.LOCK}")
         except BlockingIOError as error:
-            raise DirectoryInUse(f"{self.path} is in use by another process") from error
+            raise DirectoryInUse(f"{self.path} is in use by {error.strerror}") from error
         try:
             heed_failure(self.disk, self.path)
         except OSError:

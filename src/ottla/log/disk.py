@@ -11,11 +11,14 @@ nothing is synced but by the calls that say so.
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from errno import EAGAIN, EDQUOT, EFBIG, EMFILE, ENFILE, ENOSPC
 from typing import NamedTuple
 
+from ottla import capabilities
 from ottla.log.files import CREATE_FLAGS, FILE_MODE, DescriptorPool, File
 from ottla.records.batch import Bytes
 
@@ -25,6 +28,7 @@ NO_ROOM_ERRNOS = frozenset((ENOSPC, EDQUOT, EFBIG, EMFILE, ENFILE))
 _DESCRIPTORS_MAX = 8192
 _DIRECTORY_MODE = 0o755
 _READ_BYTES = 1 << 20
+_HOLDER_BYTES_MAX = 300
 
 
 class Entry(NamedTuple):
@@ -46,14 +50,14 @@ class Disk:
         """``descriptors_max``: how many files ``File`` keeps open; half the process's limit if None."""
         self.pool = DescriptorPool(self, descriptors_max or _default_descriptors_max())
 
-    open: Callable[..., int] = staticmethod(os.open)
+    open: Callable[..., int] = staticmethod(capabilities.open_file)
     close: Callable[[int], None] = staticmethod(os.close)
-    pread: Callable[[int, int, int], bytes] = staticmethod(os.pread)
-    pwrite: Callable[[int, Bytes, int], int] = staticmethod(os.pwrite)
+    pread: Callable[[int, int, int], bytes] = staticmethod(capabilities.pread)
+    pwrite: Callable[[int, Bytes, int], int] = staticmethod(capabilities.pwrite)
     ftruncate: Callable[[int, int], None] = staticmethod(os.ftruncate)
-    fsync: Callable[[int], None] = staticmethod(os.fsync)
-    fdatasync: Callable[[int], None] = staticmethod(os.fdatasync)
-    rename: Callable[[str, str], None] = staticmethod(os.rename)
+    fsync: Callable[[int], None] = staticmethod(capabilities.fsync)
+    fdatasync: Callable[[int], None] = staticmethod(capabilities.fdatasync)
+    rename: Callable[[str, str], None] = staticmethod(os.replace)
     unlink: Callable[[str], None] = staticmethod(os.unlink)
     rmdir: Callable[[str], None] = staticmethod(os.rmdir)
 
@@ -121,7 +125,9 @@ class Disk:
 
     def sync_directory(self, path: str) -> None:
         """Make the names in the directory durable: created, renamed and removed files."""
-        descriptor = self.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        if capabilities.DIRECTORY_FLAGS is None:
+            return
+        descriptor = self.open(path, capabilities.DIRECTORY_FLAGS)
         try:
             self.fsync(descriptor)
         finally:
@@ -130,46 +136,60 @@ class Disk:
     @property
     def can_sync_file_systems(self) -> bool:
         """Whether there is a syncfs that tells of failed writes (Linux since 5.8)."""
-        system = os.uname()
-        version = tuple(int(part) for part in system.release.split(".")[:2] if part.isdigit())
-        return system.sysname == "Linux" and version >= (5, 8)
+        return capabilities.can_sync_file_systems()
 
     def sync_file_system(self, path: str) -> None:
         """``syncfs``: make everything on the file system of ``path`` durable at once."""
-        import ctypes
-
         descriptor = self.open(path, os.O_RDONLY)
         try:
-            if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
-                error = ctypes.get_errno()
-                raise OSError(error, os.strerror(error), path)
+            capabilities.sync_file_system(descriptor)
         finally:
             self.close(descriptor)
 
     def lock(self, path: str) -> int:
         """Take the lock that Kafka takes on ``path``; returns the descriptor for ``unlock``.
 
-        Raises ``BlockingIOError`` if another process, or this one, has it. Java's
-        ``FileChannel.tryLock`` is a POSIX record lock, and so is this: it says nothing within a
-        process, and closing any other descriptor of the file gives it up.
+        Raises ``BlockingIOError`` if another process, or this one, has it, naming who as far as it is known:
+        the file says which process holds it. Java's ``FileChannel.tryLock`` is a POSIX record lock, and so is
+        this where there are such: it says nothing within a process, and closing any other descriptor of the
+        file gives it up.
         """
-        import fcntl
-
         if self.exists(path) and _identity(os.stat(path)) in _locked_here:
-            raise BlockingIOError(EAGAIN, "locked by this process", path)
+            raise BlockingIOError(EAGAIN, f"this process ({os.getpid()})", path)
         descriptor = self.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            capabilities.try_lock(descriptor)
         except OSError as error:
+            holder = self._holder(descriptor)
             self.close(descriptor)
-            raise BlockingIOError(error.errno, "locked by another process", path) from error
+            raise BlockingIOError(error.errno, holder, path) from error
         _locked_here.add(_identity(os.fstat(descriptor)))
+        self._sign(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode())
         return descriptor
 
     def unlock(self, descriptor: int) -> None:
         """Give up what ``lock`` took."""
         _locked_here.discard(_identity(os.fstat(descriptor)))
+        self._sign(descriptor, b"")
         self.close(descriptor)
+
+    def _holder(self, descriptor: int) -> str:
+        """Who holds a lock, from the file: a process of ours says so there."""
+        try:
+            signed = self.pread(descriptor, _HOLDER_BYTES_MAX, 0)
+        except OSError:
+            signed = b""
+        pid, _, host = signed.decode("ascii", "replace").strip().partition(" ")
+        if not pid.isdigit() or not host.isprintable():
+            return "another process"
+        return f"process {pid} on {host}" if host else f"process {pid}"
+
+    def _sign(self, descriptor: int, holder: bytes) -> None:
+        """Leave word in a locked file of who holds it; the lock holds without it, on a full disk say."""
+        with suppress(OSError):
+            self.ftruncate(descriptor, 0)
+            if holder:
+                self.pwrite(descriptor, holder, 0)
 
     def read_fully(self, descriptor: int, size: int, position: int) -> bytes:
         """``size`` bytes from ``position``, or as many as there are."""
@@ -288,7 +308,7 @@ class Disk:
 
 
 _PROBE = bytearray(1)
-_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+_NOWAIT = capabilities.RWF_NOWAIT
 _locked_here: set[tuple[int, int]] = set()
 
 
@@ -299,9 +319,5 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 def _default_descriptors_max() -> int:
     """Half of what the process may open: sockets need the rest."""
-    import resource
-
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return _DESCRIPTORS_MAX
-    return min(soft // 2, _DESCRIPTORS_MAX)
+    limit = capabilities.open_files_max()
+    return _DESCRIPTORS_MAX if limit is None else min(limit // 2, _DESCRIPTORS_MAX)

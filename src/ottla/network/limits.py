@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 
@@ -16,6 +18,8 @@ class NetworkLimits(NamedTuple):
     """Connections at once; further ones wait in the listen queue."""
     max_connections_per_ip: int = 2**31 - 1
     """Connections at once from one address; further ones are closed."""
+    ip_limits: Mapping[str, int] = MappingProxyType({})
+    """Addresses with a ``max_connections_per_ip`` of their own."""
     connections_max_idle_ms: int = 600_000
     """A connection on which nothing moved for so long is closed, unless an answer is owed on it. -1: never."""
     socket_send_buffer_bytes: int = -1

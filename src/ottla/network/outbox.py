@@ -17,11 +17,11 @@ the sending first; and a count that is short cuts the connection, for the length
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from ottla.capabilities import sendfile
 from ottla.wire.regions import FileRegion
 
 JOIN_BYTES_MAX = 32 * 1024
@@ -108,7 +108,7 @@ class Outbox:
         self._drained: asyncio.Future[None] | None = None
         sock = transport.get_extra_info("socket")
         plain = sock is not None and transport.get_extra_info("sslcontext") is None
-        self._socket: int = sock.fileno() if plain else -1
+        self._socket: int = sock.fileno() if plain and sendfile is not None else -1
         self._moved = False
         self._buffered_last = 0
 
@@ -225,8 +225,9 @@ class Outbox:
         self.flush()
         if self._socket < 0 or self._transport.get_write_buffer_size() or not region.is_resident():
             return 0
+        assert sendfile is not None  # or there would be no socket
         try:
-            return os.sendfile(self._socket, region.fileno(), region.position, len(region))
+            return sendfile(self._socket, region.fileno(), region.position, len(region))
         except OSError:  # would block; or an error, which the next attempt reports
             return 0
 

@@ -15,8 +15,9 @@ import errno
 import socket
 from collections import Counter
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from ottla import capabilities
 from ottla.clock import Clock, SystemClock
 from ottla.logs import logger
 from ottla.messages.registry import API_NAMES, api
@@ -41,6 +42,12 @@ SWEEP_S_MAX = 5.0
 
 ACCEPT_RETRY_S = 0.2
 """How long accepting pauses when descriptors or memory have run out."""
+
+
+FREE_PORT_ATTEMPTS = 16
+"""How often a free port is looked for that is free on all addresses of a listener."""
+
+_Address: TypeAlias = "tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]"
 
 
 class Listener(NamedTuple):
@@ -93,6 +100,33 @@ class Server:
 
     # -- listening
 
+    async def bind(self, host: str | None, port: int, *, name: str = "PLAINTEXT") -> Listener:
+        """Take every address of ``host`` (``None``: all of the machine) without accepting anybody yet.
+
+        Port 0 is a free one, the same for all addresses; ``localhost`` is 127.0.0.1 and ::1 whatever the
+        resolver says, as far as the machine has them. The caller closes the sockets if it does not go on to
+        ``accept``. Raises ``OSError`` if none of the addresses can be had, or one is taken.
+        """
+        try:
+            sockets = await self._bind(host, port)
+        except socket.gaierror as error:
+            raise OSError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        return Listener(name, host or "", sockets[0].getsockname()[1], tuple(sockets))
+
+    def accept(self, listener: Listener, *, ssl: SSLContext | None = None) -> None:
+        """Accept connections on what ``bind`` has taken. Raises ``OSError``: another got there first."""
+        self.listeners.append(listener)
+        for sock in listener.sockets:
+            try:
+                sock.listen(self.limits.socket_listen_backlog_size)
+            except OSError as error:
+                raise OSError(error.errno, _cannot_listen(sock.getsockname(), error)) from error
+            task = self.loop.create_task(self._accept(sock, listener.name, ssl))
+            self._accepting.add(task)
+            task.add_done_callback(self._accepting.discard)
+        if self._sweeper is None:
+            self._sweep()
+
     async def listen(
         self,
         host: str | None,
@@ -101,23 +135,9 @@ class Server:
         name: str = "PLAINTEXT",
         ssl: SSLContext | None = None,
     ) -> Listener:
-        """Accept connections on every address of ``host`` (``None``: on all), on a free port if it is 0.
-
-        Raises ``OSError`` if none of the addresses can be bound.
-        """
-        try:
-            sockets = await self._bind(host, port)
-        except socket.gaierror as error:
-            raise OSError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-        listener = Listener(name, host or "", sockets[0].getsockname()[1], tuple(sockets))
-        self.listeners.append(listener)
-        for sock in sockets:
-            sock.listen(self.limits.socket_listen_backlog_size)
-            task = self.loop.create_task(self._accept(sock, name, ssl))
-            self._accepting.add(task)
-            task.add_done_callback(self._accepting.discard)
-        if self._sweeper is None:
-            self._sweep()
+        """``bind`` and ``accept``."""
+        listener = await self.bind(host, port, name=name)
+        self.accept(listener, ssl=ssl)
         return listener
 
     def protocol(self, listener_name: str) -> Connection:
@@ -127,6 +147,17 @@ class Server:
 
     async def _bind(self, host: str | None, port: int) -> list[socket.socket]:
         found = await _addresses(host, port)
+        attempts = 1 if port else FREE_PORT_ATTEMPTS
+        while True:
+            attempts -= 1
+            try:
+                return self._bind_all(found, port)
+            except OSError as error:
+                # A port that was free for one address is another's on the next.
+                if error.errno != errno.EADDRINUSE or not attempts:
+                    raise
+
+    def _bind_all(self, found: list[_Address], port: int) -> list[socket.socket]:
         sockets: list[socket.socket] = []
         refused: OSError | None = None
         for family, address in found:
@@ -137,7 +168,8 @@ class Server:
                 continue
             try:
                 sock.setblocking(False)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if capabilities.REUSE_ADDRESS:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 if family == socket.AF_INET6:
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 _tune(sock, self.limits)
@@ -146,9 +178,7 @@ class Server:
                 sockets.append(sock)
             except OSError as error:
                 sock.close()
-                refused = OSError(
-                    error.errno, f"cannot listen on {address[0]}:{port}: {error.strerror}"
-                )
+                refused = OSError(error.errno, _cannot_listen((address[0], port), error))
                 if error.errno == errno.EADDRINUSE:
                     break
         if refused is not None and (not sockets or refused.errno == errno.EADDRINUSE):
@@ -185,7 +215,8 @@ class Server:
             sock.close()
 
     def _admit(self, sock: socket.socket, host: str, name: str, ssl: SSLContext | None) -> None:
-        if self._per_host[host] >= self.limits.max_connections_per_ip:
+        limits = self.limits
+        if self._per_host[host] >= limits.ip_limits.get(host, limits.max_connections_per_ip):
             log.info("connection refused: too many from its address", peer=host, listener=name)
             sock.close()
             return
@@ -300,10 +331,18 @@ def _all_apis() -> dict[int, tuple[int, int]]:
     return {key: (lo, hi) for key, (lo, hi) in versions.items()}
 
 
-async def _addresses(
-    host: str | None, port: int
-) -> list[tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]]:
+def _cannot_listen(address: tuple[Any, ...], error: OSError) -> str:
+    host, port = address[:2]
+    return f"cannot listen on {host}:{port}: {error.strerror}"
+
+
+async def _addresses(host: str | None, port: int) -> list[_Address]:
     """Where to listen. A number is not looked up: that would start a thread."""
+    if host is not None and host.lower() == "localhost":
+        return [
+            (socket.AF_INET, ("127.0.0.1", port)),
+            (socket.AF_INET6, ("::1", port, 0, 0)),
+        ]
     flags = socket.AI_PASSIVE
     try:
         found = socket.getaddrinfo(

@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ottla.settings.broker_settings import BROKER_SETTINGS, FAMILIES
-from ottla.settings.listeners import Listener, advertised_listeners, opened_listeners
+from ottla.settings.listeners import (
+    Listener,
+    advertised_listeners,
+    check_control_plane,
+    inter_broker_listener,
+    opened_listeners,
+    parse_ip_limits,
+)
 from ottla.settings.setting import SettingError, Value, invalid
 from ottla.settings.sources import Given, from_options, unknown_setting
 from ottla.settings.topic_settings import HOUR_MS, MINUTE_MS
@@ -26,6 +33,10 @@ class BrokerConfig:
     outcome of their families (minutes, hours, the scheduler's interval), ``node_id`` and ``broker_id``
     agree, ``queued_max_request_bytes`` is never below ``socket_request_max_bytes``.
 
+    ``endpoints`` are the listeners to open, ``advertised_endpoints`` what clients are told of them,
+    ``inter_broker_listener`` the name of the one that brokers use, ``ip_limits`` the parsed
+    ``max.connections.per.ip.overrides``.
+
     ``static``, ``dynamic_default`` and ``dynamic_broker`` hold what was set, as text; ``ignored`` the names
     that Kafka knows and Ottla does not implement, in the order in which they came.
     """
@@ -36,6 +47,8 @@ class BrokerConfig:
         "dynamic_default",
         "endpoints",
         "ignored",
+        "inter_broker_listener",
+        "ip_limits",
         "static",
         *(setting.attribute for setting in BROKER_SETTINGS.values()),
     )
@@ -46,6 +59,8 @@ class BrokerConfig:
     ignored: tuple[str, ...]
     endpoints: tuple[Listener, ...]
     advertised_endpoints: tuple[Listener, ...]
+    inter_broker_listener: str
+    ip_limits: dict[str, int]
 
     node_id: int
     broker_id: int
@@ -59,6 +74,8 @@ class BrokerConfig:
     listener_security_protocol_map: str
     controller_listener_names: str | None
     inter_broker_listener_name: str | None
+    security_inter_broker_protocol: str
+    control_plane_listener_name: str | None
     socket_send_buffer_bytes: int
     socket_receive_buffer_bytes: int
     socket_request_max_bytes: int
@@ -66,6 +83,7 @@ class BrokerConfig:
     queued_max_request_bytes: int
     max_connections: int
     max_connections_per_ip: int
+    max_connections_per_ip_overrides: str
     connections_max_idle_ms: int
     requests_in_flight_max: int
     write_buffer_bytes: int
@@ -304,11 +322,21 @@ class BrokerConfig:
         self.advertised_endpoints = advertised_listeners(
             self.endpoints, self.advertised_listeners or None, controllers
         )
-        inter_broker = self.inter_broker_listener_name
-        names = [listener.name for listener in self.advertised_endpoints]
-        if inter_broker and inter_broker.upper() not in names:
-            reason = f"It must be one of the advertised listeners: {', '.join(names)}"
-            raise invalid("inter.broker.listener.name", inter_broker, reason)
+        self.inter_broker_listener = inter_broker_listener(
+            self.inter_broker_listener_name,
+            self.static.get("security.inter.broker.protocol"),
+            self.advertised_endpoints,
+        )
+        check_control_plane(
+            self.control_plane_listener_name,
+            self.advertised_endpoints,
+            self.inter_broker_listener,
+            self.process_roles,
+        )
+        self.ip_limits = parse_ip_limits(self.max_connections_per_ip_overrides)
+        if self.max_connections_per_ip == 0 and not self.ip_limits:
+            reason = "It can be 0 only if max.connections.per.ip.overrides is set"
+            raise invalid("max.connections.per.ip", 0, reason)
 
 
 def _latest(source: Iterable[Given], ignored: dict[str, None]) -> dict[str, Given]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 _CLUSTER = """
 auto.leader.rebalance.enable background.threads broker.heartbeat.interval.ms
-broker.id.generation.enable broker.session.timeout.ms control.plane.listener.name
+broker.id.generation.enable broker.session.timeout.ms
 controlled.shutdown.enable controlled.shutdown.max.retries controlled.shutdown.retry.backoff.ms
 controller.performance.always.log.threshold.ms controller.performance.sample.period.ms
 controller.quorum.append.linger.ms controller.quorum.auto.join.enable
@@ -26,7 +26,7 @@ replica.fetch.backoff.ms replica.fetch.max.bytes replica.fetch.min.bytes
 replica.fetch.response.max.bytes replica.fetch.wait.max.ms replica.lag.time.max.ms
 replica.selector.class replica.socket.receive.buffer.bytes replica.socket.timeout.ms
 num.replica.alter.log.dirs.threads num.replica.fetchers request.timeout.ms reserved.broker.max.id
-security.inter.broker.protocol server.max.startup.time.ms
+server.max.startup.time.ms
 socket.connection.setup.timeout.max.ms socket.connection.setup.timeout.ms
 unclean.leader.election.interval.ms unstable.api.versions.enable unstable.feature.versions.enable
 zookeeper.client.secure zookeeper.clientCnxnSocket zookeeper.connect
@@ -48,7 +48,7 @@ follower.fetch.last.tiered.offset.enable log.dir.failure.timeout.ms
 log.flush.start.offset.checkpoint.interval.ms
 log.local.retention.bytes log.local.retention.ms log.message.downconversion.enable
 log.message.format.version log.preallocate max.connection.creation.rate
-max.connections.per.ip.overrides num.io.threads
+num.io.threads
 num.network.threads num.recovery.threads.per.data.dir
 producer.purgatory.purge.interval.requests queued.max.requests remote.fetch.max.wait.ms
 remote.list.offsets.request.timeout.ms remote.log.index.file.cache.total.size.bytes

@@ -444,7 +444,7 @@ class SimulatedDisk(Disk):
         node = id(self._open[descriptor])
         if node in self._locked:
             del self._open[descriptor]
-            raise BlockingIOError(EEXIST, "locked", path)
+            raise BlockingIOError(EEXIST, "another broker", path)
         self._locked.add(node)
         return descriptor
 

@@ -29,6 +29,8 @@ def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["bananas"], "No such command 'bananas'"),
         (["serve", "--bananas"], "No such option: --bananas"),
+        (["topic", "list", "-b", "foo"], "expected HOST:PORT, got 'foo'"),
+        (["consume", "t", "-b", "a:1,[::1]"], "expected HOST:PORT, got '[::1]'"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

@@ -32,7 +32,7 @@ class StandIn:
     stopped = 0
 
     def __init__(self, config: BrokerConfig) -> None:
-        self.address = ("127.0.0.1", 40_123)
+        self.addresses = [("PLAINTEXT", "127.0.0.1", 40_123)]
 
     async def start(self) -> None:
         if type(self).hang_in_start:
@@ -110,11 +110,11 @@ def test_settings_that_can_not_be_taken_are_one_line_and_exit_code_2(
     assert captured.out == ""
 
 
-def test_a_broker_that_can_not_start_is_one_line_and_exit_code_1(
+def test_a_broker_that_can_not_start_is_one_line_and_an_exit_code(
     broker: type[StandIn], capsys: pytest.CaptureFixture[str]
 ) -> None:
     broker.error = DirectoryInUse("/d is in use by another process")
-    assert main(["serve"]) == 1
+    assert main(["serve"]) == 3
     assert capsys.readouterr().err == "ottla serve: /d is in use by another process\n"
     assert broker.stopped == 1
     broker.error = OSError(errno.EADDRINUSE, "cannot listen on h:1: Address already in use")
@@ -169,6 +169,11 @@ def test_options_are_stronger_than_set_environment_and_file(
     assert config.node_id == 5
     assert config_of({**arguments, "set": ["num.partitions=4"]}).num_partitions == 4
     assert config_of({**arguments, "node_id": "6"}).node_id == 6
+    told = {**arguments, "set": ["advertised.listeners=FOO://there:1"]}
+    with pytest.raises(SettingError, match="FOO"):  # --listen speaks against the file alone
+        config_of(told)
+    monkeypatch.setenv("OTTLA_ADVERTISED_LISTENERS", "PLAINTEXT://outside:7")
+    assert config_of(arguments).advertised_endpoints[0][:3] == ("PLAINTEXT", "outside", 7)
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:

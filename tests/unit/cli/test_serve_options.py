@@ -9,7 +9,13 @@ import typer
 from typer.testing import CliRunner
 
 from ottla.cli import serve, serve_command
-from ottla.cli.serve_options import SERVE_OPTIONS, Arguments, parse, settings_of
+from ottla.cli.serve_options import (
+    SERVE_OPTIONS,
+    Arguments,
+    overridden_by,
+    parse,
+    settings_of,
+)
 from ottla.settings.definitions import SettingError
 
 
@@ -68,7 +74,9 @@ def test_options_stand_for_settings() -> None:
     found = settings_of({"listen": "[::1]:0", "advertise": "example:5"})
     assert found["listeners"] == "PLAINTEXT://[::1]:0"
     assert found["advertised.listeners"] == "PLAINTEXT://example:5"
-    assert settings_of({"listen": ":9092"})["advertised.listeners"] == ""
+    assert settings_of({"listen": ":9092"}) == {"listeners": "PLAINTEXT://:9092"}
+    assert overridden_by({"listen": ":9092"})["advertised.listeners"] == ""
+    assert overridden_by({"data": "d"}) == {}
     with pytest.raises(SettingError, match="--listen wants HOST:PORT, got '9092'"):
         settings_of({"listen": "9092"})
 

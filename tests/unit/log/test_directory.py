@@ -119,7 +119,7 @@ def test_directory_of_another_process_is_refused(tmp_path: Path) -> None:
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"open\n"
-        with pytest.raises(DirectoryInUse, match="another process"):
+        with pytest.raises(DirectoryInUse, match=f"in use by process {other.pid} on "):
             LogDirectory(str(path)).open()
         other.communicate(b"")
     ours = LogDirectory(str(path))

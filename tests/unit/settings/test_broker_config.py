@@ -214,7 +214,7 @@ def test_values_that_contradict_each_other_are_refused() -> None:
     assert "log.flush.interval.ms" in _refusal(log_flush_interval_ms=-1)
     assert "socket.request.max.bytes" in _refusal(queued_max_request_bytes=1000)
     assert "group.max.session.timeout.ms" in _refusal(group_min_session_timeout_ms=2_000_000)
-    assert "at least 1" in _refusal(max_connections_per_ip=0)
+    assert "max.connections.per.ip.overrides" in _refusal(max_connections_per_ip=0)
     assert "max.compaction" in _refusal(
         **{"log.cleaner.min.compaction.lag.ms": 5, "log.cleaner.max.compaction.lag.ms": 4}
     )

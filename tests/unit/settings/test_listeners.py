@@ -64,3 +64,71 @@ def test_what_is_advertised_is_among_the_listeners_and_can_be_reached() -> None:
     assert config.advertised_endpoints == (Listener("PLAINTEXT", "broker.example", 29092),)
     assert config.endpoints == (Listener("PLAINTEXT", "127.0.0.1", 9092),)
     assert BrokerConfig.of({"advertised.listeners": ""}).advertised_endpoints == config.endpoints
+
+
+@pytest.mark.parametrize(
+    "listeners", ["A://:1,PLAINTEXT://:1", "A://127.0.0.1:1,PLAINTEXT://127.0.0.2:1",
+                  "A://a:1,PLAINTEXT://[::1]:1", "A://[::1]:1,PLAINTEXT://127.0.0.1:1,C://:1"]
+)  # fmt: skip
+def test_a_port_stands_once_but_for_one_address_of_each_family(listeners: str) -> None:
+    protocols = "A:PLAINTEXT,PLAINTEXT:PLAINTEXT,C:PLAINTEXT"
+    message = _refusal(listeners=listeners, listener_security_protocol_map=protocols)
+    assert "Each listener must have a different port" in message
+    both = {
+        "listeners": "A://[::1]:1,PLAINTEXT://127.0.0.1:1,C://:0,D://:0",
+        "listener.security.protocol.map": protocols + ",D:PLAINTEXT",
+        "advertised.listeners": "A://lb:9,PLAINTEXT://lb:9",  # what is advertised may be one address
+    }
+    assert len(BrokerConfig.of(both).endpoints) == 4
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])
+def test_the_address_of_every_interface_is_not_advertised_even_unasked(host: str) -> None:
+    assert "can't be told to clients" in _refusal(listeners=f"PLAINTEXT://{host}:9092")
+    told = BrokerConfig.of(
+        {
+            "listeners": f"PLAINTEXT://{host}:9092",
+            "advertised.listeners": "PLAINTEXT://:9092",  # this machine's name
+        }
+    )
+    assert told.advertised_endpoints[0].host == ""
+
+
+def _two(**more: str) -> dict[str, str]:
+    return {
+        "listeners": "IN://:1,OUT://:2",
+        "listener.security.protocol.map": "IN:PLAINTEXT,OUT:PLAINTEXT",
+    } | {name.replace("_", "."): value for name, value in more.items()}
+
+
+def test_the_listener_among_brokers_is_named_or_is_called_as_its_protocol() -> None:
+    assert BrokerConfig.of({}).inter_broker_listener == "PLAINTEXT"
+    assert BrokerConfig.of(_two(inter_broker_listener_name="in")).inter_broker_listener == "IN"
+    with pytest.raises(SettingError, match="advertised listeners: IN, OUT"):
+        BrokerConfig.of(_two())
+    with pytest.raises(SettingError, match="Only one of"):
+        BrokerConfig.of(
+            _two(inter_broker_listener_name="IN", security_inter_broker_protocol="PLAINTEXT")
+        )
+    with pytest.raises(SettingError, match="String must be one of: PLAINTEXT, SSL"):
+        BrokerConfig.of({"security.inter.broker.protocol": "TLS"})
+
+
+def test_the_control_planes_listener_is_an_advertised_one_of_its_own() -> None:
+    named = {"inter_broker_listener_name": "IN"}
+    assert BrokerConfig.of(_two(**named, control_plane_listener_name="OUT")).endpoints
+    for name, reason in [("IN", "another one"), ("NO", "advertised listeners: IN, OUT")]:
+        with pytest.raises(SettingError, match=reason):
+            BrokerConfig.of(_two(**named, control_plane_listener_name=name))
+    with pytest.raises(SettingError, match="KRaft"):
+        BrokerConfig.of(_two(**named, control_plane_listener_name="OUT", process_roles="broker"))
+
+
+def test_limits_by_address_are_read() -> None:
+    text = "127.0.0.1:5, [::1]:2,some.host:0"
+    config = BrokerConfig.of(
+        {"max.connections.per.ip.overrides": text, "max.connections.per.ip": 0}
+    )
+    assert config.ip_limits == {"127.0.0.1": 5, "::1": 2, "some.host": 0}
+    for bad in ("127.0.0.1", "a:b", ":3", "a b:3", "a:-1", "a:9999999999"):
+        assert "max.connections.per.ip.overrides" in _refusal(max_connections_per_ip_overrides=bad)

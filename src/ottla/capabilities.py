@@ -1,0 +1,176 @@
+"""What this operating system can do. The only place that asks; everybody else takes what stands here.
+
+Rules:
+- A call is chosen by whether it is there, never by the system's name, so that a fall-back can be tested
+  anywhere by taking the call away (``tests/capabilities``).
+- A fall-back does the same more slowly, or says that it cannot; nothing here gives up durability quietly.
+
+| asked for | where it is missing | then |
+|---|---|---|
+| ``pread``, ``pwrite`` | Windows | seek and read or write under a lock |
+| ``fdatasync`` | macOS, Windows | ``fsync``; on macOS ``F_FULLFSYNC``, since its ``fsync`` stops at the drive's cache |
+| ``O_DIRECTORY`` | Windows | names need no sync: the file system's journal keeps their order |
+| ``O_BINARY`` | everywhere but Windows | nothing to ask for |
+| ``preadv`` with ``RWF_NOWAIT`` | all but Linux | every read counts as one from the page cache |
+| ``syncfs`` | all but Linux since 5.8 | the files are synced one by one |
+| ``sendfile`` | Windows | read and write |
+| ``fcntl`` | Windows | ``msvcrt.locking`` |
+| ``resource`` | Windows | a fixed bound on open files |
+| ``add_signal_handler`` | Windows's event loop | ``signal.signal`` and a call into the loop |
+| ``/proc`` | all but Linux | the metrics of the process that it has are left out |
+| ``AF_UNIX`` | Windows | no service manager is told anything |
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    import asyncio
+
+REUSE_ADDRESS = not hasattr(socket, "SO_EXCLUSIVEADDRUSE")
+"""Whether SO_REUSEADDR means what it does on Unix; on Windows it lets another process take the port."""
+
+DIRECTORY_FLAGS: int | None = os.O_RDONLY | os.O_DIRECTORY if hasattr(os, "O_DIRECTORY") else None
+"""How a directory is opened to be synced; None where it cannot be."""
+
+RWF_NOWAIT: int = getattr(os, "RWF_NOWAIT", 0) if hasattr(os, "preadv") else 0
+"""The flag of a read that does not wait for the disk; 0 where there is none."""
+
+OPEN_FILES_WITHOUT_LIMIT = 512
+"""The files that a process may open where the system cannot be asked: what Windows grants at least."""
+
+_LOCKED_BYTE = 0x7FFF_0000
+"""The byte that is locked where a lock keeps others from reading: behind everything that is read."""
+
+_moving = Lock()
+
+
+def _pread(descriptor: int, size: int, position: int) -> bytes:
+    with _moving:
+        os.lseek(descriptor, position, os.SEEK_SET)
+        return os.read(descriptor, size)
+
+
+def _pwrite(descriptor: int, data: Any, position: int) -> int:
+    with _moving:
+        os.lseek(descriptor, position, os.SEEK_SET)
+        return os.write(descriptor, data)
+
+
+def _binary_open(path: str, flags: int, mode: int = 0o777) -> int:
+    return os.open(path, flags | os.O_BINARY, mode)  # type: ignore[attr-defined, unused-ignore]
+
+
+def _full_fsync(descriptor: int) -> None:
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # type: ignore[attr-defined, unused-ignore]
+    except OSError:  # a file system that has none; fsync tells of a disk that fails
+        os.fsync(descriptor)
+
+
+open_file: Callable[..., int] = _binary_open if hasattr(os, "O_BINARY") else os.open
+pread: Callable[[int, int, int], bytes] = getattr(os, "pread", _pread)
+pwrite: Callable[[int, Any, int], int] = getattr(os, "pwrite", _pwrite)
+fsync: Callable[[int], None] = _full_fsync if hasattr(fcntl, "F_FULLFSYNC") else os.fsync
+fdatasync: Callable[[int], None] = getattr(os, "fdatasync", fsync)
+sendfile: Callable[[int, int, int, int], int] | None = getattr(os, "sendfile", None)
+
+
+def can_sync_file_systems() -> bool:
+    """Whether there is a ``syncfs`` that tells of failed writes (Linux since 5.8)."""
+    uname = getattr(os, "uname", None)
+    if uname is None:
+        return False
+    system = uname()
+    version = tuple(int(part) for part in system.release.split(".")[:2] if part.isdigit())
+    return bool(system.sysname == "Linux" and version >= (5, 8))
+
+
+def sync_file_system(descriptor: int) -> None:
+    """``syncfs``: everything on the file system of an open file. Raises ``OSError``."""
+    import ctypes
+
+    if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
+def try_lock(descriptor: int) -> None:
+    """Take a lock on an open file that dies with the process. Raises ``OSError``: another process has it.
+
+    On Unix it is the record lock that Java's ``FileChannel.tryLock`` takes."""
+    if fcntl is not None:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    import msvcrt
+
+    os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+    msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+
+
+def open_files_max() -> int | None:
+    """How many files this process may have open; None for no limit."""
+    try:
+        import resource
+    except ImportError:
+        return OPEN_FILES_WITHOUT_LIMIT
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def on_signals(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> Callable[[], None]:
+    """Call ``callback`` in ``loop`` when the process is told to stop (SIGTERM, SIGINT; Ctrl-Break).
+
+    The result gives the signals back to the system. From the main thread.
+    """
+    names = ("SIGTERM", "SIGINT", "SIGBREAK")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    try:
+        for number in numbers:
+            loop.add_signal_handler(number, callback)
+    except NotImplementedError:
+        for number in numbers:
+            signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(callback))
+
+        def give_back() -> None:
+            for number in numbers:
+                signal.signal(number, signal.SIG_DFL)
+
+        return give_back
+
+    def remove() -> None:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    return remove
+
+
+def notify_service_manager(state: str) -> bool:
+    """Tell the service manager that started this process (systemd's ``sd_notify``); False if there is none.
+
+    One datagram to the socket that ``NOTIFY_SOCKET`` names, which is abstract where it begins with ``@``."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address or not hasattr(socket, "AF_UNIX"):
+        return False
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(1.0)
+            sock.connect(address)
+            sock.sendall(state.encode())
+    except OSError:  # whoever listened is gone; the broker is none the worse for it
+        return False
+    return True

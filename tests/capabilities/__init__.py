@@ -1,0 +1,1 @@
+"""Systems that lack what Linux has, played on this one."""
