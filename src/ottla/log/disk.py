@@ -261,14 +261,15 @@ class Disk:
     def forget_cached(self, path: str) -> None:
         """Have the file read from the disk again: what could not be written to it is not believed.
 
-        Where the system cannot be told to forget (no posix_fadvise), it is only synced.
+        Where the system cannot be told to forget (no posix_fadvise), it is only synced. An ``OSError`` of
+        the sync is raised when the rest is done: it tells of what is forgotten now.
         """
         descriptor = self.open(path, os.O_RDONLY)
         try:
             self.fsync(descriptor)  # what is still dirty would be kept, and belongs on the disk
+        finally:
             if hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
             self.close(descriptor)
 
     def remove(self, path: str) -> bool:

@@ -29,7 +29,7 @@ def note_failure(disk: Disk, directory: str, error: BaseException) -> None:
 def heed_failure(disk: Disk, directory: str) -> None:
     """If the last life ended with a failure: have all files below ``directory`` read from the disk.
 
-    Raises ``OSError`` if the disk still fails; the note stays then.
+    Raises ``OSError`` if the directory cannot be read; the note stays then.
     """
     note = f"{directory}/{SYNC_FAILED}"
     if not disk.exists(note):
@@ -48,5 +48,10 @@ def _forget_below(disk: Disk, directory: str) -> None:
         path = f"{directory}/{entry.name}"
         if entry.is_directory:
             _forget_below(disk, path)
-        else:
+            continue
+        try:
             disk.forget_cached(path)
+        except (
+            OSError
+        ) as error:  # a failure that nobody was told of yet; what it lost is forgotten now
+            log.warning("the disk had failed here, too", path=path, reason=str(error))

@@ -426,8 +426,10 @@ class SimulatedDisk(Disk):
 
     def forget_cached(self, path: str) -> None:
         file = self._file(self._find(path))
-        self._sync("fsync", file)
-        file.content = bytearray(file.durable)
+        try:
+            self._sync("fsync", file)
+        finally:
+            file.content = bytearray(file.durable)
 
     def size_of(self, descriptor: int) -> int:
         return len(self._file(self._node(descriptor)).content)
