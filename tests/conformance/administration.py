@@ -43,8 +43,14 @@ from ottla.messages.describe_user_scram_credentials import (
 )
 from ottla.messages.elect_leaders import ElectLeadersRequest, TopicPartitions
 from ottla.messages.expire_delegation_token import ExpireDelegationTokenRequest
+from ottla.messages.find_coordinator import FindCoordinatorRequest
 from ottla.messages.list_partition_reassignments import ListPartitionReassignmentsRequest
 from ottla.messages.list_transactions import ListTransactionsRequest
+from ottla.messages.offset_delete import (
+    OffsetDeleteRequest,
+    OffsetDeleteRequestPartition,
+    OffsetDeleteRequestTopic,
+)
 from ottla.messages.renew_delegation_token import RenewDelegationTokenRequest
 from ottla.messages.update_features import FeatureUpdateKey, UpdateFeaturesRequest
 from tests.support.requests import create_topic, produce
@@ -97,6 +103,15 @@ def check_delete_records(world: World, version: int) -> None:
 
 def check_create_delegation_token(world: World, version: int) -> None:
     assert world.wire.ask(CreateDelegationTokenRequest(), version).error_code == 61
+
+
+def check_offset_delete(world: World, version: int) -> None:
+    topic = OffsetDeleteRequestTopic(
+        name=TOPIC, partitions=[OffsetDeleteRequestPartition(partition_index=0)]
+    )
+    assert world.wire.ask(FindCoordinatorRequest(key="none"), 3).error_code == 0
+    answer = world.wire.ask(OffsetDeleteRequest(group_id="none", topics=[topic]), version)
+    assert (answer.error_code, answer.topics) == (69, [])
 
 
 def check_renew_delegation_token(world: World, version: int) -> None:
@@ -276,6 +291,7 @@ CHECKS: dict[str, Callable[[Any, int], None]] = {
     "ExpireDelegationToken": check_expire_delegation_token,
     "ListPartitionReassignments": check_list_partition_reassignments,
     "ListTransactions": check_list_transactions,
+    "OffsetDelete": check_offset_delete,
     "RenewDelegationToken": check_renew_delegation_token,
     "UpdateFeatures": check_update_features,
 }

@@ -30,6 +30,7 @@ from ottla.messages.sync_group import SyncGroupResponse
 __all__ = [
     "Commit",
     "Coordinator",
+    "DeletedOffsets",
     "FetchedOffsets",
     "GroupLog",
     "ListedGroups",
@@ -59,6 +60,13 @@ class FetchedOffsets(NamedTuple):
 
     error: ErrorCode
     topics: list[tuple[str, list[tuple[int, CommittedOffset | None]]]]
+
+
+class DeletedOffsets(NamedTuple):
+    """What became of offsets that are to be forgotten, by topic and partition, or why it cannot be told."""
+
+    error: ErrorCode
+    codes: dict[tuple[str, int], ErrorCode]
 
 
 class ListedGroups(NamedTuple):
@@ -361,6 +369,49 @@ class Coordinator(Ledger):
             return answer_for(error.code)
         self._forget_when_committed(shard, group_id)
         return self._parked(shard, shard.readable_at(group_id), ErrorCode.NONE, answer_for)
+
+    def delete_offsets(
+        self, group_id: str, wanted: Sequence[tuple[str, int]]
+    ) -> DeletedOffsets | asyncio.Future[DeletedOffsets]:
+        """OffsetDelete: forget what a group has committed in some topics' partitions.
+
+        The topics that its members read are not touched. A group that is left with nothing is forgotten.
+        """
+
+        def failed(code: ErrorCode) -> DeletedOffsets:
+            return DeletedOffsets(answer_for(code), {})
+
+        try:
+            if not group_id:
+                raise KafkaError(ErrorCode.INVALID_GROUP_ID)
+            shard = self._shard(group_id)
+            group = shard.groups.get(group_id)
+            if group is None:
+                raise KafkaError(ErrorCode.GROUP_ID_NOT_FOUND)
+            if not group.is_empty and not group.is_consumer:
+                raise KafkaError(ErrorCode.NON_EMPTY_GROUP)
+            codes = {
+                (topic, number): ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC
+                if group.reads(topic)
+                else ErrorCode.NONE
+                for topic, number in wanted
+            }
+            known = shard.offsets.of(group_id)
+            self._bury(
+                shard,
+                group_id,
+                [
+                    (topic, number)
+                    for (topic, number), code in codes.items()
+                    if code is ErrorCode.NONE and number in known.get(topic, {})
+                ],
+            )
+            shard.forget_if_vacant(group_id)
+        except KafkaError as error:
+            return failed(error.code)
+        self._forget_when_committed(shard, group_id)
+        answer = DeletedOffsets(ErrorCode.NONE, codes)
+        return self._parked(shard, shard.readable_at(group_id), answer, failed)
 
     # --- helpers ---
 
