@@ -11,6 +11,11 @@ from ottla.messages.alter_client_quotas import (
     EntryData,
     OpData,
 )
+from ottla.messages.alter_configs import (
+    AlterableConfig,
+    AlterConfigsRequest,
+    AlterConfigsResource,
+)
 from ottla.messages.alter_partition_reassignments import (
     AlterPartitionReassignmentsRequest,
     ReassignablePartition,
@@ -44,6 +49,8 @@ from ottla.messages.describe_user_scram_credentials import (
 from ottla.messages.elect_leaders import ElectLeadersRequest, TopicPartitions
 from ottla.messages.expire_delegation_token import ExpireDelegationTokenRequest
 from ottla.messages.find_coordinator import FindCoordinatorRequest
+from ottla.messages.get_telemetry_subscriptions import GetTelemetrySubscriptionsRequest
+from ottla.messages.list_config_resources import ListConfigResourcesRequest
 from ottla.messages.list_partition_reassignments import ListPartitionReassignmentsRequest
 from ottla.messages.list_transactions import ListTransactionsRequest
 from ottla.messages.offset_delete import (
@@ -51,6 +58,7 @@ from ottla.messages.offset_delete import (
     OffsetDeleteRequestPartition,
     OffsetDeleteRequestTopic,
 )
+from ottla.messages.push_telemetry import PushTelemetryRequest
 from ottla.messages.renew_delegation_token import RenewDelegationTokenRequest
 from ottla.messages.update_features import FeatureUpdateKey, UpdateFeaturesRequest
 from tests.support.requests import create_topic, produce
@@ -163,6 +171,56 @@ def check_alter_partition_reassignments(world: World, version: int) -> None:
         assert answers({0: replicas}) == {0: 39}
 
 
+def check_alter_configs(world: World, version: int) -> None:
+    def alter(name: str, value: str) -> Any:
+        config = AlterableConfig(name="retention.ms", value=value)
+        resource = AlterConfigsResource(resource_type=2, resource_name=name, configs=[config])
+        (answer,) = world.wire.ask(AlterConfigsRequest(resources=[resource]), version).responses
+        return answer
+
+    assert alter(TOPIC, "604800000").error_code == 0
+    refused = alter(TOPIC, "soon")
+    assert (refused.error_code, refused.resource_name) == (40, TOPIC)
+    assert "retention.ms" in refused.error_message
+    assert alter("none", "1").error_code == 3
+
+
+def check_list_config_resources(world: World, version: int) -> None:
+    answer = world.wire.ask(ListConfigResourcesRequest(), version)
+    assert answer.error_code == 0
+    found = {(each.resource_type, each.resource_name) for each in answer.config_resources}
+    if version == 0:
+        assert found == set()
+        return
+    assert {(2, TOPIC), (4, "1")} <= found
+    brokers = world.wire.ask(ListConfigResourcesRequest(resource_types=[4]), version)
+    assert [each.resource_name for each in brokers.config_resources] == ["1"]
+    unknown = world.wire.ask(ListConfigResourcesRequest(resource_types=[77]), version)
+    assert (unknown.error_code, unknown.config_resources) == (35, [])
+
+
+def check_get_telemetry_subscriptions(world: World, version: int) -> None:
+    answer = world.wire.ask(GetTelemetrySubscriptionsRequest(), version)
+    assert (answer.error_code, answer.requested_metrics) == (0, [])
+    assert answer.client_instance_id != bytes(16)
+    assert answer.push_interval_ms == 300_000
+    assert set(answer.accepted_compression_types) == {1, 2, 3, 4}
+    again = GetTelemetrySubscriptionsRequest(client_instance_id=answer.client_instance_id)
+    assert world.wire.ask(again, version).error_code == 89
+
+
+def check_push_telemetry(world: World, version: int) -> None:
+    told = world.wire.ask(GetTelemetrySubscriptionsRequest(), 0)
+    request = PushTelemetryRequest(
+        client_instance_id=told.client_instance_id,
+        subscription_id=told.subscription_id,
+        metrics=b"otlp",
+    )
+    assert world.wire.ask(request, version).error_code == 0
+    assert world.wire.ask(request, version).error_code == 89
+    assert world.wire.ask(PushTelemetryRequest(), version).error_code == 42
+
+
 def check_list_partition_reassignments(world: World, version: int) -> None:
     answer = world.wire.ask(ListPartitionReassignmentsRequest(topics=None), version)
     assert (answer.error_code, answer.error_message, answer.topics) == (0, None, [])
@@ -273,6 +331,7 @@ def check_describe_log_dirs(world: World, version: int) -> None:
 
 CHECKS: dict[str, Callable[[Any, int], None]] = {
     "AlterClientQuotas": check_alter_client_quotas,
+    "AlterConfigs": check_alter_configs,
     "AlterPartitionReassignments": check_alter_partition_reassignments,
     "AlterUserScramCredentials": check_alter_user_scram_credentials,
     "CreateAcls": check_create_acls,
@@ -289,9 +348,12 @@ CHECKS: dict[str, Callable[[Any, int], None]] = {
     "DescribeUserScramCredentials": check_describe_user_scram_credentials,
     "ElectLeaders": check_elect_leaders,
     "ExpireDelegationToken": check_expire_delegation_token,
+    "GetTelemetrySubscriptions": check_get_telemetry_subscriptions,
+    "ListConfigResources": check_list_config_resources,
     "ListPartitionReassignments": check_list_partition_reassignments,
     "ListTransactions": check_list_transactions,
     "OffsetDelete": check_offset_delete,
+    "PushTelemetry": check_push_telemetry,
     "RenewDelegationToken": check_renew_delegation_token,
     "UpdateFeatures": check_update_features,
 }

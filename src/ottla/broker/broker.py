@@ -69,6 +69,7 @@ from ottla.settings.topic_config import TopicConfig
 
 if TYPE_CHECKING:
     from ottla.broker.handlers.fetch import ParkedFetch
+    from ottla.broker.telemetry import ClientTelemetry
     from ottla.network.connection import Answer
     from ottla.network.request import Request
     from ottla.settings.broker_config import BrokerConfig
@@ -112,6 +113,7 @@ class Broker:
         self._housekeeping = Housekeeping()
         self._handlers: dict[int, Any] = {}
         self._topic_configs: dict[str, TopicConfig] = {}
+        self._telemetry: ClientTelemetry | None = None
         self._exits = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -386,6 +388,18 @@ class Broker:
         return await answer if isinstance(answer, Awaitable) else answer
 
     # -- what handlers ask
+
+    @property
+    def telemetry(self) -> ClientTelemetry:
+        """What clients push of their metrics; made when the first one asks."""
+        if self._telemetry is None:
+            from ottla.broker.telemetry import ClientTelemetry
+
+            listener = self.config_listener
+            self._telemetry = ClientTelemetry(
+                lambda: (listener.client_metrics_version, listener.client_metrics)
+            )
+        return self._telemetry
 
     @property
     def is_stopping(self) -> bool:

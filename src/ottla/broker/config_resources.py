@@ -11,8 +11,11 @@ if TYPE_CHECKING:
 
 TOPIC = 2
 BROKER = 4
+BROKER_LOGGER = 8
+CLIENT_METRICS = 16
+GROUP = 32
 
-_NAMES = {8: "BROKER_LOGGER", 16: "CLIENT_METRICS", 32: "GROUP"}
+_NAMES = {BROKER_LOGGER: "BROKER_LOGGER", GROUP: "GROUP"}
 
 
 def require_this_broker(broker: Broker, name: str) -> None:
@@ -26,5 +29,5 @@ def require_this_broker(broker: Broker, name: str) -> None:
 
 def unsupported(resource_type: int) -> KafkaError:
     """The error for a kind of resource that has no settings here."""
-    kind = _NAMES.get(resource_type, str(resource_type))
+    kind = _NAMES.get(resource_type, f"UNKNOWN ({resource_type})")
     return KafkaError(ErrorCode.INVALID_REQUEST, f"Unsupported resource type: {kind}")

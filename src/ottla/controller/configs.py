@@ -17,6 +17,7 @@ from ottla.coordination import znodes
 from ottla.coordination.store import (
     ConnectionLoss,
     Create,
+    Delete,
     NoNode,
     Operation,
     Set,
@@ -32,6 +33,7 @@ log = logger(__name__)
 
 TOPICS = "topics"
 BROKERS = "brokers"
+CLIENT_METRICS = "client-metrics"
 
 CHANGE_EXPIRATION_MS = 15 * 60 * 1000
 """Age at which a notification is removed: every live listener has long seen it."""
@@ -45,7 +47,7 @@ class ConfigAlteration(NamedTuple):
     """A change of one entity's settings.
 
     ``alter`` takes what is stored and returns what to store, or raises KafkaError. ``entity_type`` is
-    "topics" or "brokers"; a broker's entity is its id, or ``<default>`` for all brokers.
+    "topics", "brokers" or "client-metrics"; a broker's entity is its id, or ``<default>`` for all brokers.
     """
 
     entity_type: str
@@ -96,10 +98,18 @@ async def read_configs(
 def write_config(
     entity_type: str, entity: str, config: Mapping[str, str], version: int | None
 ) -> list[Operation]:
-    """Store settings over those of ``version``, and notify the listeners."""
+    """Store settings over those of ``version``, and notify the listeners.
+
+    A subscription to client metrics that has none left is gone: nothing else says that it is there.
+    """
     path, data = znodes.config_path(entity_type, entity), znodes.encode_config(config)
+    change: Operation = Create(path, data) if version is None else Set(path, data, version)
+    if entity_type == CLIENT_METRICS and not config:
+        if version is None:
+            return []
+        change = Delete(path, version)
     return [
-        Create(path, data) if version is None else Set(path, data, version),
+        change,
         Create(
             znodes.CONFIG_CHANGE_PREFIX,
             znodes.encode_config_change(entity_type, entity),
@@ -132,6 +142,10 @@ class ConfigListener:
         self._topics: dict[str, dict[str, str]] = {}
         self._broker_configs: dict[str, dict[str, str]] = {DEFAULT_ENTITY: {}, self._broker: {}}
         self._task: asyncio.Task[None] | None = None
+        self.client_metrics: dict[str, dict[str, str]] = {}
+        """The settings of every client-metrics subscription, by its name."""
+        self.client_metrics_version = 0
+        """Rises with every change of them."""
 
     async def start(self) -> None:
         """Read the broker's settings, hand them over, and follow every change from now on.
@@ -143,6 +157,12 @@ class ConfigListener:
         read = await read_configs(self._store, BROKERS, self._broker_configs)
         self._broker_configs = {name: stored.config for name, stored in read.items()}
         self._tell_broker()
+        try:
+            names = await self._store.children(znodes.CLIENT_METRICS_CONFIG)
+        except NoNode:
+            names = []
+        read = await read_configs(self._store, CLIENT_METRICS, names) if names else {}
+        self.client_metrics = {name: stored.config for name, stored in read.items()}
         self._task = asyncio.create_task(self._follow(), name="config listener")
 
     async def close(self) -> None:
@@ -230,6 +250,12 @@ class ConfigListener:
         elif entity_type == BROKERS and entity in self._broker_configs:
             self._broker_configs[entity] = (await read_config(self._store, BROKERS, entity)).config
             self._tell_broker()
+        elif entity_type == CLIENT_METRICS:
+            config = (await read_config(self._store, CLIENT_METRICS, entity)).config
+            self.client_metrics.pop(entity, None)
+            if config:
+                self.client_metrics[entity] = config
+            self.client_metrics_version += 1
 
 
 def _number(name: str) -> int:

@@ -17,6 +17,7 @@ from ottla.clock import Clock, SystemClock
 from ottla.controller.announcer import Announcer, ControlTarget
 from ottla.controller.cluster_state import ClusterState
 from ottla.controller.configs import (
+    CLIENT_METRICS,
     TOPICS,
     ConfigAlteration,
     ConfigResult,
@@ -178,7 +179,7 @@ class Controller:
     async def alter_configs(
         self, alterations: Iterable[ConfigAlteration], *, validate_only: bool = False
     ) -> list[ConfigResult]:
-        """Alter settings of topics and brokers. A result each; raises NOT_CONTROLLER."""
+        """Alter settings of topics, brokers and subscriptions. A result each; raises NOT_CONTROLLER."""
         wanted = list(alterations)
 
         async def alter_all(state: ClusterState) -> list[ConfigResult]:
@@ -220,6 +221,11 @@ class Controller:
         if validate_only:
             return
         operations = write_config(item.entity_type, item.entity, altered, stored.version)
+        if not operations:
+            return
+        parent = znodes.CLIENT_METRICS_CONFIG
+        if item.entity_type == CLIENT_METRICS and await self._store.exists(parent) is None:
+            operations.insert(0, Create(parent))
         await write(self._store, state, [operations])
         log.info("settings altered", entity=f"{item.entity_type}/{item.entity}")
 

@@ -291,6 +291,10 @@ DEFAULT_ENTITY = "<default>"
 """The entity whose settings hold for all that have none of their own."""
 
 
+CLIENT_METRICS_CONFIG = "/config/client-metrics"
+"""Made with the first client-metrics subscription, which Apache Kafka has only without ZooKeeper."""
+
+
 def config_path(entity_type: str, entity: str) -> str:
     """``/config/topics/T`` and its like."""
     return f"{CONFIG}/{entity_type}/{entity}"

@@ -45,6 +45,7 @@ API_NAMES: dict[int, str] = {
     30: "CreateAcls",
     31: "DeleteAcls",
     32: "DescribeConfigs",
+    33: "AlterConfigs",
     35: "DescribeLogDirs",
     37: "CreatePartitions",
     38: "CreateDelegationToken",
@@ -66,6 +67,9 @@ API_NAMES: dict[int, str] = {
     61: "DescribeProducers",
     65: "DescribeTransactions",
     66: "ListTransactions",
+    71: "GetTelemetrySubscriptions",
+    72: "PushTelemetry",
+    74: "ListConfigResources",
     75: "DescribeTopicPartitions",
 }
 
@@ -97,6 +101,7 @@ API_VERSIONS_RANGES: dict[int, tuple[int, int]] = {
     30: (1, 3),
     31: (1, 3),
     32: (1, 4),
+    33: (0, 2),
     35: (1, 5),
     37: (0, 3),
     38: (1, 3),
@@ -118,6 +123,9 @@ API_VERSIONS_RANGES: dict[int, tuple[int, int]] = {
     61: (0, 0),
     65: (0, 0),
     66: (0, 2),
+    71: (0, 0),
+    72: (0, 0),
+    74: (0, 1),
     75: (0, 0),
 }
 """Lowest and highest version of each API, known without importing its messages."""

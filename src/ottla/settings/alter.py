@@ -55,7 +55,7 @@ def alter_topic_overrides(
             raise unknown_topic_setting(name)
         return TOPIC_SETTINGS[name], default_value(name, broker)
 
-    result = _apply(current, _checked(operations), definition)
+    result = apply_operations(current, operations, definition)
     # What is stored already and was not touched may be of another version: it must not stand in the way.
     untouched = [
         name for name in result if name not in TOPIC_SETTINGS and result[name] == current.get(name)
@@ -81,7 +81,7 @@ def alter_broker_overrides(
 
     current = broker.dynamic_broker if this_broker else broker.dynamic_default
     try:
-        result = _apply(current, _checked(operations), definition)
+        result = apply_operations(current, operations, definition)
         _check_dynamic(result, this_broker)
         if this_broker:
             broker.with_dynamic(broker.dynamic_default, result)
@@ -120,13 +120,18 @@ def _checked(operations: Iterable[Operation]) -> list[Operation]:
     return result
 
 
-def _apply(
+def apply_operations(
     current: Mapping[str, str],
     operations: Iterable[Operation],
     definition: Callable[[str], tuple[Setting, Value]],
 ) -> dict[str, str]:
+    """What is stored after ``operations``; values are not checked.
+
+    ``definition`` gives a setting and its default by name, or raises. Raises KafkaError (INVALID_REQUEST)
+    for operations that make no sense.
+    """
     result = dict(current)
-    for name, kind, value in operations:
+    for name, kind, value in _checked(operations):
         if kind == DELETE:
             result.pop(name, None)
             continue

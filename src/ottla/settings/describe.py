@@ -23,6 +23,7 @@ DYNAMIC_BROKER_CONFIG = 2
 DYNAMIC_DEFAULT_BROKER_CONFIG = 3
 STATIC_BROKER_CONFIG = 4
 DEFAULT_CONFIG = 5
+CLIENT_METRICS_CONFIG = 7
 
 # Values that are derived from a family when they are not set, and told as null then.
 _NULL_UNLESS_SET = frozenset(
@@ -109,6 +110,28 @@ def describe_broker_defaults(
             )
         )
     return result
+
+
+def describe_client_metrics(
+    config: Mapping[str, str], names: Collection[str] | None = None
+) -> list[Described]:
+    """What is set of a client-metrics subscription; only those in ``names`` when there are any."""
+    from ottla.settings.client_metrics import CLIENT_METRICS_SETTINGS
+
+    return [
+        Described(
+            name=name,
+            value=text,
+            source=CLIENT_METRICS_CONFIG,
+            read_only=False,
+            sensitive=False,
+            synonyms=(),
+            type=CLIENT_METRICS_SETTINGS[name].type,
+            documentation=CLIENT_METRICS_SETTINGS[name].doc,
+        )
+        for name, text in config.items()
+        if name in CLIENT_METRICS_SETTINGS and (not names or name in names)
+    ]
 
 
 def _describe_broker_setting(broker: BrokerConfig, setting: Setting) -> Described:

@@ -1,6 +1,7 @@
 """DescribeConfigs (key 32): the settings of topics and of this broker, and where their values come from.
 
-Behaviour: a topic by its name; this broker by its id; the settings for all brokers by the empty name. A null
+Behaviour: a topic by its name; this broker by its id; the settings for all brokers by the empty name; a
+client-metrics subscription by its name, with what is set (nothing for one that is not there). A null
 or empty list of keys asks for everything. Secrets are told without their value. What is asked for several
 times is told once: the response is bounded by what there is.
 Versions: 1 sources and synonyms, 3 types and documentation.
@@ -13,7 +14,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ottla.broker.config_resources import BROKER, TOPIC, require_this_broker, unsupported
+from ottla.broker.config_resources import (
+    BROKER,
+    CLIENT_METRICS,
+    TOPIC,
+    require_this_broker,
+    unsupported,
+)
 from ottla.controller import topic_names
 from ottla.errors import ErrorCode, KafkaError
 from ottla.messages.describe_configs import (
@@ -28,6 +35,7 @@ from ottla.settings.describe import (
     Described,
     describe_broker_config,
     describe_broker_defaults,
+    describe_client_metrics,
     describe_topic_config,
 )
 
@@ -71,6 +79,11 @@ def _describe(broker: Broker, resource: DescribeConfigsResource) -> list[Describ
             return describe_broker_defaults(broker.config, names)
         require_this_broker(broker, name)
         return describe_broker_config(broker.config, names)
+    if resource.resource_type == CLIENT_METRICS:
+        from ottla.settings.client_metrics import check_name
+
+        check_name(name)
+        return describe_client_metrics(broker.config_listener.client_metrics.get(name, {}), names)
     raise unsupported(resource.resource_type)
 
 

@@ -121,5 +121,7 @@ CONFIG_SOURCES = {
     4: "static",
     5: "default",
     6: "broker",
+    7: "client metrics",
+    8: "group",
 }
 """``DescribeConfigsResponse.ConfigSource``."""
