@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
+from ottla.replication.checkpointed_starts import CheckpointedStarts
 from ottla.replication.partition import Partition
 from ottla.replication.recompression import REWRITES_MAX
 from ottla.topic_ids import ZERO_ID
@@ -53,9 +54,7 @@ class Replicas:
         self._config_of = config_of
         self._rewrites = asyncio.Semaphore(REWRITES_MAX)
         self._partitions: dict[tuple[str, int], Partition] = {}
-        self._starts_turn = asyncio.Lock()
-        self._starts_promised = self._starts_kept = 0
-        self._starts_in: dict[LogDirectory, None] = {}
+        self._starts: dict[LogDirectory, CheckpointedStarts] = {}
         self._offline: set[tuple[str, int]] = set()
 
     def __iter__(self) -> Iterator[Partition]:
@@ -149,27 +148,23 @@ class Replicas:
             if directory.has_stale_checkpoints:
                 await asyncio.to_thread(directory.write_checkpoints, directory.take_checkpoints())
 
-    async def keep_log_starts(self, starts: Mapping[Partition, int]) -> None:
-        """Write down that partitions start at these offsets from now on, before they do.
+    async def keep_log_starts(self, starts: Mapping[Partition, int]) -> dict[Partition, KafkaError]:
+        """Write down that partitions are going to start at these offsets, before they do.
 
-        Who comes while another one's is being written shares the next writing with all who wait. Where
-        it fails the starts may be written down with a later checkpoint all the same. Raises
-        ``KafkaError`` (KAFKA_STORAGE_ERROR).
+        Returns those of which it failed: see ``checkpointed_starts``.
         """
+        by_directory: dict[LogDirectory, dict[Partition, int]] = {}
         for partition, offset in starts.items():
             directory = self._directories.directory_of(partition.log)
-            directory.promise_log_start(partition.log, offset)
-            self._starts_in[directory] = None
-        self._starts_promised += 1
-        mine = self._starts_promised
-        async with self._starts_turn:
-            if self._starts_kept >= mine:
-                return
-            covered = self._starts_promised
-            directories, self._starts_in = self._starts_in, {}
-            for directory in directories:
-                await asyncio.to_thread(directory.write_log_starts, directory.log_starts())
-            self._starts_kept = covered
+            by_directory.setdefault(directory, {})[partition] = offset
+        failed: dict[Partition, KafkaError] = {}
+        for directory, mine in by_directory.items():
+            kept = self._starts.setdefault(directory, CheckpointedStarts(directory))
+            try:
+                await kept.keep({partition.log: offset for partition, offset in mine.items()})
+            except KafkaError as error:
+                failed.update(dict.fromkeys(mine, error))
+        return failed
 
     def configure(self, topic: str, config: TopicConfig) -> None:
         """A topic's settings changed."""

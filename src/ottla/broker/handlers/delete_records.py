@@ -52,16 +52,11 @@ async def handle(broker: Broker, request: Request) -> DeleteRecordsResponse:
         except KafkaError as error:
             _refuse(answers[key], error)
     moving = {p: offset for p, offset in starts.values() if offset > p.log.log_start_offset}
-    failure: KafkaError | None = None
-    if moving:
-        try:
-            await broker.replicas.keep_log_starts(moving)
-        except KafkaError as error:
-            failure = error
+    failed = await broker.replicas.keep_log_starts(moving)
     for key, (partition, offset) in starts.items():
         try:
-            if failure is not None and partition in moving:
-                raise failure
+            if partition in failed:
+                raise failed[partition]
             answers[key].low_watermark = partition.delete_records(offset, broker.clock.now_ms())
         except KafkaError as error:
             _refuse(answers[key], error)
