@@ -33,6 +33,7 @@ from ottla.broker.internal_topics import (
 from ottla.broker.local_target import LocalTarget
 from ottla.broker.metadata_cache import INTERNAL_TOPICS, MetadataCache
 from ottla.broker.producer_ids import ProducerIds
+from ottla.broker.quarantine import QUARANTINE_CHECK_INTERVAL_MS, take_out_of_service
 from ottla.broker.store_place import find_store
 from ottla.broker.topic_rules import BrokersTopicRules
 from ottla.clock import Clock, SystemClock
@@ -320,6 +321,7 @@ class Broker:
         every(config.producer_id_expiration_check_interval_ms, self._expire_producers)
         every(FLUSH_CHECK_INTERVAL_MS, self._flush_by_time)
         every(TRASH_INTERVAL_MS, self._empty_trash)
+        every(QUARANTINE_CHECK_INTERVAL_MS, self._quarantine)
 
     def _directory_failed(self, directory: str, error: OSError) -> None:
         """Called once for each directory, perhaps on another thread."""
@@ -520,6 +522,12 @@ class Broker:
             paths = directory.trash.take_due(self.clock.now_ms())
             if paths:
                 await asyncio.to_thread(directory.remove_trash, paths)
+
+    async def _quarantine(self) -> None:
+        """``ottla log verify --quarantine`` beside this broker."""
+        for directory in self.directories:
+            if directory.offline is None:
+                await take_out_of_service(self, self._disk, directory.path)
 
 
 FLUSH_CHECK_INTERVAL_MS = 1_000

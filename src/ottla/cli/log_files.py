@@ -11,6 +11,8 @@ import typer
 from ottla.cli.common import DEFAULT_BOOTSTRAP, Bootstrap, OutputOption
 from ottla.cli.failures import EXIT_FAILED, CommandFailed
 from ottla.cli.formats import put_bytes
+from ottla.cli.log_salvage import SALVAGE_HELP, salvage
+from ottla.cli.log_verify import VERIFY_HELP, verify
 from ottla.cli.manual import manual
 from ottla.cli.output import Column, Output, Row, note, say, show_rows
 
@@ -23,6 +25,10 @@ Records = Annotated[
 Contents = Annotated[
     bool, typer.Option("--contents", "-c", help="Show records with their keys and values.")
 ]
+
+
+app.command("verify", help=VERIFY_HELP)(verify)
+app.command("salvage", help=SALVAGE_HELP)(salvage)
 
 
 @app.callback()

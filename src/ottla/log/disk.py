@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from errno import EAGAIN, EDQUOT, EFBIG, EMFILE, ENFILE, ENOSPC
@@ -37,6 +38,12 @@ class Entry(NamedTuple):
     name: str
     is_directory: bool
     size_bytes: int
+
+
+class Holder(NamedTuple):
+    """Who has a lock. ``pid`` is None where the system does not tell (another container's process)."""
+
+    pid: int | None
 
 
 class Disk:
@@ -190,6 +197,34 @@ class Disk:
             self.ftruncate(descriptor, 0)
             if holder:
                 self.pwrite(descriptor, holder, 0)
+
+    def lock_holder(self, path: str) -> Holder | None:
+        """Who has the lock on ``path``, which is left as it is; None if nobody has.
+
+        Raises ``OSError`` where that can't be found out.
+        """
+        import fcntl
+        from struct import Struct
+
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            return None
+        if _identity(status) in _locked_here:  # closing a descriptor of it would give the lock up
+            return Holder(os.getpid())
+        if not sys.platform.startswith("linux"):  # what the holder has written there is all there is
+            pid = self.read_file(path, _HOLDER_BYTES_MAX).partition(b" ")[0]
+            return Holder(int(pid)) if pid.isdigit() else None
+        flock = Struct("@hhqqi0q")  # l_type, l_whence, l_start, l_len, l_pid
+        descriptor = self.open(path, os.O_RDONLY)
+        try:
+            asked = flock.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            answer = flock.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
+        finally:
+            self.close(descriptor)
+        if answer[0] == fcntl.F_UNLCK:
+            return None
+        return Holder(answer[4] if answer[4] > 0 else None)
 
     def read_fully(self, descriptor: int, size: int, position: int) -> bytes:
         """``size`` bytes from ``position``, or as many as there are."""

@@ -33,6 +33,11 @@ QUARANTINE = "quarantined"
 
 SYNC_FAILED = "sync-failed"
 """Not Kafka's (which ignores it): a sync failed here. See ``ottla.log.distrust``."""
+QUARANTINE_REQUEST = ".quarantine-request"
+"""Not Kafka's: names of partition directories that a running broker is to take out of service."""
+
+SALVAGED = "salvaged"
+"""Not Kafka's: the offsets that ``ottla log salvage`` left out, a first and a last one on each line."""
 
 DELETE_DIRECTORY_SUFFIX = "-delete"
 FUTURE_DIRECTORY_SUFFIX = "-future"

@@ -71,7 +71,7 @@ class Replicas:
         """The partition, if this broker leads it.
 
         Errors: UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER (it is elsewhere), KAFKA_STORAGE_ERROR
-        (its log directory is offline).
+        (its log directory is offline, or the log quarantined).
         """
         partition = self._partitions.get((topic, index))
         if partition is None:
@@ -85,7 +85,7 @@ class Replicas:
         if not partition.is_leader:
             raise KafkaError(
                 ErrorCode.KAFKA_STORAGE_ERROR
-                if partition.log.health.failure is not None
+                if partition.log.health.failure is not None or partition.log.unusable is not None
                 else ErrorCode.NOT_LEADER_OR_FOLLOWER
             )
         return partition
