@@ -212,7 +212,9 @@ class Disk:
             return None
         if _identity(status) in _locked_here:  # closing a descriptor of it would give the lock up
             return Holder(os.getpid())
-        if not sys.platform.startswith("linux"):  # what the holder has written there is all there is
+        if not sys.platform.startswith(
+            "linux"
+        ):  # what the holder has written there is all there is
             pid = self.read_file(path, _HOLDER_BYTES_MAX).partition(b" ")[0]
             return Holder(int(pid)) if pid.isdigit() else None
         flock = Struct("@hhqqi0q")  # l_type, l_whence, l_start, l_len, l_pid
