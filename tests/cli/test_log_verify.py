@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -354,15 +353,24 @@ def _read(bootstrap: str, topic: str, count: int) -> list[int]:
     return offsets
 
 
-def _refused(bootstrap: str) -> ErrorCode | None:
-    """The error of a Produce to ``t``; None if it is taken."""
-    settings: dict[str, Any] = {"delivery_timeout_ms": 300, "request_timeout_ms": 200}
-    with Producer(bootstrap, **settings) as producer:
+def _refused(broker: Broker) -> ErrorCode | None:
+    """What a request for ``t`` is answered with; None if it is served."""
+    assert broker.server is not None
+    try:
+        broker.server.replicas.leader_of("t", 0)
+    except KafkaError as error:
+        return error.code
+    return None
+
+
+def _produced(bootstrap: str) -> bool:
+    """Whether a record to ``t`` is taken."""
+    with Producer(bootstrap, delivery_timeout_ms=300, request_timeout_ms=200) as producer:
         try:
             producer.send("t", "new", partition=0).result()
-        except KafkaError as error:
-            return error.code
-    return None
+        except KafkaError:
+            return False
+    return True
 
 
 def test_a_quarantined_partition_is_not_served_and_is_back_after_a_salvage(
@@ -374,7 +382,8 @@ def test_a_quarantined_partition_is_not_served_and_is_back_after_a_salvage(
     assert "quarantined; the broker leaves it out when it starts" in done.out
     assert "checksum" in (data / "t-0" / "quarantined").read_text()
     with Broker(SETTINGS, data=data) as broker:
-        assert _refused(broker.bootstrap) is not None
+        assert _refused(broker) is ErrorCode.KAFKA_STORAGE_ERROR
+        assert not _produced(broker.bootstrap)
         assert _read(broker.bootstrap, "other", 3) == [0, 1, 2]
         assert run("log", "salvage", str(data / "t-0")).code == 1  # the broker is running
     done = run("log", "salvage", str(data / "t-0"))
@@ -430,11 +439,14 @@ def test_a_running_broker_takes_a_damaged_partition_out_of_service(
     done = run("log", "verify", str(running.data), "--quarantine")
     assert done.code == 1
     assert "the running broker has taken it out of service" in done.out
-    assert eventually(lambda: _refused(bootstrap), "the partition is refused")
+    assert eventually(lambda: _refused(running), "the partition is refused") is (
+        ErrorCode.KAFKA_STORAGE_ERROR
+    )
+    assert not _produced(bootstrap)
     with Consumer(bootstrap=bootstrap, request_timeout_ms=2_000) as consumer:
         consumer.assign([TopicPartition("t", 0)])
         consumer.seek(TopicPartition("t", 0), 0)
         assert not consumer.poll(0.3)
     assert _read(bootstrap, "other", 3) == [0, 1, 2]
     running.restart()
-    assert _refused(running.bootstrap) is not None
+    assert _refused(running) is ErrorCode.KAFKA_STORAGE_ERROR
