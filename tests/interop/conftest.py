@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.interop.programs.program import stop_programs
 from tests.interop.raw import RawClient
 
 BOOTSTRAP = "OTTLA_TEST_BOOTSTRAP"
@@ -26,11 +27,13 @@ def bootstrap() -> Iterator[str]:
     external = os.environ.get(BOOTSTRAP)
     if external:
         yield external
+        stop_programs(external)
         return
     from ottla.testing import Broker
 
     with Broker(SETTINGS) as broker:
         yield broker.bootstrap
+        stop_programs(broker.bootstrap)
 
 
 @pytest.fixture

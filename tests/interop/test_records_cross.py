@@ -14,6 +14,7 @@ from typing import Protocol
 
 import pytest
 
+from tests.interop.programs.clients import CLIENTS
 from tests.interop.raw import RawClient
 from tests.interop.samples import BASE_MS, Sample
 
@@ -30,23 +31,27 @@ ADAPTERS = {
     "kcat": "tests.interop.kcat.adapter",
     "ottla": "tests.interop.ottla_client",
 }
-PAIRS = list(itertools.product(ADAPTERS, ADAPTERS))
+NAMES = [*ADAPTERS, *CLIENTS]
+PAIRS = list(itertools.product(NAMES, NAMES))
 
 
 class Adapter(Protocol):
     """A client: what it can write, and its two verbs."""
 
-    CODECS: Sequence[str]
-    WRITABLE: Sequence[Sample]
+    @property
+    def CODECS(self) -> Sequence[str]:
+        """What it compresses with."""
 
-    @staticmethod
+    @property
+    def WRITABLE(self) -> Sequence[Sample]:
+        """The samples that its interface lets it send."""
+
     def write(
-        bootstrap: str, topic: str, partition: int, codec: str, samples: Sequence[Sample]
+        self, bootstrap: str, topic: str, partition: int, codec: str, samples: Sequence[Sample]
     ) -> None:
         """Write the samples under a codec; all are acknowledged when this returns."""
 
-    @staticmethod
-    def read(bootstrap: str, topic: str, partition: int, count: int) -> list[Sample]:
+    def read(self, bootstrap: str, topic: str, partition: int, count: int) -> list[Sample]:
         """The first ``count`` records of a partition."""
 
 
@@ -75,6 +80,8 @@ class Written:
 
 def adapter_of(client: str) -> Adapter:
     """The client; the test is left out where this machine lacks it."""
+    if client in CLIENTS:
+        return CLIENTS[client]
     return import_module(ADAPTERS[client])  # type: ignore[return-value]
 
 
@@ -90,6 +97,8 @@ def test_what_one_client_writes_another_reads(
 ) -> None:
     wrote, reads = adapter_of(writer), adapter_of(reader)
     expected = list(wrote.WRITABLE)
+    if reader in CLIENTS:
+        expected = [CLIENTS[reader].seen(sample) for sample in expected]
     topic = written(writer)
     for partition, codec in enumerate(wrote.CODECS):
         got = reads.read(bootstrap, topic, partition, len(expected))
