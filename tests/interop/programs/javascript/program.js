@@ -233,8 +233,11 @@ const ADMIN = {
   },
   reset_group_offsets: (admin, { group, topic, partition, offset }) =>
     admin.setOffsets({ groupId: group, topic, partitions: [{ partition, offset: String(offset) }] }),
-  delete_records: (admin, { topic, partition, offset }) =>
-    admin.deleteTopicRecords({ topic, partitions: [{ partition, offset: String(offset) }] }),
+  delete_records: async (admin, { topic, partition, offset }) => {
+    // KafkaJS looks for the leader among the topics that it knows.
+    await admin.fetchTopicOffsets(topic)
+    await admin.deleteTopicRecords({ topic, partitions: [{ partition, offset: String(offset) }] })
+  },
   cluster: async admin => {
     const { brokers, controller, clusterId } = await admin.describeCluster()
     return { brokers: brokers.map(each => `${each.host}:${each.port}`), controller, cluster_id: clusterId }
@@ -260,7 +263,7 @@ async function perform({ op, args }) {
   } catch (error) {
     const [cause] = error.errors || error.groups || error.partitions || [error]
     const code = cause.code ?? cause.errorCode ?? cause.error?.code ?? cause.cause?.code ?? null
-    return { error: { code: typeof code === 'number' ? code : null, message: String(error.stack) } }
+    return { error: { code: typeof code === 'number' ? code : null, message: `${error.stack} ${cause.error || ''}` } }
   }
 }
 
