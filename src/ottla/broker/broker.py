@@ -70,6 +70,7 @@ from ottla.settings.topic_config import TopicConfig
 
 if TYPE_CHECKING:
     from ottla.broker.handlers.fetch import ParkedFetch
+    from ottla.broker.log_cleaner import LogCleaner
     from ottla.broker.telemetry import ClientTelemetry
     from ottla.network.connection import Answer
     from ottla.network.request import Request
@@ -112,6 +113,8 @@ class Broker:
         self._listeners: list[Listener] = []
         self._target: LocalTarget
         self._housekeeping = Housekeeping()
+        self.cleaner: LogCleaner | None = None
+        self._cleaner_is_closed = False
         self._handlers: dict[int, Any] = {}
         self._topic_configs: dict[str, TopicConfig] = {}
         self._telemetry: ClientTelemetry | None = None
@@ -322,6 +325,8 @@ class Broker:
         every(FLUSH_CHECK_INTERVAL_MS, self._flush_by_time)
         every(TRASH_INTERVAL_MS, self._empty_trash)
         every(QUARANTINE_CHECK_INTERVAL_MS, self._quarantine)
+        every(self._cleaner_backoff_ms, self._compact)
+        self._exits.push_async_callback(self._close_cleaner)
 
     def _directory_failed(self, directory: str, error: OSError) -> None:
         """Called once for each directory, perhaps on another thread."""
@@ -508,6 +513,28 @@ class Broker:
         for directory in self.directories:
             await asyncio.to_thread(directory.write_high_watermarks, marks.get(directory.path, {}))
 
+    def _cleaner_backoff_ms(self) -> int:
+        return max(self.config.log_cleaner_backoff_ms, CLEANER_BACKOFF_MS_MIN)
+
+    async def _compact(self) -> None:
+        """Clean what is dirty. Until there is something to clean, not even the cleaner is loaded."""
+        if self._cleaner_is_closed:
+            return
+        if self.cleaner is None:
+            if not any(p.log.rules.compact and len(p.log.segments) > 1 for p in self.replicas):
+                return
+            from ottla.broker.log_cleaner import LogCleaner
+
+            self.cleaner = LogCleaner(
+                self.replicas, self.directories.directory_of, lambda: self.config, self.clock
+            )
+        await self.cleaner.round()
+
+    async def _close_cleaner(self) -> None:
+        self._cleaner_is_closed = True
+        if self.cleaner is not None:
+            await self.cleaner.close()
+
     def _expire_producers(self) -> None:
         self.directories.remove_expired_producers(
             self.clock.now_ms(), self.config.producer_id_expiration_ms
@@ -532,6 +559,7 @@ class Broker:
 
 FLUSH_CHECK_INTERVAL_MS = 1_000
 TRASH_INTERVAL_MS = 1_000
+CLEANER_BACKOFF_MS_MIN = 20
 
 
 def error_response(request: Request, error: KafkaError) -> Message | None:

@@ -26,10 +26,16 @@ class Housekeeping:
         self._asleep: set[asyncio.Task[None]] = set()
         self._stopping = False
 
-    def every(self, interval_ms: int, job: Job, *, first_after_ms: int | None = None) -> None:
-        """Run ``job`` every ``interval_ms``, first after ``first_after_ms`` (the interval, if None)."""
-        first = interval_ms if first_after_ms is None else first_after_ms
-        task = asyncio.create_task(self._run(interval_ms / 1000, first / 1000, job))
+    def every(
+        self, interval_ms: int | Callable[[], int], job: Job, *, first_after_ms: int | None = None
+    ) -> None:
+        """Run ``job`` every ``interval_ms``, first after ``first_after_ms`` (the interval, if None).
+
+        An interval that changes while the broker runs is a function, asked before each wait.
+        """
+        interval = interval_ms if callable(interval_ms) else lambda: interval_ms
+        first = interval() if first_after_ms is None else first_after_ms
+        task = asyncio.create_task(self._run(interval, first / 1000, job))
         self._tasks.append(task)
         self._asleep.add(task)
 
@@ -41,7 +47,7 @@ class Housekeeping:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
 
-    async def _run(self, interval_s: float, first_s: float, job: Job) -> None:
+    async def _run(self, interval_ms: Callable[[], int], first_s: float, job: Job) -> None:
         task = asyncio.current_task()
         assert task is not None
         await asyncio.sleep(first_s)
@@ -57,4 +63,4 @@ class Housekeeping:
                 log.error("a housekeeping job failed", error=error, job=job.__qualname__)
             self._asleep.add(task)
             if not self._stopping:
-                await asyncio.sleep(interval_s)
+                await asyncio.sleep(interval_ms() / 1000)

@@ -29,6 +29,7 @@ from ottla.log.compaction.job import (
     CleaningFailed,
     CleaningJob,
     SourceSegment,
+    cleaned_path,
 )
 from ottla.log.compaction.offset_map import OffsetMap
 from ottla.log.compaction.rewriting import DECOMPRESSED_BYTES_MAX, filter_batch
@@ -48,19 +49,6 @@ from ottla.records.codec import RecordPlace, iter_places, plain_records
 from ottla.settings.definitions import TopicConfig
 
 LONG_MAX = 2**63 - 1
-
-
-def cleaned_path(directory: str, base_offset: int, suffix: str, token: str) -> str:
-    """Where the file of a cleaned segment lies until it is swapped in."""
-    name = names.file_name(base_offset, suffix)
-    return f"{directory}/{name}.{token}{names.CLEANED_SUFFIX}"
-
-
-def remove_cleaned(disk: Disk, directory: str, token: str) -> None:
-    """Remove what a cleaning that ended early has written. Raises ``OSError``."""
-    for entry in disk.entries(directory):
-        if entry.name.endswith(f".{token}{names.CLEANED_SUFFIX}"):
-            disk.remove(f"{directory}/{entry.name}")
 
 
 class Cleaning:

@@ -5,7 +5,12 @@ Plain values, which JSON carries over the pipe. Sizes in bytes, times in millise
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ottla.log import names
+
+if TYPE_CHECKING:
+    from ottla.log.disk import Disk
 
 
 class SourceSegment(NamedTuple):
@@ -116,3 +121,16 @@ class CleaningFailed(Exception):
         self.kind = kind
         self.reason = reason
         self.errno = errno
+
+
+def cleaned_path(directory: str, base_offset: int, suffix: str, token: str) -> str:
+    """Where the file of a cleaned segment lies until it is swapped in."""
+    name = names.file_name(base_offset, suffix)
+    return f"{directory}/{name}.{token}{names.CLEANED_SUFFIX}"
+
+
+def remove_cleaned(disk: Disk, directory: str, token: str) -> None:
+    """Remove what a cleaning that ended early has written. Raises ``OSError``."""
+    for entry in disk.entries(directory):
+        if entry.name.endswith(f".{token}{names.CLEANED_SUFFIX}"):
+            disk.remove(f"{directory}/{entry.name}")
