@@ -74,6 +74,7 @@ class BrokerConfig:
     listener_security_protocol_map: str
     controller_listener_names: str | None
     inter_broker_listener_name: str | None
+    inter_broker_protocol_version: str
     security_inter_broker_protocol: str
     control_plane_listener_name: str | None
     socket_send_buffer_bytes: int

@@ -73,6 +73,8 @@ _ROWS = (
         "Names among the listeners that Kafka keeps for its controllers; none of them is opened here."),
     Setting("inter.broker.listener.name", STRING, None, None, MEDIUM,
         "The listener that brokers use among themselves; must be one of the advertised listeners."),
+    Setting("inter.broker.protocol.version", STRING, "3.9-IV0", None, MEDIUM,
+        "Told to tools that read a broker's version from it, as Kafka UI does to know what it may ask for. Nothing else goes by it."),
     Setting("security.inter.broker.protocol", STRING, "PLAINTEXT", None, MEDIUM,
         "Where inter.broker.listener.name is not set: the protocol whose name the listener among brokers has. Only one of the two may be set."),
     Setting("control.plane.listener.name", STRING, None, None, HIGH,

@@ -17,7 +17,7 @@ controller.quorum.election.timeout.ms controller.quorum.fetch.max.bytes
 controller.quorum.fetch.snapshot.max.bytes controller.quorum.fetch.timeout.ms
 controller.quorum.request.timeout.ms controller.quorum.retry.backoff.ms controller.quorum.voters
 controller.socket.timeout.ms early.start.listeners eligible.leader.replicas.enable
-initial.broker.registration.timeout.ms inter.broker.protocol.version
+initial.broker.registration.timeout.ms
 leader.imbalance.check.interval.seconds leader.imbalance.per.broker.percentage metadata.log.dir
 metadata.log.max.record.bytes.between.snapshots metadata.log.max.snapshot.interval.ms
 metadata.log.segment.bytes metadata.log.segment.min.bytes metadata.log.segment.ms
