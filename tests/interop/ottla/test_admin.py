@@ -139,6 +139,91 @@ def test_groups_are_listed_described_reset_and_deleted(
     assert code_of(admin.delete_groups(unused)[unused]) is ottla.ErrorCode.GROUP_ID_NOT_FOUND
 
 
+def test_records_are_deleted_from_the_start(
+    admin: ottla.Admin, bootstrap: str, unused: str
+) -> None:
+    admin.create_topic(unused, 3, 1)
+    with ottla.Producer(bootstrap) as producer:
+        for partition in (0, 0, 0, 1):
+            producer.send(unused, b"", partition=partition)
+    tps = [ottla.TopicPartition(unused, number) for number in range(3)]
+    missing = ottla.TopicPartition(f"{unused}.not", 0)
+    found = admin.delete_records({tps[0]: 2, tps[1]: -1, tps[2]: 1, missing: 0})
+    assert (found[tps[0]], found[tps[1]]) == (2, 1)
+    assert code_of(found[tps[2]]) is ottla.ErrorCode.OFFSET_OUT_OF_RANGE
+    assert code_of(found[missing]) is ottla.ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    starts = admin.list_offsets(dict.fromkeys(tps, "earliest"))
+    assert [None if at is None else at.offset for at in starts.values()] == [2, 1, 0]
+
+
+def test_producers_are_described(admin: ottla.Admin, bootstrap: str, unused: str) -> None:
+    admin.create_topic(unused, 1, 1)
+    with ottla.Producer(bootstrap) as producer:
+        producer.send(unused, b"").result()
+        producer.send(unused, b"").result()
+    tp = ottla.TopicPartition(unused, 0)
+    found = admin.describe_producers([tp, (unused, 9)])
+    described = found[tp]
+    assert isinstance(described, list)
+    assert [(each.epoch, each.last_sequence) for each in described] == [(0, 1)]
+    assert code_of(found[ottla.TopicPartition(unused, 9)]) is (
+        ottla.ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    )
+
+
+def test_offsets_are_forgotten_where_nobody_reads(
+    admin: ottla.Admin, bootstrap: str, unused: str
+) -> None:
+    read, other = f"{unused}.read", f"{unused}.other"
+    for topic in (read, other):
+        admin.create_topic(topic, 1, 1)
+    with pytest.raises(ottla.KafkaError) as caught:
+        admin.delete_group_offsets(unused, [(read, 0)])
+    assert caught.value.code is ottla.ErrorCode.GROUP_ID_NOT_FOUND
+    admin.alter_group_offsets(unused, {(read, 0): 0, (other, 0): 0})
+    with Member(bootstrap, read, unused) as member:
+        eventually(lambda: member.partitions == {0}, "an assignment")
+        codes = admin.delete_group_offsets(unused, [(read, 0), (other, 0), (other, 9)])
+        assert codes[ottla.TopicPartition(other, 0)] is None
+        assert code_of(codes[ottla.TopicPartition(read, 0)]) is (
+            ottla.ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC
+        )
+        assert code_of(codes[ottla.TopicPartition(other, 9)]) is (
+            ottla.ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        )
+        assert list(admin.group_offsets(unused)) == [(read, 0)]
+
+
+def test_subscriptions_to_client_metrics_are_settings(admin: ottla.Admin, unused: str) -> None:
+    name = f"subscription.{unused}"
+    admin.alter_config(client_metrics=name, set={"metrics": "org.", "interval.ms": "60000"})
+    eventually(lambda: admin.describe_config(client_metrics=name), "the subscription")
+    entries = admin.describe_config(client_metrics=name)
+    assert {entry.name: entry.value for entry in entries.values()} == {
+        "metrics": "org.",
+        "interval.ms": "60000",
+    }
+    assert {entry.source for entry in entries.values()} == {"client metrics"}
+    assert ("client metrics", name) in admin.list_config_resources("client metrics")
+    admin.alter_config(client_metrics=name, delete=["metrics", "interval.ms"])
+    eventually(
+        lambda: ("client metrics", name) not in admin.list_config_resources("client metrics"),
+        "its end",
+    )
+    with pytest.raises(ValueError, match="name a topic, a broker"):
+        admin.describe_config(topic="a", client_metrics="b")
+
+
+def test_what_has_settings_is_listed(admin: ottla.Admin, unused: str) -> None:
+    admin.create_topic(unused, 1, 1)
+    nodes = admin.describe_cluster().nodes
+    found = admin.list_config_resources()
+    assert ("topic", unused) in found
+    assert [each.name for each in found if each.kind == "broker"] == [str(n.node_id) for n in nodes]
+    with pytest.raises(ValueError, match="no such kind"):
+        admin.list_config_resources("shoe")
+
+
 def test_asyncio_admin_has_the_same_names(bootstrap: str, unused: str) -> None:
     async def work() -> None:
         async with aio.Admin(bootstrap) as admin:

@@ -8,12 +8,15 @@ from typing import Any, Self, TypedDict, Unpack
 
 from ottla.client.admin.descriptions import (
     CONFIG_SOURCES,
+    RESOURCE_KINDS,
     ClusterDescription,
     ConfigEntry,
+    ConfigResource,
     NewTopic,
     TopicDescription,
 )
 from ottla.client.admin.log_dirs import LogDirAdmin
+from ottla.client.admin.records import RecordAdmin
 from ottla.client.cluster import Cluster
 from ottla.client.consumer.offset_queries import MAX_TIMESTAMP, list_offsets
 from ottla.client.consumer.positions import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP
@@ -26,6 +29,9 @@ from ottla.wire.schema import Message
 
 TOPIC_RESOURCE = 2
 BROKER_RESOURCE = 4
+CLIENT_METRICS_RESOURCE = 16
+
+_LIST_CONFIG_RESOURCES = 74
 
 _SET, _DELETE = 0, 1
 
@@ -49,7 +55,7 @@ class AdminOptions(TypedDict, total=False):
     metadata_max_age_ms: int
 
 
-class AsyncAdmin(LogDirAdmin):
+class AsyncAdmin(LogDirAdmin, RecordAdmin):
     """Makes, describes and deletes topics, settings and groups.
 
     Methods for one thing raise ``KafkaError`` when it is refused; methods for several return each one's
@@ -210,16 +216,20 @@ class AsyncAdmin(LogDirAdmin):
         *,
         topic: str | None = None,
         broker: int | None = None,
+        client_metrics: str | None = None,
         names: Collection[str] | None = None,
         documentation: bool = False,
     ) -> dict[str, ConfigEntry]:
-        """The settings of a topic or of a broker, by name; all of them, or those in ``names``."""
+        """The settings of a topic, a broker or a client-metrics subscription, by name.
+
+        All of them, or those in ``names``; of a subscription those that are set.
+        """
         from ottla.messages.describe_configs import (
             DescribeConfigsRequest,
             DescribeConfigsResource,
         )
 
-        kind, resource = _resource(topic, broker)
+        kind, resource = _resource(topic, broker, client_metrics)
         request = DescribeConfigsRequest(
             resources=[
                 DescribeConfigsResource(
@@ -251,18 +261,22 @@ class AsyncAdmin(LogDirAdmin):
         *,
         topic: str | None = None,
         broker: int | None = None,
+        client_metrics: str | None = None,
         set: Mapping[str, str] | None = None,
         delete: Collection[str] = (),
         validate_only: bool = False,
     ) -> None:
-        """Change some settings of a topic or of a broker: ``set`` these, let those go back to defaults."""
+        """Change some settings of a topic, a broker or a client-metrics subscription (KIP-714).
+
+        ``set`` these, let those go back to defaults. A subscription without settings is gone.
+        """
         from ottla.messages.incremental_alter_configs import (
             AlterableConfig,
             AlterConfigsResource,
             IncrementalAlterConfigsRequest,
         )
 
-        kind, resource = _resource(topic, broker)
+        kind, resource = _resource(topic, broker, client_metrics)
         changes = [
             AlterableConfig(name=name, config_operation=_SET, value=value)
             for name, value in (set or {}).items()
@@ -283,6 +297,39 @@ class AsyncAdmin(LogDirAdmin):
         error = _error(answer.responses[0])
         if error is not None:
             raise error
+
+    async def list_config_resources(self, kind: str | None = None) -> list[ConfigResource]:
+        """What has settings, sorted: all of it, or of one ``kind`` (see ``ConfigResource``).
+
+        Raises ``KafkaError`` (UNSUPPORTED_VERSION) where the broker lists client metrics only and something
+        else is asked for.
+        """
+        from ottla.messages.list_config_resources import ListConfigResourcesRequest
+
+        types = [number for number, name in RESOURCE_KINDS.items() if name == kind]
+        if kind is not None and not types:
+            raise ValueError(f"no such kind of resource: {kind!r}")
+        await self._start()
+
+        async def ask() -> Any:
+            node_id = await self.cluster.any_node()
+            channel = await self.cluster.channel(node_id)
+            version = channel.version_for(_LIST_CONFIG_RESOURCES)
+            if version == 0 and types != [CLIENT_METRICS_RESOURCE]:
+                raise KafkaError(ErrorCode.UNSUPPORTED_VERSION, "it lists client metrics only")
+            request = ListConfigResourcesRequest(resource_types=types)
+            answer = await self.cluster.send(node_id, request)
+            if answer.error_code:
+                raise KafkaError(answer.error_code, "ListConfigResources")
+            return answer
+
+        answer = await self.retry(ask)
+        return sorted(
+            ConfigResource(
+                RESOURCE_KINDS.get(each.resource_type, str(each.resource_type)), each.resource_name
+            )
+            for each in answer.config_resources
+        )
 
     # The cluster, and offsets
 
@@ -348,7 +395,16 @@ def _raise_first(outcome: Outcome) -> None:
             raise error
 
 
-def _resource(topic: str | None, broker: int | None) -> tuple[int, str]:
-    if (topic is None) == (broker is None):
-        raise ValueError("name a topic or a broker")
-    return (TOPIC_RESOURCE, topic) if topic is not None else (BROKER_RESOURCE, str(broker))
+def _resource(topic: str | None, broker: int | None, client_metrics: str | None) -> tuple[int, str]:
+    named = [
+        (kind, str(name))
+        for kind, name in (
+            (TOPIC_RESOURCE, topic),
+            (BROKER_RESOURCE, broker),
+            (CLIENT_METRICS_RESOURCE, client_metrics),
+        )
+        if name is not None
+    ]
+    if len(named) != 1:
+        raise ValueError("name a topic, a broker or a client-metrics subscription")
+    return named[0]

@@ -48,6 +48,22 @@ class ConfigEntry(NamedTuple):
         return self.source == "default"
 
 
+class ConfigResource(NamedTuple):
+    """Something that has settings: ``kind`` is "topic", "broker", "client metrics" or "group"."""
+
+    kind: str
+    name: str
+
+
+class ProducerDescription(NamedTuple):
+    """An idempotent producer as a partition remembers it; -1 for a sequence or a time that there is not."""
+
+    producer_id: int
+    epoch: int
+    last_sequence: int
+    last_timestamp_ms: int
+
+
 class GroupListing(NamedTuple):
     """A group by name; state and type are empty where the broker is too old to say."""
 
@@ -113,6 +129,9 @@ class LogDirDescription(NamedTuple):
     usable_bytes: int
     replicas: list[LogDirReplica]
 
+
+RESOURCE_KINDS = {2: "topic", 4: "broker", 8: "broker logger", 16: "client metrics", 32: "group"}
+"""``ConfigResource.Type``."""
 
 CONFIG_SOURCES = {
     1: "topic",

@@ -150,6 +150,41 @@ class GroupAdmin:
                 ErrorCode.NON_EMPTY_GROUP, f"group {group} has members: stop them first"
             ) from error
 
+    async def delete_group_offsets(
+        self, group: str, partitions: Iterable[tuple[str, int]]
+    ) -> dict[TopicPartition, KafkaError | None]:
+        """Forget what a group has committed in some partitions; why one was not, or None.
+
+        GROUP_SUBSCRIBED_TO_TOPIC for topics that a member reads. Raises ``KafkaError`` for the group as a
+        whole: GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP (its members are no consumers).
+        """
+        from ottla.messages.offset_delete import (
+            OffsetDeleteRequest,
+            OffsetDeleteRequestPartition,
+            OffsetDeleteRequestTopic,
+        )
+
+        await self._start()
+        topics: dict[str, OffsetDeleteRequestTopic] = {}
+        for name, partition in dict.fromkeys(partitions):
+            topic = topics.setdefault(name, OffsetDeleteRequestTopic(name=name))
+            topic.partitions.append(OffsetDeleteRequestPartition(partition_index=partition))
+        link = GroupLink(self.cluster, group)
+        answer = await link.call(
+            OffsetDeleteRequest(group_id=group, topics=list(topics.values())),
+            lambda a: int(a.error_code),
+            timeout_ms=self.timeout_ms,
+        )
+        if answer.error_code:
+            raise KafkaError(answer.error_code, group)
+        return {
+            TopicPartition(topic.name, each.partition_index): KafkaError(each.error_code)
+            if each.error_code
+            else None
+            for topic in answer.topics
+            for each in topic.partitions
+        }
+
     # Requests
 
     async def ask_any(self, request: Message, node_id: int | None = None) -> Any:

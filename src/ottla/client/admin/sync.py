@@ -10,10 +10,12 @@ from ottla.client.admin.admin import AdminOptions, AsyncAdmin, Outcome
 from ottla.client.admin.descriptions import (
     ClusterDescription,
     ConfigEntry,
+    ConfigResource,
     GroupDescription,
     GroupListing,
     LogDirDescription,
     NewTopic,
+    ProducerDescription,
     TopicDescription,
 )
 from ottla.client.loop_thread import LoopThread
@@ -111,13 +113,21 @@ class Admin:
         *,
         topic: str | None = None,
         broker: int | None = None,
+        client_metrics: str | None = None,
         names: Collection[str] | None = None,
         documentation: bool = False,
     ) -> dict[str, ConfigEntry]:
-        """The settings of a topic or of a broker, by name; all of them, or those in ``names``."""
+        """The settings of a topic, a broker or a client-metrics subscription, by name.
+
+        All of them, or those in ``names``; of a subscription those that are set.
+        """
         return self._run(
             self._admin.describe_config(
-                topic=topic, broker=broker, names=names, documentation=documentation
+                topic=topic,
+                broker=broker,
+                client_metrics=client_metrics,
+                names=names,
+                documentation=documentation,
             )
         )
 
@@ -126,16 +136,49 @@ class Admin:
         *,
         topic: str | None = None,
         broker: int | None = None,
+        client_metrics: str | None = None,
         set: Mapping[str, str] | None = None,
         delete: Collection[str] = (),
         validate_only: bool = False,
     ) -> None:
-        """Change some settings of a topic or of a broker: ``set`` these, let those go back to defaults."""
+        """Change some settings of a topic, a broker or a client-metrics subscription (KIP-714).
+
+        ``set`` these, let those go back to defaults. A subscription without settings is gone.
+        """
         self._run(
             self._admin.alter_config(
-                topic=topic, broker=broker, set=set, delete=delete, validate_only=validate_only
+                topic=topic,
+                broker=broker,
+                client_metrics=client_metrics,
+                set=set,
+                delete=delete,
+                validate_only=validate_only,
             )
         )
+
+    def list_config_resources(self, kind: str | None = None) -> list[ConfigResource]:
+        """What has settings, sorted: all of it, or of one ``kind`` (see ``ConfigResource``).
+
+        Raises ``KafkaError`` (UNSUPPORTED_VERSION) where the broker lists client metrics only and something
+        else is asked for.
+        """
+        return self._run(self._admin.list_config_resources(kind))
+
+    def delete_records(
+        self, offsets: Mapping[tuple[str, int], int]
+    ) -> dict[TopicPartition, int | KafkaError]:
+        """Delete all records below these offsets; -1 stands for all that are there now.
+
+        Returns where each partition starts now, or why it was refused (OFFSET_OUT_OF_RANGE,
+        POLICY_VIOLATION for a topic that is only compacted, UNKNOWN_TOPIC_OR_PARTITION, ...).
+        """
+        return self._run(self._admin.delete_records(offsets))
+
+    def describe_producers(
+        self, partitions: Iterable[tuple[str, int]]
+    ) -> dict[TopicPartition, list[ProducerDescription] | KafkaError]:
+        """The idempotent producers that partitions remember, or why one can't tell."""
+        return self._run(self._admin.describe_producers(partitions))
 
     def describe_cluster(self) -> ClusterDescription:
         """The brokers that are there."""
@@ -192,3 +235,13 @@ class Admin:
         Raises ``KafkaError`` (NON_EMPTY_GROUP) for one that has, and for partitions that do not exist.
         """
         self._run(self._admin.alter_group_offsets(group, offsets))
+
+    def delete_group_offsets(
+        self, group: str, partitions: Iterable[tuple[str, int]]
+    ) -> dict[TopicPartition, KafkaError | None]:
+        """Forget what a group has committed in some partitions; why one was not, or None.
+
+        GROUP_SUBSCRIBED_TO_TOPIC for topics that a member reads. Raises ``KafkaError`` for the group as a
+        whole: GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP (its members are no consumers).
+        """
+        return self._run(self._admin.delete_group_offsets(group, partitions))
