@@ -220,4 +220,4 @@ def test_time_index_finds_what_a_scan_finds(
         index.write_out()
     for target in targets:
         scanned = [last for time, last in entries if time <= target]
-        assert index.lookup(target) == (scanned[-1] if scanned else 100)
+        assert index.lookup(target)[1] == (scanned[-1] if scanned else 100)

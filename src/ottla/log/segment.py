@@ -255,10 +255,23 @@ class Segment:
             position = self._recent_positions[bisect_right(recent, offset) - 1]
             return self._scan_for(offset, position)
         try:
-            return self._scan_for(offset, self.offset_index.lookup(offset))
+            position = self.offset_index.lookup(offset)
+            place = self._scan_for(offset, position)
+            if position and self._is_misled(offset, position, place):
+                raise CorruptIndex(f"{self.offset_index.file.path} leads past offset {offset}")
+            return place
         except (CorruptIndex, CorruptBatch) as error:
             self.rebuild_indexes(str(error))
         return self._scan_for(offset, 0)
+
+    def _is_misled(self, offset: int, position: int, place: BatchPlace | None) -> bool:
+        """Whether an index entry cannot be that led from ``offset`` to ``position``, and on to ``place``.
+
+        The batch (Kafka's followers: batches) that an entry tells of ends at or before ``offset``.
+        """
+        if position >= self.size_bytes:
+            return True
+        return place is not None and place.position == position and place.base_offset > offset
 
     def _scan_for(self, offset: int, position: int) -> BatchPlace | None:
         return find_batch(self.log_file, self.base_offset, self.size_bytes, offset, position)
@@ -325,19 +338,39 @@ class Segment:
     def find_timestamp(self, timestamp_ms: int) -> Iterator[tuple[int, BatchHeader]]:
         """The batches with a record at or after ``timestamp_ms``, in order of offset."""
         try:
-            position = self.offset_index.lookup(self.time_index.lookup(timestamp_ms))
+            noted_ms, offset = self.time_index.lookup(timestamp_ms)
+            position = self._noted(noted_ms, offset)
         except CorruptIndex as error:
             self.rebuild_indexes(str(error))
-            position = self.offset_index.lookup(self.time_index.lookup(timestamp_ms))
+            position = self._noted(*self.time_index.lookup(timestamp_ms))
         for found in self.headers(position):
             if found[1].max_timestamp_ms >= timestamp_ms:
                 yield found
+
+    def _noted(self, timestamp_ms: int, offset: int) -> int:
+        """The position of the batch that an entry of the time index tells of; 0 for none.
+
+        Raises ``CorruptIndex`` if there is no such batch.
+        """
+        if timestamp_ms < 0:
+            return 0
+        place = self.find(offset)
+        if place is not None:
+            header = next(self.headers(place.position))[1]
+            if header.base_offset <= offset and header.max_timestamp_ms == timestamp_ms:
+                return place.position
+        raise CorruptIndex(
+            f"{self.time_index.file.path} tells of no batch: {timestamp_ms}, {offset}"
+        )
 
     def _load_max_timestamp(self) -> int:
         if not self.size_bytes:
             return -1
         try:
+            if not self.time_index.entries:  # the roll or the close had written one
+                raise CorruptIndex(f"{self.time_index.file.path} is empty")
             timestamp_ms, offset = self.time_index.last()
+            self._noted(timestamp_ms, offset)
         except CorruptIndex as error:
             self.rebuild_indexes(str(error))
             return self.max_timestamp_ms

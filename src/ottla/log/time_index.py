@@ -51,17 +51,17 @@ class TimeIndex(SparseIndex):
             self._last_offset = offset
             self._loaded = True
 
-    def lookup(self, timestamp_ms: int) -> int:
-        """An offset with only smaller timestamps before it; the base offset if no entry is smaller.
+    def lookup(self, timestamp_ms: int) -> tuple[int, int]:
+        """The last entry (timestamp, offset) of at most ``timestamp_ms``: all before it is older.
 
-        Raises ``CorruptIndex``.
+        (-1, base offset) if there is none. Raises ``CorruptIndex``.
         """
         found = self._search(timestamp_ms)
         if found is None:
-            return self.base_offset
-        if found[1] < 0:
-            raise CorruptIndex(f"{self.file.path}: relative offset {found[1]}")
-        return self.base_offset + found[1]
+            return NO_TIMESTAMP_MS, self.base_offset
+        if found[0] < 0 or found[1] < 0:
+            raise CorruptIndex(f"{self.file.path}: {found[0]}, {found[1]}")
+        return found[0], self.base_offset + found[1]
 
     def truncate_to(self, offset: int) -> None:
         """Drop the entries at or behind ``offset``."""

@@ -73,7 +73,7 @@ def test_index_entries_are_found_in_memory_and_in_the_file() -> None:
     by_time, _ = time_index(times)
     for timestamp in range(0, 15_100, 11):
         expected = max((offset for time, offset in times if time <= timestamp), default=100)
-        assert by_time.lookup(timestamp) == expected
+        assert by_time.lookup(timestamp)[1] == expected
 
 
 def test_reopened_index_finds_the_same() -> None:
