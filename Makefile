@@ -10,7 +10,7 @@ run: $(VENV)/.installed  ## start a broker on 127.0.0.1:9092 with its data in ./
 	$(BIN)/ottla serve --data ./data --listen 127.0.0.1:9092
 
 test: $(VENV)/.installed-test  ## set up and pass the tests; names what this machine lacks for some of them
-	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)
 
 demo: $(VENV)/.installed  ## the weather application from end to end
 	$(BIN)/python -m examples.weather.demo

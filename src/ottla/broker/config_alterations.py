@@ -17,7 +17,7 @@ from ottla.broker.config_resources import (
     require_this_broker,
     unsupported,
 )
-from ottla.controller import configs
+from ottla.controller import configs, topic_names
 from ottla.controller.configs import ConfigAlteration, ConfigResult
 from ottla.coordination.store import StoreError
 from ottla.coordination.znodes import DEFAULT_ENTITY
@@ -108,6 +108,10 @@ def _alteration(broker: Broker, change: ResourceChange) -> ConfigAlteration:
         return alter_client_metrics(base(current), operations)
 
     if change.resource_type == TOPIC:
+        if not name:
+            raise KafkaError(ErrorCode.INVALID_REQUEST, "The topic has no name.")
+        if not topic_names.is_valid(name):
+            raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION)
         if name not in broker.metadata.topics:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
         return ConfigAlteration(configs.TOPICS, name, alter_topic)

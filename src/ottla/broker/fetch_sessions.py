@@ -223,6 +223,11 @@ class FetchSessions:
             context = self._resume(request, version, now_ms)
         followed = len(context.positions)
         context.follow(request, version)
+        if context.session_id and not context.positions:
+            self._close(context.session_id)
+            return (
+                FetchContext()
+            )  # nothing is left to follow: the client learns that the session is over
         if context.session_id and len(context.positions) > followed and self._is_too_much():
             self._close(context.session_id)
             if followed:

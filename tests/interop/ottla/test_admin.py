@@ -27,10 +27,14 @@ def code_of(found: object) -> ottla.ErrorCode:
     return found.code
 
 
+def heard_of(admin: ottla.Admin, topic: str) -> None:
+    """Wait until the broker knows a topic: it may hear of it a moment after its creation was answered."""
+    eventually(lambda: topic in admin.list_topics(), "the topic")
+
+
 def test_topics_are_made_described_grown_and_deleted(admin: ottla.Admin, unused: str) -> None:
     admin.create_topic(unused, 3, 1)
-    # A broker may hear of it a moment after its creation was answered.
-    eventually(lambda: unused in admin.list_topics(), "the topic")
+    heard_of(admin, unused)
     found = admin.describe_topic(unused)
     assert (found.name, found.internal, len(found.partitions)) == (unused, False, 3)
     assert len(found.topic_id) == 22
@@ -51,6 +55,7 @@ def test_each_of_several_topics_has_its_own_outcome(admin: ottla.Admin, unused: 
     with pytest.raises(ottla.KafkaError) as caught:
         admin.create_topic(unused)
     assert caught.value.code is ottla.ErrorCode.TOPIC_ALREADY_EXISTS
+    heard_of(admin, unused)
     described = admin.describe_topics(unused, f"{unused}.not")
     assert isinstance(described[unused], tuple)
     assert code_of(described[f"{unused}.not"]) is ottla.ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
@@ -66,6 +71,7 @@ def test_validate_only_makes_nothing(admin: ottla.Admin, unused: str) -> None:
 
 def test_settings_are_set_and_go_back_to_their_defaults(admin: ottla.Admin, unused: str) -> None:
     admin.create_topic(unused, 1, 1, {"retention.ms": "1000"})
+    heard_of(admin, unused)
     entry = admin.describe_config(topic=unused, names=["retention.ms"])["retention.ms"]
     assert (entry.value, entry.source, entry.is_default) == ("1000", "topic", False)
     admin.alter_config(topic=unused, set={"segment.bytes": "2000000"}, delete=["retention.ms"])

@@ -75,6 +75,7 @@ def _result(broker: Broker, created: TopicResult) -> CreatableTopicResult:
     return CreatableTopicResult(
         name=created.name,
         topic_id=created.topic_id,
+        error_message=None,
         num_partitions=created.num_partitions,
         replication_factor=created.replication_factor,
         configs=[

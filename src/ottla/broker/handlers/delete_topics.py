@@ -70,6 +70,9 @@ def _resolve(broker: Broker, state: DeleteTopicState) -> DeletableTopicResult:
     if state.name is not None and state.topic_id != ZERO_ID:
         result.error_code = ErrorCode.INVALID_REQUEST
         result.error_message = "Both name and id are given."
+    elif state.name is None and state.topic_id == ZERO_ID:
+        result.error_code = ErrorCode.INVALID_REQUEST
+        result.error_message = "Neither name nor id is given."
     elif state.name is None:
         result.name = broker.metadata.topic_name(state.topic_id)
         if result.name is None:

@@ -158,6 +158,7 @@ class ParkedFetch:
             )
         except KafkaError as error:
             data.error_code = error.code
+            data.high_watermark = data.last_stable_offset = data.log_start_offset = -1
             return data, 0, False
         data.records = found.regions
         behind = position.fetch_offset < partition.high_watermark

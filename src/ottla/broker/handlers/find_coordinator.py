@@ -44,7 +44,8 @@ async def handle(broker: Broker, request: Request) -> FindCoordinatorResponse:
     only = found[0]
     return FindCoordinatorResponse(
         error_code=only.error_code,
-        error_message=only.error_message,
+        # Before version 4 Kafka put the name of no error here, too.
+        error_message=only.error_message or "NONE",
         node_id=only.node_id,
         host=only.host,
         port=only.port,

@@ -3,7 +3,7 @@
 Behaviour: each call gives an id that was never given before, with epoch 0; also to a producer that sends
 its old id and epoch (version 3), as only a transactional id has a memory. Ids come from blocks of 1,000 that
 the controller has made durable first (INVARIANTS 38).
-Errors: INVALID_REQUEST for an empty transactional id, TRANSACTIONAL_ID_AUTHORIZATION_FAILED for any other:
+Errors: INVALID_REQUEST for an empty transactional id, and for an id without an epoch or an epoch without an id; TRANSACTIONAL_ID_AUTHORIZATION_FAILED for any other:
 transactions are not supported yet, and clients take this error as final.
 Source: ``TransactionCoordinator.handleInitProducerId``.
 """
@@ -30,6 +30,10 @@ async def handle(broker: Broker, request: Request) -> InitProducerIdResponse:
             else ErrorCode.INVALID_REQUEST,
             producer_id=-1,
             producer_epoch=-1,
+        )
+    if (body.producer_id < 0) != (body.producer_epoch < 0):
+        return InitProducerIdResponse(
+            error_code=ErrorCode.INVALID_REQUEST, producer_id=-1, producer_epoch=-1
         )
     try:
         producer_id = await broker.producer_ids.next()

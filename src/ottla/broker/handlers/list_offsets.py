@@ -16,6 +16,7 @@ Source: ``KafkaApis.handleListOffsetRequest``, ``Partition.fetchOffsetForTimesta
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from ottla.errors import ErrorCode, KafkaError
@@ -47,17 +48,16 @@ def handle(broker: Broker, request: Request) -> ListOffsetsResponse:
     """Answer every partition."""
     body: ListOffsetsRequest = request.body
     response = ListOffsetsResponse()
-    asked: set[tuple[str, int]] = set()
+    times = Counter((t.name, p.partition_index) for t in body.topics for p in t.partitions)
     for topic in body.topics:
         answers = ListOffsetsTopicResponse(name=topic.name)
         response.topics.append(answers)
-        for wanted in topic.partitions:
+        for wanted in {p.partition_index: p for p in topic.partitions}.values():
             answer = ListOffsetsPartitionResponse(partition_index=wanted.partition_index)
             answers.partitions.append(answer)
             try:
-                if (topic.name, wanted.partition_index) in asked:
+                if times[topic.name, wanted.partition_index] > 1:
                     raise KafkaError(ErrorCode.INVALID_REQUEST)
-                asked.add((topic.name, wanted.partition_index))
                 partition = broker.replicas.leader_of(topic.name, wanted.partition_index)
                 committed = body.isolation_level == READ_COMMITTED
                 _look_up(partition, wanted, committed, request.api_version, answer)

@@ -12,7 +12,7 @@ Behaviour
 Versions: 1 controller and internal topics, 5 offline replicas, 7 leader epoch, 8 authorized operations, 10
 topic ids, 12 look-up by id, 13 a top-level error.
 Errors: UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, INVALID_TOPIC_EXCEPTION, LEADER_NOT_AVAILABLE,
-LISTENER_NOT_FOUND, INVALID_REPLICATION_FACTOR (auto-creation).
+LISTENER_NOT_FOUND, INVALID_REPLICATION_FACTOR (auto-creation), INVALID_REQUEST (an id before version 12).
 Source: ``KafkaApis.handleTopicMetadataRequest``.
 """
 
@@ -41,14 +41,32 @@ if TYPE_CHECKING:
 
 NO_LEADER = -1
 LISTENER_NOT_FOUND_SINCE = 6
+IDS_SINCE = 12
 
 
 def handle(
     broker: Broker, request: Request
 ) -> MetadataResponse | Coroutine[Any, Any, MetadataResponse]:
     """Answer at once, unless a topic must be created first."""
+    if request.api_version < IDS_SINCE and _asks_by_id(request.body):
+        return _refusal(request.body)
     missing = _to_create(broker, request)
     return _create_first(broker, request, missing) if missing else _answer(broker, request, {})
+
+
+def _asks_by_id(body: MetadataRequest) -> bool:
+    return any(topic.name is None or topic.topic_id != ZERO_ID for topic in body.topics or ())
+
+
+def _refusal(body: MetadataRequest) -> MetadataResponse:
+    """The answer to ids in versions 10 and 11, which have the field but not the meaning."""
+    topics = [
+        MetadataResponseTopic(
+            error_code=ErrorCode.INVALID_REQUEST, name=topic.name or "", topic_id=topic.topic_id
+        )
+        for topic in body.topics or ()
+    ]
+    return MetadataResponse(topics=topics)
 
 
 def _to_create(broker: Broker, request: Request) -> list[str]:

@@ -25,8 +25,10 @@ from typing import TYPE_CHECKING
 
 from ottla.broker.metadata_cache import INTERNAL_TOPICS
 from ottla.errors import ErrorCode, KafkaError
+from ottla.log.validation import InvalidRecords
 from ottla.logs import logger
 from ottla.messages.produce import (
+    BatchIndexAndErrorMessage,
     PartitionProduceData,
     PartitionProduceResponse,
     ProduceRequest,
@@ -50,6 +52,17 @@ ADMIN_CLIENT_ID = "__admin_client"
 ZSTD_SINCE = 7
 ZSTD = 4
 ATTRIBUTES_LOW = 22
+IDS_SINCE = 13
+# Which errors come without the log's start (``ReplicaManager.appendToLocalLog``).
+WITHOUT_LOG_START = frozenset(
+    {
+        ErrorCode.NOT_LEADER_OR_FOLLOWER,
+        ErrorCode.MESSAGE_TOO_LARGE,
+        ErrorCode.RECORD_LIST_TOO_LARGE,
+        ErrorCode.CORRUPT_MESSAGE,
+        ErrorCode.KAFKA_STORAGE_ERROR,
+    }
+)
 CODEC_MASK = 7
 
 
@@ -61,7 +74,7 @@ def handle(
     produce = _Produce(broker, body, request)
     for topic in body.topic_data:
         name = topic.name
-        if request.api_version >= 13:
+        if request.api_version >= IDS_SINCE:
             name = broker.metadata.topic_name(topic.topic_id) or ""
         answers = TopicProduceResponse(name=topic.name, topic_id=topic.topic_id)
         produce.response.responses.append(answers)
@@ -81,6 +94,11 @@ def fail(answer: PartitionProduceResponse, error: KafkaError) -> None:
     answer.error_code = error.code
     answer.error_message = error.message
     answer.base_offset = -1
+    if isinstance(error, InvalidRecords):
+        answer.record_errors = [
+            BatchIndexAndErrorMessage(batch_index=index, batch_index_error_message=why)
+            for index, why in error.record_errors
+        ]
 
 
 class _Produce:
@@ -132,7 +150,7 @@ class _Produce:
                 ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
                 "transactions are not supported by this broker",
             )
-        if not name:
+        if not name and self.version >= IDS_SINCE:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
         if name in INTERNAL_TOPICS and not self.may_write_internal:
             raise KafkaError(
@@ -149,7 +167,12 @@ class _Produce:
         ):
             raise KafkaError(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE)
         partition = self.broker.replicas.leader_of(name, data.index)
-        outcome = partition.append_as_leader(records, now_ms, required_acks=self.acks)
+        try:
+            outcome = partition.append_as_leader(records, now_ms, required_acks=self.acks)
+        except KafkaError as error:
+            if error.code not in WITHOUT_LOG_START:
+                answer.log_start_offset = partition.log.log_start_offset
+            raise
         if isinstance(outcome, asyncio.Future):
             self.unanswered[id(answer)] = answer
             self.rewrites += 1
