@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 import pytest
 
 from ottla.testing import Broker
-from tests.interop.answers import groups, producing, reading, settings, topics
+from tests.interop.answers import administering, groups, producing, reading, settings, topics
 from tests.interop.answers.asking import Asker, Question, differences
 from tests.interop.answers.known import ANYTHING, DIFFERENCES
 from tests.interop.requirements import leave_out
@@ -30,7 +30,7 @@ SETTINGS = {
     if name
     in ("num.partitions", "group.min.session.timeout.ms", "group.initial.rebalance.delay.ms")
 }
-ROOMS = (producing, reading, topics, settings, groups)
+ROOMS = (producing, reading, topics, settings, groups, administering)
 QUESTIONS = {
     f"{room.__name__.rpartition('.')[2]}.{question.__name__}": question
     for room in ROOMS

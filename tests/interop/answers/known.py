@@ -181,6 +181,13 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
     # Topics
     Difference("topics.api_versions", "the versions of ApiVersions", "'0-5'", "'0-4'", NEWER),
+    Difference(
+        "topics.api_versions",
+        "the versions of *Telemetry*",
+        "'0-0'",
+        "'absent'",
+        "Apache Kafka offers telemetry only where a plug-in takes it.",
+    ),
     Difference("topics.api_versions", "the versions of DeleteGroups", "'0-3'", "'0-2'", NEWER),
     Difference(
         "groups.lists_and_deletions", "deleted, not there, version 3", ANYTHING, "'hung up'", NEWER
@@ -267,7 +274,11 @@ DIFFERENCES: tuple[Difference, ...] = (
         "What has no meaning here is no setting.",
     ),
     Difference(
-        "settings.describe_others", "client metrics/*/error_code", "42", "0", "No such resource."
+        "settings.describe_others",
+        "client metrics/results/x/configs/*",
+        "'absent'",
+        ANYTHING,
+        "What nobody has set is not there; Apache Kafka shows its defaults.",
     ),
     Difference(
         "settings.describe_others",
@@ -300,5 +311,41 @@ DIFFERENCES: tuple[Difference, ...] = (
         "42",
         "0",
         "A name that is no setting of a broker is refused as one of a topic is.",
+    ),
+    Difference(
+        "settings.list_resources",
+        "brokers and their loggers/config_resources",
+        ANYTHING,
+        ANYTHING,
+        "Loggers are no settings here.",
+    ),
+    # Administering
+    Difference(
+        "administering.elections_and_moves",
+        "election 2 of *, version [12]/replica_election_results/*",
+        "'absent'",
+        ANYTHING,
+        "An election of no kind is refused as a whole.",
+    ),
+    Difference(
+        "administering.rights_and_secrets",
+        "quotas, version [01]/error_message",
+        "None",
+        "''",
+        "No text and an empty one mean the same to clients.",
+    ),
+    Difference(
+        "administering.rights_and_secrets",
+        "secrets, version 0/error_message",
+        "None",
+        "''",
+        "No text and an empty one mean the same to clients.",
+    ),
+    Difference(
+        "administering.rights_and_secrets",
+        "tokens, version [123]/error_code",
+        "61",
+        "64",
+        "Apache Kafka looks at the connection before it looks whether tokens are on.",
     ),
 )

@@ -13,6 +13,7 @@ from ottla.messages.incremental_alter_configs import (
     AlterConfigsResource,
     IncrementalAlterConfigsRequest,
 )
+from ottla.messages.list_config_resources import ListConfigResourcesRequest
 from tests.interop.answers.asking import Asker
 
 TOPIC, BROKER, LOGGER, METRICS, GROUP = 2, 4, 8, 16, 32
@@ -160,9 +161,23 @@ def alter_the_old_way(asker: Asker) -> None:
     alter("a type that is none", 99, "x", ("retention.ms", "1"))
 
 
+def list_resources(asker: Asker) -> None:
+    for kind in (METRICS, GROUP):
+        asker.ask(f"type {kind}", ListConfigResourcesRequest(resource_types=[kind]), 1)
+    for kind in (0, 1, 99, -1):
+        asker.ask(
+            f"a type that is none, {kind}", ListConfigResourcesRequest(resource_types=[kind]), 1
+        )
+    asker.ask("client metrics", ListConfigResourcesRequest(), 0)
+    brokers = ListConfigResourcesRequest(resource_types=[BROKER, LOGGER])
+    asker.ask("brokers and their loggers", brokers, 1)
+
+
 QUESTIONS = (
     describe_topics,
     describe_others,
     alter_topics,
     alter_others,
+    alter_the_old_way,
+    list_resources,
 )
