@@ -20,7 +20,7 @@ class BrokerProcess:
     """``ottla serve`` over one data directory, started again and again on one port."""
 
     def __init__(self, data: Path, output: Path, settings: dict[str, object]) -> None:
-        """``output``: the file that takes what the processes print."""
+        """``output``: the file that takes what the processes print; ``log.dirs`` may stand for ``data``."""
         self.data = data
         self.output = output
         self.port = 0
@@ -40,7 +40,8 @@ class BrokerProcess:
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "ottla", "serve", "--data", str(self.data)),
+                    *(sys.executable, "-m", "ottla", "serve"),
+                    *(() if "log.dirs" in self._settings else ("--data", str(self.data))),
                     *("--listen", f"127.0.0.1:{self.port}"),
                     *settings,
                 ],
