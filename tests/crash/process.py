@@ -19,12 +19,19 @@ DEADLINE_S = 60.0
 class BrokerProcess:
     """``ottla serve`` over one data directory, started again and again on one port."""
 
-    def __init__(self, data: Path, output: Path, settings: dict[str, object]) -> None:
+    def __init__(
+        self,
+        data: Path,
+        output: Path,
+        settings: dict[str, object],
+        environment: dict[str, str] | None = None,
+    ) -> None:
         """``output``: the file that takes what the processes print; ``log.dirs`` may stand for ``data``."""
         self.data = data
         self.output = output
         self.port = 0
         self._settings = settings
+        self._environment = {**_environment(), **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._printed_before = 0
 
@@ -48,7 +55,7 @@ class BrokerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=_environment(),
+                env=self._environment,
             )
 
     def wait_until_ready(self) -> None:

@@ -39,12 +39,15 @@ GROUP = "group"
 
 @contextmanager
 def broker(
-    directory: Path, data: Path | None = None, **settings: object
+    directory: Path,
+    data: Path | None = None,
+    environment: dict[str, str] | None = None,
+    **settings: object,
 ) -> Iterator[BrokerProcess]:
     """A broker that takes requests, its data in ``data``; settings have underscores for dots."""
     own = {name.replace("_", "."): value for name, value in settings.items()}
     started = BrokerProcess(
-        data or directory / "data", directory / "broker.log", {**SETTINGS, **own}
+        data or directory / "data", directory / "broker.log", {**SETTINGS, **own}, environment
     )
     try:
         started.start()

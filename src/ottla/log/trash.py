@@ -17,11 +17,12 @@ log = logger(__name__)
 class Trash:
     """What is to be removed, and when. ``put`` and ``take_due`` belong to the loop's thread."""
 
-    __slots__ = ("_disk", "_waiting")
+    __slots__ = ("_disk", "_latest_ms", "_waiting")
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
         self._waiting: list[tuple[int, str]] = []
+        self._latest_ms = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -31,7 +32,14 @@ class Trash:
         heappush(self._waiting, (due_ms, path))
 
     def take_due(self, now_ms: int) -> list[str]:
-        """The paths whose time has come, for ``remove``."""
+        """The paths whose time has come, for ``remove``.
+
+        Where the wall clock has been set back, what waits moves with it: nothing waits for another year.
+        """
+        if now_ms < self._latest_ms:
+            back_ms = self._latest_ms - now_ms
+            self._waiting = [(due_ms - back_ms, path) for due_ms, path in self._waiting]
+        self._latest_ms = now_ms
         due = []
         while self._waiting and self._waiting[0][0] <= now_ms:
             due.append(heappop(self._waiting)[1])

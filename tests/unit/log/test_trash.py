@@ -1,0 +1,19 @@
+"""What waits to be removed, and for how long."""
+
+from __future__ import annotations
+
+from ottla.log.trash import Trash
+from ottla.simulation.disk import SimulatedDisk
+
+YEAR_MS = 365 * 86_400_000
+
+
+def test_a_clock_that_is_set_back_keeps_nothing_waiting() -> None:
+    trash = Trash(SimulatedDisk())
+    trash.put("/later", YEAR_MS + 60_000)
+    trash.put("/soon", YEAR_MS + 1_000)
+    assert trash.take_due(YEAR_MS) == []
+    assert trash.take_due(500) == []
+    assert trash.take_due(1_500) == ["/soon"]
+    assert trash.take_due(60_500) == ["/later"]
+    assert len(trash) == 0
