@@ -13,6 +13,7 @@ from ottla.messages.alter_configs import (
     AlterConfigsRequest,
     AlterConfigsResource,
 )
+from ottla.messages.api_versions import ApiVersionsRequest
 from ottla.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResource
 from ottla.messages.get_telemetry_subscriptions import GetTelemetrySubscriptionsRequest
 from ottla.messages.list_config_resources import ListConfigResourcesRequest
@@ -131,6 +132,18 @@ def test_a_subscription_is_there_while_it_has_a_setting(wire: Wire) -> None:
     assert subscriptions(wire) == ["t"]
     again = GetTelemetrySubscriptionsRequest(client_instance_id=wanted.client_instance_id)
     assert wire.ask(again, 0).requested_metrics == []
+
+
+def test_clients_are_told_of_telemetry_while_somebody_wants_it(wire: Wire) -> None:
+    def is_offered() -> bool:
+        hello = ApiVersionsRequest(client_software_name="test", client_software_version="1.0")
+        return {71, 72} <= {each.api_key for each in wire.ask(hello, 3).api_keys}
+
+    assert not is_offered()
+    assert alter(wire, CLIENT_METRICS, "s", metrics="org.")[0] == 0
+    assert is_offered()
+    assert alter(wire, CLIENT_METRICS, "s")[0] == 0
+    assert not is_offered()
 
 
 def test_subscriptions_survive_a_restart(tmp_path: Path) -> None:

@@ -39,10 +39,12 @@ _NONE: TopicOffsets = {}
 class CommittedOffsets:
     """The offsets of many groups; a group or a topic without offsets takes no memory."""
 
-    __slots__ = ("_groups",)
+    __slots__ = ("_groups", "_groups_of")
 
     def __init__(self) -> None:
         self._groups: dict[str, dict[str, dict[int, CommittedOffset]]] = {}
+        self._groups_of: dict[str, dict[str, None]] = {}
+        """By topic, the groups that have an offset in it: a topic's end need not look at all groups."""
 
     def __contains__(self, group_id: str) -> bool:
         return group_id in self._groups
@@ -54,7 +56,11 @@ class CommittedOffsets:
     def put(self, group_id: str, topic: str, partition: int, committed: CommittedOffset) -> None:
         """Remember an offset in the place of the last one."""
         topics = self._groups.setdefault(group_id, {})
-        topics.setdefault(topic, {})[partition] = committed
+        partitions = topics.get(topic)
+        if partitions is None:
+            partitions = topics[topic] = {}
+            self._groups_of.setdefault(topic, {})[group_id] = None
+        partitions[partition] = committed
 
     def remove(self, group_id: str, topic: str, partition: int) -> None:
         """Forget an offset, if it is known."""
@@ -65,18 +71,22 @@ class CommittedOffsets:
         partitions.pop(partition, None)
         if not partitions:
             del topics[topic]
+            groups = self._groups_of[topic]
+            del groups[group_id]
+            if not groups:
+                del self._groups_of[topic]
         if not topics:
             del self._groups[group_id]
 
     def topics(self) -> frozenset[str]:
         """Every topic that any group has committed in."""
-        return frozenset(topic for topics in self._groups.values() for topic in topics)
+        return frozenset(self._groups_of)
 
     def of_topics(self, names: frozenset[str]) -> Iterator[tuple[str, str, int]]:
         """Group, topic and partition of every offset in one of the topics ``names``."""
-        for group_id, topics in self._groups.items():
-            for topic in names & topics.keys():
-                for partition in topics[topic]:
+        for topic in names & self._groups_of.keys():
+            for group_id in self._groups_of[topic]:
+                for partition in self._groups[group_id][topic]:
                     yield group_id, topic, partition
 
 

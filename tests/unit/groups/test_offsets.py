@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
@@ -28,6 +29,46 @@ def test_offsets_are_kept_by_group_topic_and_partition() -> None:
     offsets.remove("g", "u", 3)
     offsets.remove("g", "u", 3)
     assert "g" not in offsets
+
+
+def test_the_offsets_of_a_topic_are_found_among_many_groups() -> None:
+    offsets = CommittedOffsets()
+    random = Random(7)
+    places = {
+        (f"g{random.randrange(20)}", f"t{random.randrange(5)}", random.randrange(3))
+        for _ in range(300)
+    }
+    for place in places:
+        offsets.put(*place, at(1))
+    gone = set(random.sample(sorted(places), len(places) // 2))
+    for place in gone:
+        offsets.remove(*place)
+        offsets.remove(*place)
+    left = places - gone
+    assert offsets.topics() == {topic for _, topic, _ in left}
+    for topic in (f"t{number}" for number in range(6)):
+        found = list(offsets.of_topics(frozenset((topic,))))
+        assert sorted(found) == sorted(place for place in left if place[1] == topic)
+
+
+def test_a_topics_end_does_not_look_at_groups_that_never_read_it() -> None:
+    class Group(str):
+        """A group's name that does not want to be looked at."""
+
+        __slots__ = ()
+        looked_at = 0
+
+        def __hash__(self) -> int:
+            Group.looked_at += 1
+            return super().__hash__()
+
+    offsets = CommittedOffsets()
+    for number in range(100):
+        offsets.put(Group(f"g{number}"), "other", 0, at(1))
+    offsets.put("reader", "t", 0, at(1))
+    Group.looked_at = 0
+    assert list(offsets.of_topics(frozenset(("t",)))) == [("reader", "t", 0)]
+    assert Group.looked_at == 0
 
 
 def test_asking_for_a_group_that_is_not_known_takes_no_memory() -> None:

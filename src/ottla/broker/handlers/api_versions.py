@@ -4,6 +4,9 @@ Behaviour
 - Every API with the whole range of its versions. Produce is advertised from 0, although 0-2 are refused:
   librdkafka up to 2.11.0 otherwise stops compressing (KAFKA-18659).
 - The APIs between brokers (4, 5, 6) are not named.
+- Those of client metrics (71, 72) are named while there is a subscription: without one every client would ask
+  in vain, and librdkafka's say so in their logs. Who connected before it was made learns of it when it connects
+  again. (Apache Kafka names them where a plugin takes what clients push.)
 - A version that we do not have is answered by the connection itself: error 35 in a version 0 body.
 - Version 5 names the cluster and broker that the client means (KIP-1242): another one is answered with
   REBOOTSTRAP_REQUIRED.
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 PRODUCE = 0
 BETWEEN_BROKERS = frozenset((4, 5, 6))
+TELEMETRY = frozenset((71, 72))
 SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 
 
@@ -44,11 +48,14 @@ def handle(broker: Broker, request: Request) -> ApiVersionsResponse:
     )
     if elsewhere:
         return ApiVersionsResponse(error_code=ErrorCode.REBOOTSTRAP_REQUIRED)
-    return ApiVersionsResponse(api_keys=advertised())
+    apis = advertised()
+    if not broker.config_listener.client_metrics:
+        apis = [each for each in apis if each.api_key not in TELEMETRY]
+    return ApiVersionsResponse(api_keys=apis)
 
 
 def advertised() -> list[ApiVersion]:
-    """The ranges that clients are told."""
+    """The ranges that clients may be told."""
     return [
         ApiVersion(api_key=key, min_version=0 if key == PRODUCE else lo, max_version=hi)
         for key, (lo, hi) in API_VERSIONS_RANGES.items()

@@ -1,7 +1,13 @@
 """OffsetForLeaderEpoch (key 23): where a leader epoch ended in this log (KIP-101, KIP-279, KIP-320).
 
-Behaviour: the largest epoch at or below the asked one, and the offset at which the next one began (the log
-end for the current epoch). -1 and -1 where nothing is known of it: the client's log is of another time.
+Behaviour
+- The largest epoch at or below the asked one, and the offset at which the next one began (the log end for the
+  current epoch). -1 and -1 for an epoch that is none (-1) or later than all that are known. Of an epoch before
+  all that are known: that epoch, and where the first known one began; what lay between is deleted.
+- ``current_leader_epoch`` is the epoch of the leader that the client believes in; -1 says that it does not know.
+- Consumers (``replica_id`` -1 or -2) and replicas are told the same.
+
+Versions: 3 the asker's replica id.
 Errors: UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH.
 Source: ``ReplicaManager.lastOffsetForLeaderEpoch``.
 """
