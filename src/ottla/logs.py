@@ -2,12 +2,17 @@
 
 A thin front over the standard ``logging``, so that importing a room costs nothing: structlog renders the
 events (``configure``), and is imported when the first line is written.
+
+What peers chose (client ids, names of topics and groups) is written escaped and cut, and no event is written
+so often that it fills a disk.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import time
+from collections.abc import Callable
 from typing import Any, TextIO
 
 
@@ -48,6 +53,75 @@ def logger(name: str) -> Logger:
     return Logger(name)
 
 
+TEXT_LENGTH_MAX = 2_000
+"""A value that is longer is cut: what a peer chose must not fill the disk."""
+
+BURST = 200
+PER_SECOND = 2.0
+PEERS_BURST = 50
+PEERS_PER_SECOND = 0.5
+"""How often one event is written at once, and how often in the long run; less of what any peer can cause."""
+
+_EVENTS_MAX = 1_000
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """``text`` as one line that a terminal cannot take for commands: control characters are escaped, and what is
+    longer than ``TEXT_LENGTH_MAX`` is cut. ``lines``: line breaks stay (a traceback)."""
+    if len(text) > TEXT_LENGTH_MAX and not lines:
+        text = f"{text[:TEXT_LENGTH_MAX]}… ({len(text):,} characters)"
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() or (lines and one == "\n") else ascii(one)[1:-1] for one in text
+    )
+
+
+def _shown(value: Any) -> Any:
+    """A field's value as it may be written: plain values as they are, all else as bounded text."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"{len(value)} bytes"  # whatever they are, they are somebody's
+    return printable(value if isinstance(value, str) else str(value))
+
+
+class _Flood(logging.Filter):
+    """Lets an event through so often as ``BURST`` and ``PER_SECOND`` say, and tells how many it kept back.
+
+    An event is a logger's words; one with a field ``peer`` is what anybody on the network can cause.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._buckets: dict[tuple[str, str], list[float]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is written."""
+        fields = getattr(record, "fields", {})
+        peers = "peer" in fields
+        burst, rate = (PEERS_BURST, PEERS_PER_SECOND) if peers else (BURST, PER_SECOND)
+        now = self._clock()
+        key = (record.name, str(record.msg))
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            if len(self._buckets) >= _EVENTS_MAX:
+                self._buckets.clear()
+            bucket = self._buckets[key] = [burst, now, 0]
+        left = min(burst, bucket[0] + (now - bucket[1]) * rate)
+        bucket[1] = now
+        if left < 1:
+            bucket[0] = left
+            bucket[2] += 1
+            return False
+        bucket[0] = left - 1
+        if bucket[2]:
+            record.__dict__["fields"] = {**fields, "suppressed": int(bucket[2])}
+            bucket[2] = 0
+        return True
+
+
 class _LazyFormatter(logging.Formatter):
     """Renders with structlog: coloured columns on a terminal, one JSON object a line elsewhere."""
 
@@ -71,11 +145,12 @@ class _LazyFormatter(logging.Formatter):
             "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat("T", "milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "event": record.getMessage(),
-            **getattr(record, "fields", {}),
+            "event": printable(record.getMessage()),
         }
+        for name, value in getattr(record, "fields", {}).items():
+            event.setdefault(name, _shown(value))
         if record.exc_info:
-            event["exception"] = self.formatException(record.exc_info)
+            event["exception"] = printable(self.formatException(record.exc_info), lines=True)
         return str(self._render(None, record.levelname.lower(), event))
 
 
@@ -84,6 +159,7 @@ def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
     target = stream if stream is not None else sys.stderr
     handler = logging.StreamHandler(target)
     handler.setFormatter(_LazyFormatter(terminal=target.isatty()))
+    handler.addFilter(_Flood())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
