@@ -26,6 +26,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,9 @@ RWF_NOWAIT: int = getattr(os, "RWF_NOWAIT", 0) if hasattr(os, "preadv") else 0
 
 OPEN_FILES_WITHOUT_LIMIT = 512
 """The files that a process may open where the system cannot be asked: what Windows grants at least."""
+
+PROCESS_STARTED_S = time.time() - time.process_time()
+"""About when the process started, in seconds since 1970."""
 
 _LOCKED_BYTE = 0x7FFF_0000
 """The byte that is locked where a lock keeps others from reading: behind everything that is read."""
@@ -127,6 +131,25 @@ def open_files_max() -> int | None:
         return OPEN_FILES_WITHOUT_LIMIT
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return None if soft == resource.RLIM_INFINITY else soft
+
+
+def resident_memory_bytes() -> int | None:
+    """The memory that this process has in use; None where the system does not say."""
+    try:
+        with open("/proc/self/statm", "rb") as stream:
+            return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, AttributeError, ValueError, IndexError):
+        return None
+
+
+def open_files() -> int | None:
+    """How many files and sockets this process has open; None where the system does not say."""
+    for path in ("/proc/self/fd", "/dev/fd"):
+        try:
+            return len(os.listdir(path)) - 1  # the listing's own
+        except OSError:
+            continue
+    return None
 
 
 def on_signals(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> Callable[[], None]:

@@ -65,6 +65,7 @@ from ottla.messages.registry import API_NAMES, API_VERSIONS_RANGES, api, module_
 from ottla.network.server import Listener, Server
 from ottla.replication.internal_log import InternalLog
 from ottla.replication.replicas import Replicas
+from ottla.settings.listeners import format_address
 from ottla.settings.setting import SettingError
 from ottla.settings.topic_config import TopicConfig
 
@@ -72,7 +73,9 @@ if TYPE_CHECKING:
     from ottla.broker.handlers.fetch import ParkedFetch
     from ottla.broker.log_cleaner import LogCleaner
     from ottla.broker.telemetry import ClientTelemetry
+    from ottla.broker.observation import Observation
     from ottla.network.connection import Answer
+    from ottla.network.meter import RequestMeter
     from ottla.network.request import Request
     from ottla.settings.broker_config import BrokerConfig
     from ottla.wire.schema import Message
@@ -109,7 +112,9 @@ class Broker:
         self._flusher: Flusher
         self._loading: asyncio.Future[None] | None = None
         self._store: EmbeddedStore
+        self.meter: RequestMeter | None = None
         self._server: Server | None = None
+        self.observation: Observation | None = None
         self._listeners: list[Listener] = []
         self._target: LocalTarget
         self._housekeeping = Housekeeping()
@@ -296,6 +301,23 @@ class Broker:
         )
         self._listeners = await listening.take_listeners(self._server, self.config)
         self._exits.callback(listening.let_go, self._listeners)
+        if self.config.http_endpoint is not None:
+            await self._observe(self._server, *self.config.http_endpoint)
+
+    async def _observe(self, server: Server, host: str, port: int) -> None:
+        from ottla.broker.observation import LISTENER, Observation
+        from ottla.network.meter import RequestMeter
+
+        self.meter = server.meter = RequestMeter()
+
+        listener = await server.bind(host or None, port, name=LISTENER)
+        self._exits.callback(listening.let_go, [listener])
+        self.observation = Observation(self, listener)
+        self._exits.push_async_callback(self.observation.stop)
+        await self.observation.start()
+        log.info(
+            "/ready and /metrics are answered", address=format_address(*self.observation.address)
+        )
 
     async def _listen(self) -> tuple[Endpoint, ...]:
         assert self._server is not None
@@ -412,6 +434,34 @@ class Broker:
     def is_stopping(self) -> bool:
         """Whether nothing should be waited for any more."""
         return self._stopping
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests are answered."""
+        return self._ready.is_set() and not self._stopping
+
+    def why_not_ready(self) -> list[str]:
+        """Why clients should not be sent here; empty where they may be."""
+        if self._stopping:
+            return ["the broker is stopping"]
+        if not self._ready.is_set():
+            return ["the broker is starting"]
+        return [
+            f"log directory {directory.path} is offline"
+            for directory in self.directories.all
+            if directory.offline is not None
+        ]
+
+    @property
+    def server(self) -> Server:
+        """The network side."""
+        assert self._server is not None
+        return self._server
+
+    @property
+    def flusher(self) -> Flusher:
+        """What syncs the logs."""
+        return self._flusher
 
     def endpoints(self, listener: str) -> Iterator[tuple[int, str, int, str | None]]:
         """Node id, host, port and rack of every live broker that has this listener."""

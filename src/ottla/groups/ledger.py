@@ -18,7 +18,7 @@ from ottla.errors import ErrorCode, KafkaError
 from ottla.groups.group import Group
 from ottla.groups.group_records import Record, group_record, group_tombstone, offset_tombstone
 from ottla.groups.membership import NEVER
-from ottla.groups.offsets import expired
+from ottla.groups.offsets import TopicOffsets, expired
 from ottla.groups.outcome import Answer, Moment, Outcome, Response, with_error
 from ottla.groups.parking import Parking, Timers
 from ottla.groups.partitioner import partition_for
@@ -119,6 +119,23 @@ class Ledger:
         """Whether a partition is loaded, so that its groups are answered for."""
         shard = self._shards.get(partition)
         return shard is not None and not shard.is_loading
+
+    def survey(self) -> Iterator[tuple[Group, TopicOffsets]]:
+        """Every group of the partitions that are loaded, with what it committed: to look at, not to change.
+
+        The groups may change while the caller lets others run between two of them.
+        """
+        for shard in list(self._shards.values()):
+            for group in list(shard.groups.values()):
+                yield group, shard.offsets.of(group.group_id)
+
+    @property
+    def rebalances(self) -> int:
+        """How many rebalances have begun in groups that this broker coordinates."""
+        return sum(
+            shard.rebalances_gone + sum(group.rebalances for group in shard.groups.values())
+            for shard in self._shards.values()
+        )
 
     # --- coming and going of partitions ---
 

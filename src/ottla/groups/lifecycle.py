@@ -61,6 +61,7 @@ class Lifecycle:
         "persisted",
         "protocol_name",
         "protocol_type",
+        "rebalances",
         "state",
         "state_since_ms",
         "topics",
@@ -70,6 +71,7 @@ class Lifecycle:
     def __init__(self, group_id: str, settings: GroupSettings, now_ms: int) -> None:
         self.group_id = group_id
         self.state = GroupState.EMPTY
+        self.rebalances = 0
         self.state_since_ms = now_ms
         """Wall time of the last change of state; -1 where an old record does not tell."""
         self.generation = 0
@@ -224,6 +226,7 @@ class Lifecycle:
         log.info(
             "a group rebalances", group=self.group_id, generation=self.generation, reason=reason
         )
+        self.rebalances += 1
         is_initial = self.is_empty
         self._enter(GroupState.PREPARING, now)
         timeout_ms = self.members.rebalance_timeout_ms

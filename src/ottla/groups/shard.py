@@ -36,6 +36,7 @@ class Shard:
         "offsets",
         "parking",
         "partition",
+        "rebalances_gone",
         "sweep",
     )
 
@@ -58,6 +59,8 @@ class Shard:
         self.sweep: Timer | None = None
         self.members_bytes = 0
         """About how much memory the groups take that have members, or ids that are out."""
+        self.rebalances_gone = 0
+        """The rebalances of groups that are not known any more."""
         self._settings = settings
 
     def replay(self, key: BytesLike | None, value: BytesLike | None, offset: int) -> None:
@@ -112,6 +115,7 @@ class Shard:
         group = self.groups.pop(group_id, None)
         if group is not None:
             self.members_bytes -= group.kept_bytes
+            self.rebalances_gone += group.rebalances
         alarm = self.alarms.pop(group_id, None)
         if alarm is not None:
             alarm[1].cancel()

@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from errno import ENOENT
 from functools import partial
+from time import monotonic
 
 from ottla.clock import Clock, SystemClock
 from ottla.errors import KafkaError
@@ -28,6 +29,7 @@ from ottla.log.disk import Disk
 from ottla.log.flush import Flush
 from ottla.log.log import Log
 from ottla.logs import logger
+from ottla.metering import Histogram
 
 log = logger(__name__)
 
@@ -79,6 +81,8 @@ class Flusher:
         self._scheduled = False
         self._alone = False
         self._closed = False
+        self.latency = Histogram()
+        """How long the syncs took, one for all logs of a job."""
 
     def attach(self, log: Log) -> None:
         """Serve the flushes that ``log`` itself asks for (rolls, ``flush.messages``)."""
@@ -187,11 +191,15 @@ class Flusher:
         run = run_together if together else run_each
         work = [flush for _, flush in begun]
         job = loop.run_in_executor(self._executor, run, self._disk, work)
-        job.add_done_callback(partial(self._job_done, begun))
+        job.add_done_callback(partial(self._job_done, begun, monotonic()))
 
     def _job_done(
-        self, begun: list[tuple[Log, Flush]], job: asyncio.Future[list[OSError | None]]
+        self,
+        begun: list[tuple[Log, Flush]],
+        started_s: float,
+        job: asyncio.Future[list[OSError | None]],
     ) -> None:
+        self.latency.observe(monotonic() - started_s)
         self._jobs -= 1
         self._alone = False
         now_ms = self._clock.now_ms()

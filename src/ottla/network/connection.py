@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from ottla.errors import ErrorCode, KafkaError
@@ -45,6 +46,8 @@ Answer: TypeAlias = "Message | Awaitable[Message | None] | None"
 Dispatch: TypeAlias = Callable[[Request], Answer]
 ErrorResponse: TypeAlias = Callable[[Request, KafkaError], Message | None]
 SupportedVersions: TypeAlias = Mapping[int, tuple[int, int]]
+
+FETCH = 1
 
 PIPELINED = frozenset({0})
 """Keys of the APIs of which a request is handled while earlier ones of the same kind are parked: Produce."""
@@ -339,6 +342,8 @@ class Connection(asyncio.BufferedProtocol):
         request = Request(
             key, version, correlation_id, client_id, body, self, now_ms, server.budget, frame_bytes
         )
+        if server.meter is not None:
+            request.started_s = monotonic()
         try:
             answer = server.dispatch(request)
         except Exception as error:
@@ -349,6 +354,8 @@ class Connection(asyncio.BufferedProtocol):
             self._drop(request, answer)
         elif answer is None:
             request.release()
+            if server.meter is not None:
+                server.meter.answered(request, None)
         elif isinstance(answer, Message):
             if self._answers or not self._outbox.ready:
                 self._answers.append(_Parked(request, answer))
@@ -453,6 +460,11 @@ class Connection(asyncio.BufferedProtocol):
             log.error("an answer cannot be encoded", error=error, api_key=request.api_key)
             self.close("an answer cannot be encoded", api_key=request.api_key)
             return
+        meter = self._server.meter
+        if meter is not None:
+            meter.answered(request, message)
+            if request.api_key == FETCH:
+                meter.sent(FETCH, chunks)
         try:
             self._outbox.put(chunks)
         except (OSError, EOFError) as error:

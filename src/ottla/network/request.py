@@ -28,19 +28,21 @@ class Request:
     """One request, decoded.
 
     The body's memory (records above all) belongs to this request alone: it may be written to and kept.
-    ``received_ms`` is the wall time at which it was read.
+    ``received_ms`` is the wall time at which it was read; ``started_s`` the steady clock's then, where requests
+    are measured.
     """
 
     __slots__ = (
         "_budget",
-        "_frame_bytes",
         "api_key",
         "api_version",
         "body",
         "client_id",
         "connection",
         "correlation_id",
+        "frame_bytes",
         "received_ms",
+        "started_s",
     )
 
     def __init__(
@@ -63,7 +65,8 @@ class Request:
         self.connection = connection
         self.received_ms = received_ms
         self._budget = budget
-        self._frame_bytes = frame_bytes
+        self.frame_bytes = frame_bytes
+        self.started_s = 0.0
 
     def release(self) -> None:
         """Give the request's bytes back to the broker's budget; a second call does nothing.
@@ -75,7 +78,7 @@ class Request:
         budget = self._budget
         if budget is not None:
             self._budget = None
-            budget.release(self._frame_bytes)
+            budget.release(self.frame_bytes)
 
     def __repr__(self) -> str:
         return (

@@ -35,6 +35,8 @@ from ottla.wire.schema import Message
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from ottla.network.meter import RequestMeter
+
 log = logger(__name__)
 
 SWEEP_S_MAX = 5.0
@@ -65,7 +67,8 @@ class Server:
     ``dispatch`` gets every request and returns its answer: a message, an awaitable of one (a future that
     belongs to this request alone: it is cancelled when the connection dies; or a coroutine, which runs on),
     or ``None`` where none is due. ``error_response`` makes the answer to a request whose handler raised
-    (``None``: hang up). ``apis`` gives the versions that are accepted, by API key.
+    (``None``: hang up). ``apis`` gives the versions that are accepted, by API key. ``meter`` counts the answers;
+    without one nothing is counted.
     """
 
     def __init__(
@@ -77,8 +80,12 @@ class Server:
         error_response: ErrorResponse | None = None,
         clock: Clock | None = None,
         budget: SharedBudget | None = None,
+        meter: RequestMeter | None = None,
     ) -> None:
         self.dispatch = dispatch
+        self.meter = meter
+        self.refused: Counter[str] = Counter()
+        """By listener, the connections that were closed because their address had too many."""
         self.error_response = error_response
         self.limits = limits if limits is not None else NetworkLimits()
         self.apis = apis if apis is not None else _all_apis()
@@ -217,6 +224,7 @@ class Server:
     def _admit(self, sock: socket.socket, host: str, name: str, ssl: SSLContext | None) -> None:
         limits = self.limits
         if self._per_host[host] >= limits.ip_limits.get(host, limits.max_connections_per_ip):
+            self.refused[name] += 1
             log.info("connection refused: too many from its address", peer=host, listener=name)
             sock.close()
             return

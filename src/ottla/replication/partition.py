@@ -51,12 +51,14 @@ class Partition:
         "_readers",
         "_recompression",
         "_waiters",
+        "bytes_in",
         "high_watermark",
         "index",
         "isr",
         "leader_epoch",
         "leader_id",
         "log",
+        "messages_in",
         "node_id",
         "partition_epoch",
         "replicas",
@@ -90,6 +92,7 @@ class Partition:
         self.replicas: list[int] = []
         self.isr: list[int] = []
         self.high_watermark = 0
+        self.bytes_in = self.messages_in = 0
         self._epoch_start_offset = 0
         self._flusher = flusher
         self._waiters = CommitWaiters()
@@ -195,6 +198,8 @@ class Partition:
         )
         if appended.duplicate:
             return appended
+        self.bytes_in += len(records)
+        self.messages_in += appended.last_offset - appended.base_offset + 1
         self._flusher.appended(self.log)
         self._advance()
         return appended

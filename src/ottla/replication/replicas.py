@@ -56,6 +56,8 @@ class Replicas:
         self._partitions: dict[tuple[str, int], Partition] = {}
         self._starts: dict[LogDirectory, CheckpointedStarts] = {}
         self._offline: set[tuple[str, int]] = set()
+        self.gone_bytes_in = self.gone_messages_in = 0
+        """What partitions took in that are not here any more."""
 
     def __iter__(self) -> Iterator[Partition]:
         return iter(tuple(self._partitions.values()))
@@ -125,6 +127,11 @@ class Replicas:
         self._offline.discard(key)
         return ErrorCode.NONE
 
+    @property
+    def offline_count(self) -> int:
+        """How many partitions are not served because their log directory failed."""
+        return len(self._offline)
+
     def is_offline(self, topic: str, index: int) -> bool:
         """Whether the replica lies, or may lie, in a log directory that failed."""
         return (topic, index) in self._offline
@@ -183,6 +190,8 @@ class Replicas:
     def _let_go(self, key: tuple[str, int]) -> None:
         partition = self._partitions.pop(key, None)
         if partition is not None:
+            self.gone_bytes_in += partition.bytes_in
+            self.gone_messages_in += partition.messages_in
             partition.resign(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
 
     def _open(self, topic: str, topic_id: bytes, index: int, *, is_new: bool) -> Partition:

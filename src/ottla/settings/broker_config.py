@@ -16,6 +16,7 @@ from ottla.settings.listeners import (
     inter_broker_listener,
     opened_listeners,
     parse_ip_limits,
+    split_address,
 )
 from ottla.settings.setting import SettingError, Value, invalid
 from ottla.settings.sources import Given, from_options, unknown_setting
@@ -34,8 +35,8 @@ class BrokerConfig:
     agree, ``queued_max_request_bytes`` is never below ``socket_request_max_bytes``.
 
     ``endpoints`` are the listeners to open, ``advertised_endpoints`` what clients are told of them,
-    ``inter_broker_listener`` the name of the one that brokers use, ``ip_limits`` the parsed
-    ``max.connections.per.ip.overrides``.
+    ``inter_broker_listener`` the name of the one that brokers use, ``http_endpoint`` host and port of
+    ``http.listener``, ``ip_limits`` the parsed ``max.connections.per.ip.overrides``.
 
     ``static``, ``dynamic_default`` and ``dynamic_broker`` hold what was set, as text; ``ignored`` the names
     that Kafka knows and Ottla does not implement, in the order in which they came.
@@ -46,6 +47,7 @@ class BrokerConfig:
         "dynamic_broker",
         "dynamic_default",
         "endpoints",
+        "http_endpoint",
         "ignored",
         "inter_broker_listener",
         "ip_limits",
@@ -59,6 +61,7 @@ class BrokerConfig:
     ignored: tuple[str, ...]
     endpoints: tuple[Listener, ...]
     advertised_endpoints: tuple[Listener, ...]
+    http_endpoint: tuple[str, int] | None
     inter_broker_listener: str
     ip_limits: dict[str, int]
 
@@ -89,6 +92,8 @@ class BrokerConfig:
     requests_in_flight_max: int
     write_buffer_bytes: int
     write_stall_ms: int
+    http_listener: str | None
+    metrics_series_max: int
     fetch_max_bytes: int
     max_incremental_fetch_session_cache_slots: int
     max_request_partition_size_limit: int
@@ -334,6 +339,8 @@ class BrokerConfig:
             self.inter_broker_listener,
             self.process_roles,
         )
+        http = self.http_listener
+        self.http_endpoint = split_address("http.listener", http) if http else None
         self.ip_limits = parse_ip_limits(self.max_connections_per_ip_overrides)
         if self.max_connections_per_ip == 0 and not self.ip_limits:
             reason = "It can be 0 only if max.connections.per.ip.overrides is set"

@@ -111,6 +111,10 @@ _ROWS = (
         "Partitions that one DescribeTopicPartitions is answered with; a cursor tells the client where to go on."),
     Setting("telemetry.max.bytes", INT, 1024 * 1024, AT_LEAST_1, LOW,
         "The most that a client may push of its metrics at a time (KIP-714). In bytes, compressed."),
+    Setting("http.listener", STRING, None, None, MEDIUM,
+        "host:port of an HTTP port with /ready and /metrics (Prometheus); port 0 takes a free one. Off unless set; it asks nobody who they are. Ottla's own setting."),
+    Setting("metrics.series.max", INT, 1000, AT_LEAST_0, LOW,
+        "Topics, and partitions of groups, that /metrics names at most; what it left out is counted. Ottla's own setting."),
 
     # Topics and their logs.
     Setting("num.partitions", INT, 1, AT_LEAST_1, MEDIUM,
@@ -245,6 +249,8 @@ OUR_DEFAULTS: dict[str, str] = {
     "requests.in.flight.max": "Kafka takes one request of a connection at a time",
     "write.buffer.bytes": "Kafka has no such setting",
     "write.stall.ms": "Kafka has no such setting",
+    "http.listener": "Kafka has no such setting",
+    "metrics.series.max": "Kafka has no such setting",
     "group.max.pending.members": "Kafka has no such bound",
     "group.members.max.bytes": "Kafka has no such bound",
     "group.new.member.join.timeout.ms": "300000, a constant in Kafka",
