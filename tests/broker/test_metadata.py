@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ottla.broker.broker import error_response
+from ottla.broker.listening import error_response
 from ottla.errors import ErrorCode, KafkaError
 from ottla.messages.metadata import MetadataRequest, MetadataRequestTopic
 from ottla.network.request import Request

@@ -136,6 +136,6 @@ def test_a_groups_name_cannot_break_the_format(ottla_broker: Broker) -> None:
 def test_the_http_port_is_off_unless_it_is_set(ottla_broker: Broker, tmp_path: Path) -> None:
     assert ottla_broker.server is not None
     assert ottla_broker.server.observation is None
-    assert ottla_broker.server.meter is None
+    assert ottla_broker.server.server.meter is None
     with Broker(HTTP, data=tmp_path) as other:
         assert get(http_of(other), "/ready").status == 200

@@ -61,28 +61,25 @@ from ottla.log.disk import Disk
 from ottla.log.distrust import note_failure
 from ottla.log.flusher import Durability, Flusher
 from ottla.logs import logger
-from ottla.messages.registry import API_NAMES, API_VERSIONS_RANGES, api, module_name
+from ottla.messages.registry import API_NAMES, module_name
 from ottla.network.server import Listener, Server
 from ottla.replication.internal_log import InternalLog
 from ottla.replication.replicas import Replicas
-from ottla.settings.listeners import format_address
 from ottla.settings.setting import SettingError
 from ottla.settings.topic_config import TopicConfig
 
 if TYPE_CHECKING:
     from ottla.broker.handlers.fetch import ParkedFetch
     from ottla.broker.log_cleaner import LogCleaner
-    from ottla.broker.telemetry import ClientTelemetry
     from ottla.broker.observation import Observation
+    from ottla.broker.telemetry import ClientTelemetry
     from ottla.network.connection import Answer
-    from ottla.network.meter import RequestMeter
     from ottla.network.request import Request
     from ottla.settings.broker_config import BrokerConfig
     from ottla.wire.schema import Message
 
 log = logger(__name__)
 
-BETWEEN_BROKERS = frozenset((4, 5, 6))
 STOP_GRACE_S = 5.0
 SESSION_ID_BITS = 31
 
@@ -109,10 +106,9 @@ class Broker:
         self.producer_ids: ProducerIds
         self._disk = Disk()
         self.directories: LogDirectories
-        self._flusher: Flusher
+        self.flusher: Flusher
         self._loading: asyncio.Future[None] | None = None
         self._store: EmbeddedStore
-        self.meter: RequestMeter | None = None
         self._server: Server | None = None
         self.observation: Observation | None = None
         self._listeners: list[Listener] = []
@@ -186,7 +182,7 @@ class Broker:
         return [(one.name, one.host or "0.0.0.0", one.port) for one in self._listeners]
 
     async def _open_store_and_logs(self) -> None:
-        self._flusher = Flusher(
+        self.flusher = Flusher(
             self._disk,
             durability=Durability(self.config.durability),
             clock=self.clock,
@@ -195,12 +191,12 @@ class Broker:
             self.directories = LogDirectories(
                 self.config.data_directories,
                 self._disk,
-                flusher=self._flusher,
+                flusher=self.flusher,
                 on_offline=self._directory_failed,
             )
             self.replicas = Replicas(
                 self.directories,
-                self._flusher,
+                self.flusher,
                 node_id=self.node_id,
                 clock=self.clock,
                 exists=self.metadata.has_partition,
@@ -208,7 +204,7 @@ class Broker:
             )
             self._exits.push_async_callback(self._close_directories)
             self.directories.open()
-            self._exits.push_async_callback(self._flusher.close)
+            self._exits.push_async_callback(self.flusher.close)
             known_id = self.directories.identify(self.node_id)
         except DirectoryMismatch as error:
             raise SettingError(f"log.dirs: {error}") from error
@@ -292,32 +288,13 @@ class Broker:
             log.warning("the store was not left in order", reason=str(error))
 
     async def _take_addresses(self) -> None:
-        self._server = Server(
-            self.dispatch,
-            limits=await listening.network_limits(self.config),
-            apis={k: v for k, v in API_VERSIONS_RANGES.items() if k not in BETWEEN_BROKERS},
-            error_response=error_response,
-            clock=self.clock,
-        )
+        self._server = await listening.new_server(self.dispatch, self.config, self.clock)
         self._listeners = await listening.take_listeners(self._server, self.config)
         self._exits.callback(listening.let_go, self._listeners)
         if self.config.http_endpoint is not None:
-            await self._observe(self._server, *self.config.http_endpoint)
+            from ottla.broker.observation import observe
 
-    async def _observe(self, server: Server, host: str, port: int) -> None:
-        from ottla.broker.observation import LISTENER, Observation
-        from ottla.network.meter import RequestMeter
-
-        self.meter = server.meter = RequestMeter()
-
-        listener = await server.bind(host or None, port, name=LISTENER)
-        self._exits.callback(listening.let_go, [listener])
-        self.observation = Observation(self, listener)
-        self._exits.push_async_callback(self.observation.stop)
-        await self.observation.start()
-        log.info(
-            "/ready and /metrics are answered", address=format_address(*self.observation.address)
-        )
+            self.observation = await observe(self, self._exits)
 
     async def _listen(self) -> tuple[Endpoint, ...]:
         assert self._server is not None
@@ -440,28 +417,11 @@ class Broker:
         """Whether requests are answered."""
         return self._ready.is_set() and not self._stopping
 
-    def why_not_ready(self) -> list[str]:
-        """Why clients should not be sent here; empty where they may be."""
-        if self._stopping:
-            return ["the broker is stopping"]
-        if not self._ready.is_set():
-            return ["the broker is starting"]
-        return [
-            f"log directory {directory.path} is offline"
-            for directory in self.directories.all
-            if directory.offline is not None
-        ]
-
     @property
     def server(self) -> Server:
         """The network side."""
         assert self._server is not None
         return self._server
-
-    @property
-    def flusher(self) -> Flusher:
-        """What syncs the logs."""
-        return self._flusher
 
     def endpoints(self, listener: str) -> Iterator[tuple[int, str, int, str | None]]:
         """Node id, host, port and rack of every live broker that has this listener."""
@@ -610,16 +570,6 @@ class Broker:
 FLUSH_CHECK_INTERVAL_MS = 1_000
 TRASH_INTERVAL_MS = 1_000
 CLEANER_BACKOFF_MS_MIN = 20
-
-
-def error_response(request: Request, error: KafkaError) -> Message | None:
-    """The answer to a request whose handler failed; None where the API has no place for an error."""
-    response = api(request.api_key).response()
-    field = type(response).__fields__.get("error_code")
-    if field is not None and field.versions.has(request.api_version):
-        setattr(response, "error_code", error.code)  # noqa: B010
-        return response
-    return None
 
 
 async def _close_keeper(opening: asyncio.Task[Keeper]) -> None:

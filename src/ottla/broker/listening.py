@@ -17,19 +17,49 @@ from typing import TYPE_CHECKING, Any
 
 from ottla.coordination.znodes import Endpoint
 from ottla.logs import logger
+from ottla.messages.registry import API_VERSIONS_RANGES, api
 from ottla.network.limits import NetworkLimits
+from ottla.network.server import Listener, Server
 from ottla.settings.listeners import format_address
 
 if TYPE_CHECKING:
-    from ottla.network.server import Listener, Server
+    from ottla.clock import Clock
+    from ottla.errors import KafkaError
+    from ottla.network.connection import Dispatch
+    from ottla.network.request import Request
     from ottla.settings.broker_config import BrokerConfig
+    from ottla.wire.schema import Message
 
 log = logger(__name__)
+
+BETWEEN_BROKERS = frozenset((4, 5, 6))
+"""The APIs that no client is answered."""
 
 OPEN_ADVICE = (
     "anybody who reaches this address can read and write everything: TLS and SASL are not there yet; "
     "listen on 127.0.0.1 (or localhost), or keep the address inside a private network or a firewall"
 )
+
+
+async def new_server(dispatch: Dispatch, config: BrokerConfig, clock: Clock) -> Server:
+    """The broker's network side, which listens nowhere yet. Raises ``OSError``."""
+    return Server(
+        dispatch,
+        limits=await network_limits(config),
+        apis={k: v for k, v in API_VERSIONS_RANGES.items() if k not in BETWEEN_BROKERS},
+        error_response=error_response,
+        clock=clock,
+    )
+
+
+def error_response(request: Request, error: KafkaError) -> Message | None:
+    """The answer to a request whose handler failed; None where the API has no place for an error."""
+    response = api(request.api_key).response()
+    field = type(response).__fields__.get("error_code")
+    if field is not None and field.versions.has(request.api_version):
+        setattr(response, "error_code", error.code)  # noqa: B010
+        return response
+    return None
 
 
 async def network_limits(config: BrokerConfig) -> NetworkLimits:

@@ -59,8 +59,8 @@ async def collect(broker: Broker) -> bytes:
         _cluster(out, broker)
         left_out += await _groups(out, broker)
         _network(out, broker)
-        if broker.meter is not None:
-            _requests(out, broker.meter)
+        if broker.server.meter is not None:
+            _requests(out, broker.server.meter)
         out.family("ottla_flush_seconds", "histogram", "How long syncs to disk took.")
         out.histogram(broker.flusher.latency)
         out.gauge(

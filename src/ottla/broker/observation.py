@@ -10,13 +10,35 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from ottla.broker.exposition import CONTENT_TYPE
+from ottla.broker.listening import let_go
+from ottla.logs import logger
 from ottla.network.http import HttpServer, Reply
+from ottla.network.meter import RequestMeter
+from ottla.settings.listeners import format_address
 
 if TYPE_CHECKING:
+    from contextlib import AsyncExitStack
+
     from ottla.broker.broker import Broker
     from ottla.network.server import Listener
 
+log = logger(__name__)
+
 LISTENER = "HTTP"
+
+
+async def observe(broker: Broker, exits: AsyncExitStack) -> Observation:
+    """Open the broker's HTTP port, and have its requests counted; ``exits`` ends it. Raises ``OSError``."""
+    assert broker.config.http_endpoint is not None
+    host, port = broker.config.http_endpoint
+    listener = await broker.server.bind(host or None, port, name=LISTENER)
+    exits.callback(let_go, [listener])
+    observation = Observation(broker, listener)
+    exits.push_async_callback(observation.stop)
+    await observation.start()
+    broker.server.meter = RequestMeter()
+    log.info("/ready and /metrics are answered", address=format_address(*observation.address))
+    return observation
 
 
 class Observation:
@@ -54,12 +76,24 @@ class Observation:
     def _ready(self) -> Reply:
         import json
 
-        reasons = self._broker.why_not_ready()
+        reasons = self._why_not_ready()
         body: dict[str, object] = {"ready": not reasons, "node": self._broker.node_id}
         if reasons:
             body["reasons"] = reasons
         text = json.dumps(body) + "\n"
         return Reply(503 if reasons else 200, "application/json", text.encode())
+
+    def _why_not_ready(self) -> list[str]:
+        broker = self._broker
+        if broker.is_stopping:
+            return ["the broker is stopping"]
+        if not broker.is_ready:
+            return ["the broker is starting"]
+        return [
+            f"log directory {directory.path} is offline"
+            for directory in broker.directories.all
+            if directory.offline is not None
+        ]
 
     async def _metrics(self) -> bytes:
         """One taking of the metrics serves all who ask meanwhile."""
