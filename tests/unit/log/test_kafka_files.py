@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from ottla.log.dump import dump
 from ottla.log.log import Log
+from ottla.records.batch import iter_batches
+from ottla.records.codec import Record, decode_batch
 from ottla.settings.definitions import TopicConfig
 from ottla.simulation.disk import SimulatedDisk
+from tests.unit.log.compacting import clean
 from tests.unit.log.samples import NOW_MS, all_records
 
 FILES = Path(__file__).parent / "kafka_files"
@@ -79,3 +83,37 @@ def test_aborted_transactions_of_kafka_are_told() -> None:
     path = str(FILES / "txn-0" / "00000000000000000000.txnindex")
     (line,) = dump(path)
     assert (line["firstOffset"], line["lastOffset"], line["lastStableOffset"]) == (6, 11, 12)
+
+
+def batches_of(contents: Iterable[bytes]) -> list[tuple[tuple[object, ...], list[Record]]]:
+    """The batches that have records: all of their headers but what compression decides, and the records."""
+    found = []
+    for content in contents:
+        for position, header in iter_batches(content):
+            if header.record_count:
+                facts = header._replace(length=0, crc=0, base_timestamp_ms=0)
+                records = decode_batch(content, position=position)
+                found.append(((*facts, header.delete_horizon_ms), records))
+    return found
+
+
+def test_cleaning_keeps_what_kafkas_cleaner_keeps() -> None:
+    files = {path.name: path.read_bytes() for path in (FILES / "cleaned/before/t-0").iterdir()}
+    kafkas = [path.read_bytes() for path in sorted((FILES / "cleaned/after").iterdir())]
+    disk = SimulatedDisk()
+    disk.mkdir("/logs")
+    disk.mkdir("/logs/t-0")
+    for name, content in files.items():
+        disk.write_file(f"/logs/t-0/{name}", content)
+    config = TopicConfig.of(
+        cleanup_policy="compact",
+        segment_bytes=9000,
+        index_interval_bytes=200,
+        delete_retention_ms=1000,
+    )
+    log = Log.open(disk, "/logs/t-0", config, NOW_MS, clean=True)
+    log.mark_clean(92)
+    clean(disk, log, NOW_MS + 600)
+    ours = [disk.read_file(segment.log_file.path) for segment in log.segments]
+    assert batches_of(ours) == batches_of(kafkas)
+    assert len(batches_of(ours)) == 9
