@@ -315,7 +315,9 @@ def test_compact_and_delete_does_both(broker: Broker, client: Wire) -> None:
     assert one.config.delete
     partition = broker.server.replicas.get("t", 0)
     assert partition is not None
-    on_loop(broker, lambda: partition.apply_retention(NOW_MS + 10_000_000))
+    on_loop(
+        broker, lambda: partition.apply_retention(NOW_MS + 10_000_000, partition.high_watermark)
+    )
     assert list_offset(client, "t", -2).offset == 60, "all records are years old"
 
 

@@ -19,7 +19,7 @@ from ottla.messages.find_coordinator import FindCoordinatorRequest
 from ottla.testing import Broker
 from tests.crash.process import BrokerProcess
 from tests.support.requests import create_topic, fetch, fetch_request, list_offset, produce
-from tests.support.waiting import wait_until
+from tests.support.waiting import eventually, wait_until
 from tests.support.wire import Wire, batch
 
 EARLIEST = -2
@@ -163,3 +163,17 @@ def test_a_topic_made_again_after_its_end_keeps_its_records_over_a_kill(tmp_path
     finally:
         broker.signal(signal.SIGKILL)
         broker.wait()
+
+
+def test_a_start_that_retention_moves_is_on_disk_before_it_is_seen(tmp_path: Path) -> None:
+    """Invariant 7: a loss of power may bring the deleted segments back, but not their records."""
+    settings = {"log.retention.check.interval.ms": 20, "log.initial.task.delay.ms": 0}
+    with Broker(settings, data=tmp_path) as broker, Wire(broker.bootstrap) as wire:
+        create_topic(wire, "a", segment_bytes=1 << 20)
+        for _ in range(4):  # of the year 2023: past their retention
+            assert produce(wire, "a", batch(bytes(700_000))).error_code == 0
+
+        seen = eventually(lambda: list_offset(wire, "a", EARLIEST).offset, "the first deletion")
+        checkpoint = (tmp_path / "log-start-offset-checkpoint").read_text().splitlines()
+        kept = {line.rpartition(" ")[0]: int(line.rpartition(" ")[2]) for line in checkpoint[2:]}
+        assert kept["a 0"] >= seen

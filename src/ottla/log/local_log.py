@@ -68,23 +68,42 @@ class LocalLog(CleanedLog):
         those go that lie below the log's start. Raises ``KafkaError``.
         """
         self.check_usable()
-        limits = RetentionLimits(
-            self.rules.delete and by_policy, self.rules.retention_bytes, self.rules.retention_ms
-        )
         try:
-            count = deletable(
-                self._facts(),
-                limits,
-                log_start_offset=self.log_start_offset,
-                limit_offset=limit_offset,
-                now_ms=now_ms,
-            )
+            count = self._count_deletable(now_ms, limit_offset, by_policy=by_policy)
             if count:
                 self._delete_first(count, now_ms)
         except OSError as error:
             what = f"retention of {self.directory} failed"
             raise self.health.failed_operation(what, error) from error
         return count
+
+    def start_after_retention(self, now_ms: int, limit_offset: int) -> int | None:
+        """Where the log would start after ``delete_old_segments``; None if that had nothing to retire.
+
+        Raises ``KafkaError`` (KAFKA_STORAGE_ERROR).
+        """
+        self.check_usable()
+        try:
+            count = self._count_deletable(now_ms, limit_offset)
+        except OSError as error:
+            what = f"retention of {self.directory} failed"
+            raise self.health.failed_operation(what, error) from error
+        if not count:
+            return None
+        last = list(self._segments)[count - 1]
+        return max(self._segments.end_of(last, self.log_end_offset), self.log_start_offset)
+
+    def _count_deletable(self, now_ms: int, limit_offset: int, *, by_policy: bool = True) -> int:
+        limits = RetentionLimits(
+            self.rules.delete and by_policy, self.rules.retention_bytes, self.rules.retention_ms
+        )
+        return deletable(
+            self._facts(),
+            limits,
+            log_start_offset=self.log_start_offset,
+            limit_offset=limit_offset,
+            now_ms=now_ms,
+        )
 
     def _facts(self) -> list[SegmentFacts]:
         active = self._segments.active

@@ -259,19 +259,30 @@ class Partition:
         self.require_leader()
         if self.log.increment_log_start_offset(offset, self.high_watermark):
             self._tell_readers()
-            self._apply_retention(now_ms, by_policy=False)
+            self._apply_retention(now_ms, self.high_watermark, by_policy=False)
         return self.log.log_start_offset
 
-    def apply_retention(self, now_ms: int) -> None:
-        """Delete the segments that are past the topic's retention, and tell who reads.
+    def start_after_retention(self, now_ms: int) -> int | None:
+        """Where the log will start once retention has run; None if it has nothing to do.
 
         A log that fails is logged and left: its directory is looked after where that is known.
         """
-        self._apply_retention(now_ms, by_policy=True)
-
-    def _apply_retention(self, now_ms: int, *, by_policy: bool) -> None:
         try:
-            if not self.log.delete_old_segments(now_ms, self.high_watermark, by_policy=by_policy):
+            return self.log.start_after_retention(now_ms, self.high_watermark)
+        except KafkaError as error:
+            log.warning("retention failed", partition=repr(self), reason=str(error))
+            return None
+
+    def apply_retention(self, now_ms: int, limit_offset: int) -> None:
+        """Delete the segments that are past the topic's retention, up to ``limit_offset``; tell who reads.
+
+        ``limit_offset`` is what ``start_after_retention`` gave, and was written down.
+        """
+        self._apply_retention(now_ms, min(limit_offset, self.high_watermark), by_policy=True)
+
+    def _apply_retention(self, now_ms: int, limit_offset: int, *, by_policy: bool) -> None:
+        try:
+            if not self.log.delete_old_segments(now_ms, limit_offset, by_policy=by_policy):
                 return
         except KafkaError as error:
             log.warning("retention failed", partition=repr(self), reason=str(error))

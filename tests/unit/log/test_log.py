@@ -381,3 +381,21 @@ def test_corruption_met_by_a_read_quarantines_the_log() -> None:
         append(log)
     assert f"{DIRECTORY}/quarantined" in on.tree()
     assert log.health.failure is None
+
+
+@pytest.mark.parametrize(
+    "settings", [{"retention_bytes": 400}, {"retention_ms": 5}, {"retention_bytes": 0}, {}]
+)
+def test_where_retention_will_let_the_log_start_is_known_before(settings: dict[str, int]) -> None:
+    for start, limit in ((0, 20), (0, 7), (9, 20)):
+        log = new_log(disk(), segment_bytes=200, **settings)
+        for number in range(20):
+            append(log, timestamp_ms=NOW_MS - 20 + number)
+        log.increment_log_start_offset(start, 20)
+        before = log.log_start_offset, len(log.segments)
+        told = log.start_after_retention(NOW_MS, limit)
+        assert (log.log_start_offset, len(log.segments)) == before
+        assert (told is not None) == bool(log.delete_old_segments(NOW_MS, limit))
+        assert log.log_start_offset == (before[0] if told is None else told)
+        if told is not None:
+            assert told <= max(limit, start)
