@@ -180,6 +180,14 @@ def on_signals(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) ->
     return remove
 
 
+def watchdog_interval_s() -> float | None:
+    """How often the service manager wants to hear from this process (systemd's ``WatchdogSec``), twice over."""
+    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    interval = os.environ.get("WATCHDOG_USEC", "")
+    return int(interval) / 2_000_000 if interval.isdecimal() and int(interval) > 0 else None
+
+
 def notify_service_manager(state: str) -> bool:
     """Tell the service manager that started this process (systemd's ``sd_notify``); False if there is none.
 

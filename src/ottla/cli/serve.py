@@ -19,6 +19,7 @@ from ottla.settings.listeners import format_address
 from ottla.settings.setting import SettingError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from ottla.broker.broker import Broker
@@ -162,11 +163,22 @@ async def _serve(config: BrokerConfig, release_events: Callable[[], None]) -> in
         gc.enable()
         _write(sys.stdout, ready_line(config, broker))
         capabilities.notify_service_manager(f"READY=1\nMAINPID={os.getpid()}")
+        _keep_watchdog(loop)
         loop.call_later(RELEASE_AFTER_S, loop.run_in_executor, None, release_events)
         await broker.serve_until(stop)
     finally:
         await broker.stop()
     return EXIT_OK
+
+
+def _keep_watchdog(loop: asyncio.AbstractEventLoop) -> None:
+    """Tell the service manager, as often as it wants to hear it, that the loop still turns."""
+    from ottla import capabilities
+
+    interval_s = capabilities.watchdog_interval_s()
+    if interval_s is not None:
+        capabilities.notify_service_manager("WATCHDOG=1")
+        loop.call_later(interval_s, _keep_watchdog, loop)
 
 
 def ready_line(config: BrokerConfig, broker: Broker) -> str:
