@@ -72,6 +72,18 @@ def test_transactions_are_not_advertised(raw: RawClient, only_ottla: None) -> No
     assert not {24, 25, 26, 28} & {api.api_key for api in answer.api_keys}
 
 
+def test_the_next_group_protocol_and_share_groups_are_not_advertised(
+    raw: RawClient, only_ottla: None
+) -> None:
+    """Clients that prefer them (franz-go) would leave the classic protocol for them."""
+    answer: Any = raw.call(ApiVersionsRequest(), 3)
+    consumer_groups, share_groups = {68, 69}, {76, 77, 78, 79}
+    assert not (consumer_groups | share_groups) & {api.api_key for api in answer.api_keys}
+    assert not {"group.version", "share.version"} & {
+        feature.name for feature in answer.supported_features or ()
+    }
+
+
 def test_damaged_and_doubled_batches_are_refused(raw: RawClient, topic: str) -> None:
     batch = build_batch(RECORDS)
     damaged = bytearray(batch)

@@ -129,6 +129,57 @@ def test_a_member_goes_back(
     assert [offset for _, offset in member.offsets] == [0, 1, 2, 3, 4, 2, 3, 4]
 
 
+@pytest.mark.parametrize("name", ["franz-go", "sarama"])
+def test_a_static_member_comes_back_to_its_partitions_without_a_rebalance(
+    name: str, join: Join, raw: RawClient, unused: str
+) -> None:
+    raw.create_topic(unused, PARTITIONS)
+    options = {"topics": [unused], "strategy": "range"}
+    first = join(name, unused, **options, instance="one")
+    share(unused, first)
+    second = join(name, unused, **options, instance="two")
+    share(unused, first, second)
+    before = (first.partitions, second.partitions)
+    second.leave()
+    again = join(name, unused, **options, instance="two")
+    eventually(lambda: again.partitions, "it has its partitions again")
+    assert (first.partitions, again.partitions) == before
+
+
+@every
+def test_a_topic_that_is_made_again_is_written_and_read_as_a_new_one(
+    name: str, bootstrap: str, raw: RawClient, unused: str, write: Write
+) -> None:
+    client = program(name, bootstrap)
+    for value in (b"old", b"new"):
+        client.call("create_topic", topic=unused)
+        write(name, unused, [value])
+        (record,) = client.call("read", topic=unused, partition=0, count=1)
+        assert record["offset"] == 0
+        assert [each.value for each in raw.records(unused)] == [value]
+        client.call("delete_topic", topic=unused)
+        eventually(lambda: unused not in client.call("topics"), "it is gone")
+
+
+def test_a_client_that_uses_topic_ids_learns_that_its_topic_is_another_one(
+    join: Join, bootstrap: str, raw: RawClient, unused: str, write: Write
+) -> None:
+    raw.create_topic(unused)
+    member = join("franz-go", unused, topics=[unused])
+    write("franz-go", unused, [b"old"])
+    eventually(lambda: member.offsets == [(0, 0)], "the record arrives")
+    client = program("franz-go", bootstrap)
+    client.call("delete_topic", topic=unused)
+    eventually(lambda: unused not in client.call("topics"), "it is gone")
+    raw.create_topic(unused)
+    write("franz-go", unused, [b"new"])
+    # It never takes the new topic for the old one: it says so, until its user drops the old one.
+    eventually(
+        lambda: "UNKNOWN_TOPIC_ID" in (member.state()["failure"] or ""), "it is told of the id"
+    )
+    assert member.offsets == [(0, 0)]
+
+
 @every
 def test_a_pattern_takes_the_topics_that_match(
     name: str, raw: RawClient, join: Join, unused: str, write: Write
