@@ -59,7 +59,8 @@ def broker(
 
 def events(broker: BrokerProcess, event: str) -> list[dict[str, Any]]:
     """What the broker has logged under this name since its last start."""
-    lines = [line for line in broker.printed().splitlines() if line.startswith(b"{")]
+    whole = broker.printed().rpartition(b"\n")[0]
+    lines = [line for line in whole.splitlines() if line.startswith(b"{")]
     return [found for line in lines if (found := json.loads(line))["event"] == event]
 
 

@@ -70,8 +70,12 @@ def make_room(volume: Volume) -> None:
 def test_producers_are_refused_readers_go_on_and_so_does_all_once_there_is_room(
     segment_bytes: int, tmp_path: Path, volume: Volume
 ) -> None:
-    settings = {"log_segment_bytes": segment_bytes, "log_index_interval_bytes": 1}
-    with broker(tmp_path, volume.path / "data", **settings) as running:
+    with broker(
+        tmp_path,
+        volume.path / "data",
+        log_segment_bytes=segment_bytes,
+        log_index_interval_bytes=1,
+    ) as running:
         with RawClient(running.bootstrap) as raw:
             create_topic(raw, "t")
             written = [value(number) for number in range(5)]

@@ -145,8 +145,13 @@ def test_retention_keeps_what_is_young_by_a_clock_that_is_behind_or_ahead_by_les
     running: BrokerProcess, clock: WallClock
 ) -> None:
     with RawClient(running.bootstrap) as raw:
-        stamped = {"message_timestamp_type": "LogAppendTime", "segment_bytes": 2_000}
-        create_topic(raw, "t", retention_ms=2 * DAY_MS, **stamped)
+        create_topic(
+            raw,
+            "t",
+            message_timestamp_type="LogAppendTime",
+            retention_ms=2 * DAY_MS,
+            segment_bytes=2_000,
+        )
         create_topic(raw, "stamped", message_timestamp_type="LogAppendTime")
         true_ms = append_time(raw, "stamped")
         written: list[bytes] = []

@@ -55,6 +55,16 @@ class DescriptorPool:
         if len(self._ring) > 2 * self.open_count + _DESCRIPTORS_MIN:
             self._ring = deque(file for file in self._ring if file.is_open)
 
+    def make_room(self) -> bool:
+        """Close some files for somebody else who lacks a descriptor; whether there were any to close.
+
+        On the thread that owns the files only: another one might close what is just being written to.
+        """
+        with self.lock:
+            before = self.open_count
+            self.evict(max(before // 8, 1))
+            return self.open_count < before
+
     def evict(self, count: int) -> None:
         """Close up to ``count`` files that are not pinned, long unused first. Under ``lock``.
 

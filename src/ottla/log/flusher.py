@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
-from errno import ENOENT
+from errno import EMFILE, ENFILE, ENOENT
 from functools import partial
 from time import monotonic
 
@@ -40,6 +40,7 @@ LONG_QUEUE = 1 << 62
 
 _LOGS_PER_JOB_MAX = 16
 _RETRY_S = 0.5
+_RETRY_SOON_S = 0.02
 _IDLE, _QUEUED, _RUNNING, _AGAIN = 0, 1, 2, 3
 
 
@@ -231,10 +232,15 @@ class Flusher:
         self._answer(one, one.health.offline_error())
 
     def _put_off(self, one: Log, error: Exception) -> None:
-        """Try again a little later: nothing was synced, so nothing is lost."""
+        """Try again a little later: nothing was synced, so nothing is lost.
+
+        Where it was a descriptor that lacked, files that are open without need give theirs up.
+        """
+        lacks_descriptor = isinstance(error, OSError) and error.errno in (EMFILE, ENFILE)
+        made_room = lacks_descriptor and self._disk.pool.make_room()
         log.warning("flush put off", directory=one.directory, reason=str(error))
         if self._loop is not None and not self._closed:
-            self._loop.call_later(_RETRY_S, self.request, one)
+            self._loop.call_later(_RETRY_SOON_S if made_room else _RETRY_S, self.request, one)
 
     def _answer(self, one: Log, error: KafkaError | None) -> None:
         """Tell who waits for the log: all of them that it failed, or those that it has come so far."""

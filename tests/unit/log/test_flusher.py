@@ -311,3 +311,21 @@ def test_close_flushes_what_is_queued_and_later_requests_do_nothing() -> None:
         assert many[0].flushed_end_offset == 1
 
     run(test)
+
+
+def test_a_flush_without_a_descriptor_closes_files_that_are_open_without_need() -> None:
+    async def test() -> None:
+        on = disk()
+        many = logs(on, 20)
+        flusher = Flusher(on)
+        for log in many:
+            append(log)
+        open_before = on.pool.open_count
+        assert open_before >= 20
+        on.fail("open", EMFILE, path="leader-epoch")
+        await flusher.flush(many[0])
+        assert many[0].flushed_end_offset == 1
+        assert on.pool.open_count < open_before
+        await flusher.close()
+
+    run(test)
