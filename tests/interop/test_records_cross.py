@@ -29,6 +29,8 @@ ADAPTERS = {
     "aiokafka": "tests.interop.aiokafka.adapter",
     "kafka-python": "tests.interop.kafka_python.adapter",
     "kcat": "tests.interop.kcat.adapter",
+    "java": "tests.interop.java.adapter",
+    "kafka-console": "tests.interop.java.console",
     "ottla": "tests.interop.ottla_client",
 }
 NAMES = [*ADAPTERS, *CLIENTS]

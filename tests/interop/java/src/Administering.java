@@ -48,7 +48,8 @@ final class Administering {
     static Object call(JsonNode call) throws Exception {
         String bootstrap = call.get("bootstrap").asText();
         Admin admin = CLIENTS.computeIfAbsent(bootstrap, servers -> Admin.create(Map.of(
-            "bootstrap.servers", servers, "default.api.timeout.ms", "20000", "request.timeout.ms", "10000")));
+            "bootstrap.servers", servers, "default.api.timeout.ms", "20000", "request.timeout.ms", "10000",
+            "enable.metrics.push", "true")));
         String verb = call.get("verb").asText();
         if (verb.equals("close")) {
             CLIENTS.remove(bootstrap).close();
