@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+PREFIX ?= /usr/local
 
 .PHONY: run test demo lint bench torture clean
 
@@ -30,6 +31,13 @@ torture: $(VENV)/.installed-test  ## kills and power losses at many more moments
 	@echo "OTTLA_TEST_SEED=$(SEED)"
 	OTTLA_TEST_SEED=$(SEED) OTTLA_TEST_KILLS=$(ROUNDS) OTTLA_TORTURE_ROUNDS=$(ROUNDS) \
 	  $(BIN)/python -m pytest -rP -n 2 tests/crash $(PYTEST_ARGS)
+
+docs: $(VENV)/.installed-test  ## write docs/cli.md, the man pages and docs/compatibility.md anew
+	$(BIN)/python -m tools.cli_reference
+
+install-man:  ## copy the man pages where man looks for them (PREFIX=/usr/local)
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 docs/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ottla.cli import consume, group, log_files, produce, topic
+from ottla.cli.completion import COMPLETION_HELP, completion
 from ottla.cli.doctor.command import DOCTOR_HELP, doctor
 from ottla.cli.manual import manual
 from ottla.cli.serve_command import add_serve
@@ -53,6 +54,7 @@ def build() -> typer.Typer:
     app.command("consume", help=consume.HELP)(consume.consume)
     app.add_typer(group.app)
     app.add_typer(log_files.app)
+    app.command("completion", help=COMPLETION_HELP)(completion)
     app.command("doctor", help=DOCTOR_HELP)(doctor)
     return app
 

@@ -31,6 +31,9 @@ def _with_ports(text: str) -> str:
     return text
 
 
+COMMON_PANEL = "Connection and output"
+"""Where help shows what all commands have in common."""
+
 Bootstrap = Annotated[
     str,
     typer.Option(
@@ -39,13 +42,19 @@ Bootstrap = Annotated[
         envvar="OTTLA_BOOTSTRAP",
         metavar="HOST:PORT,...",
         help="Broker to ask first, or several; the others are found through it.",
+        rich_help_panel=COMMON_PANEL,
         callback=_with_ports,
     ),
 ]
 
 OutputOption = Annotated[
     Output,
-    typer.Option("--output", "-o", help="A table for people or JSON for programs."),
+    typer.Option(
+        "--output",
+        "-o",
+        help="A table for people or JSON for programs.",
+        rich_help_panel=COMMON_PANEL,
+    ),
 ]
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from ottla.cli import completion
 from ottla.cli.common import (
     ADMIN_TIMEOUT_S,
     DEFAULT_BOOTSTRAP,
@@ -62,10 +63,19 @@ Examples:
   ottla consume audit --partition 0 --offset -5 --exit-at-end
 """)
 
-Topics = Annotated[list[str], typer.Argument(metavar="TOPIC", help="One topic or several.")]
+Topics = Annotated[
+    list[str],
+    typer.Argument(metavar="TOPIC", help="One topic or several.", autocompletion=completion.topics),
+]
 Group = Annotated[
     str | None,
-    typer.Option("--group", "-g", metavar="GROUP", help="Read as a member of this group."),
+    typer.Option(
+        "--group",
+        "-g",
+        metavar="GROUP",
+        help="Read as a member of this group.",
+        autocompletion=completion.groups,
+    ),
 ]
 FromBeginning = Annotated[
     bool,

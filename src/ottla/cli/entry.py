@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from ottla.cli.failures import EXIT_FAILED, EXIT_OK, EXIT_USAGE, CommandFailed, one_line
 
 EXIT_INTERRUPTED = 130
+HELP_WIDTH = 100
 COMPLETION_VARIABLE = "_OTTLA_COMPLETE"
 
 
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run_typer(arguments: list[str]) -> int:
     import os
 
+    if not sys.stdout.isatty():  # help has one width in files and pipes, whatever COLUMNS says
+        os.environ.setdefault("TERMINAL_WIDTH", str(HELP_WIDTH))
     from ottla.cli.app import command
     from ottla.errors import KafkaError
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ottla.cli import completion
 from ottla.cli.common import (
     DEFAULT_BOOTSTRAP,
     Bootstrap,
@@ -38,7 +39,10 @@ app = typer.Typer(
 FIRST_RECORDS_DEADLINE_S = 5.0
 """How long ``describe`` waits for the records whose age is the lag in seconds."""
 
-Groups = Annotated[list[str], typer.Argument(metavar="GROUP", help="One group or several.")]
+Groups = Annotated[
+    list[str],
+    typer.Argument(metavar="GROUP", help="One group or several.", autocompletion=completion.groups),
+]
 
 
 @app.command(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ottla.cli import completion
 from ottla.cli.common import (
     DEFAULT_BOOTSTRAP,
     Bootstrap,
@@ -40,6 +41,7 @@ TopicOption = Annotated[
         "-t",
         metavar="TOPIC[:0,2-4]",
         help="A topic, or some partitions of it. May be repeated.",
+        autocompletion=completion.topics,
     ),
 ]
 AllTopics = Annotated[
@@ -89,7 +91,10 @@ def add_reset(app: typer.Typer) -> None:
 
 
 def reset(
-    group: Annotated[str, typer.Argument(metavar="GROUP", help="The group.")],
+    group: Annotated[
+        str,
+        typer.Argument(metavar="GROUP", help="The group.", autocompletion=completion.groups),
+    ],
     topic: TopicOption = None,
     all_topics: AllTopics = False,
     to_earliest: ToEarliest = False,

@@ -52,7 +52,7 @@ def log() -> None:
 
       ottla log dump data/weather.observations-0/00000000000000000000.log
       ottla log dump data/weather.observations-0/00000000000000000000.log --contents -o json
-      ottla log dump data/weather.observations-0/*index data/recovery-point-offset-checkpoint
+      ottla log dump data/weather.observations-0/*index data/meta.properties
     """)
 )
 def dump(

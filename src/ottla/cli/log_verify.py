@@ -53,7 +53,7 @@ Examples:
 Paths = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[PATH]...",
+        metavar="PATH",
         help="Data directories, partitions' directories or files of segments. (default: ./data)",
         show_default=False,
     ),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Protocol
 
 import typer
 
+from ottla.cli import completion
 from ottla.cli.common import (
     DEFAULT_BOOTSTRAP,
     Bootstrap,
@@ -57,7 +58,10 @@ Examples:
 """)
 
 
-Topic = Annotated[str, typer.Argument(help="Topic to send to.", metavar="TOPIC")]
+Topic = Annotated[
+    str,
+    typer.Argument(help="Topic to send to.", metavar="TOPIC", autocompletion=completion.topics),
+]
 KeySeparator = Annotated[
     str | None,
     typer.Option(

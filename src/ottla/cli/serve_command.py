@@ -6,6 +6,7 @@ import inspect
 
 import typer
 
+from ottla.cli.completion import broker_settings
 from ottla.cli.manual import manual
 from ottla.cli.serve_options import SERVE_OPTIONS
 
@@ -51,6 +52,7 @@ def add_serve(app: typer.Typer) -> None:
             metavar=option.metavar,
             help=option.help,
             show_default=False,
+            autocompletion=broker_settings if option.name == "set" else None,
         )
         annotation = list[str] if option.repeatable else str | None
         parameters.append(

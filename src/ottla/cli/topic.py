@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ottla.cli import completion
 from ottla.cli.common import (
     DEFAULT_BOOTSTRAP,
     Bootstrap,
@@ -29,13 +30,17 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="topic", help="Make, show, change and delete topics.", no_args_is_help=True)
 
-Topics = Annotated[list[str], typer.Argument(metavar="TOPIC", help="One topic or several.")]
+Topics = Annotated[
+    list[str],
+    typer.Argument(metavar="TOPIC", help="One topic or several.", autocompletion=completion.topics),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="NAME=VALUE",
         help="A setting of the topic, as retention.ms=3600000. May be repeated.",
+        autocompletion=completion.topic_settings,
     ),
 ]
 
@@ -195,7 +200,10 @@ def describe(
     """)
 )
 def alter(
-    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="The topic.")],
+    topic: Annotated[
+        str,
+        typer.Argument(metavar="TOPIC", help="The topic.", autocompletion=completion.topics),
+    ],
     partitions: Annotated[
         int | None,
         typer.Option(

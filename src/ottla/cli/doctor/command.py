@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ottla.cli.common import OutputOption
+from ottla.cli.completion import broker_settings
 from ottla.cli.doctor.diagnosis import ERROR, INFO, WARNING, Diagnoses
 from ottla.cli.failures import UsageError
 from ottla.cli.manual import manual
@@ -47,7 +48,12 @@ def doctor(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="One setting. May be repeated."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="One setting. May be repeated.",
+            autocompletion=broker_settings,
+        ),
     ] = None,
     bootstrap: Annotated[
         str | None,
