@@ -108,3 +108,35 @@ def test_a_mistake_in_the_arguments_is_exit_code_2(ottla: Ottla) -> None:
         assert done.code == 2, argv
         assert message in done.err, argv
         assert done.err.count("\n") == 1
+
+
+def test_the_oldest_records_are_trimmed_away(ottla: Ottla) -> None:
+    ottla("topic", "create", "t", "--partitions", "2")
+    lines = b"".join(b"%d\n" % number for number in range(5))
+    assert ottla("produce", "t", "--partition", "1", stdin=lines).code == 0
+    before = ottla("topic", "trim", "t:1", "--before-offset", "2", "--yes", "-o", "json")
+    assert before.json == [{"topic": "t", "partition": 1, "log_start": 2, "offsets_deleted": 2}]
+    nothing = ottla("topic", "trim", "t", "--before-time", "1970-01-01", "-y", "-o", "json")
+    assert [row["log_start"] for row in nothing.json] == [0, 2]
+    refused = ottla("topic", "trim", "t", "--before-offset", "4", "--yes")
+    assert refused.code == 1
+    assert "t:0: OFFSET_OUT_OF_RANGE" in refused.err
+    everything = ottla("topic", "trim", "t", "--all", "--yes")
+    assert [line.split() for line in everything.lines[1:]] == [
+        ["t", "0", "0", "0"],
+        ["t", "1", "5", "1"],
+    ]
+
+
+def test_what_to_trim_has_to_be_said(ottla: Ottla) -> None:
+    ottla("topic", "create", "t", "--set", "cleanup.policy=compact")
+    for arguments, reason in (
+        ([], "say which records"),
+        (["--all", "--before-offset", "1"], "say which records"),
+        (["--before-time", "soon"], "soon"),
+    ):
+        mistaken = ottla("topic", "trim", "t", *arguments, "--yes")
+        assert mistaken.code == 2
+        assert reason in mistaken.err
+    assert "there is no topic none" in ottla("topic", "trim", "none", "--all", "-y").err
+    assert "POLICY_VIOLATION" in ottla("topic", "trim", "t", "--all", "-y").err

@@ -23,6 +23,7 @@ from ottla.cli.failures import UsageError
 from ottla.cli.manual import manual
 from ottla.cli.offset_reset import Partition
 from ottla.cli.output import Column, Output, Row, say, show_json, show_rows
+from ottla.cli.topic_trim import add_trim
 
 if TYPE_CHECKING:
     from ottla import Admin
@@ -351,3 +352,6 @@ def _show_topic(row: Row) -> None:
         if any("documentation" in item for item in settings):
             columns.append(Column("documentation"))
         show_rows(settings, columns, Output.table)
+
+
+add_trim(app)
