@@ -344,6 +344,22 @@ def test_stop_ends_the_worker_and_leaves_nothing_half_done(tmp_path: Path) -> No
         assert {key: value for _, key, value in records(client)} == newest
 
 
+def test_several_threads_clean_several_logs_at_a_time(tmp_path: Path) -> None:
+    topics = ["t0", "t1", "t2", "t3"]
+    settings = {**SETTINGS, "log.cleaner.threads": 2, "log.cleaner.io.max.bytes.per.second": 40_000}
+    with Broker(settings, data=tmp_path) as broker, Wire(broker.bootstrap) as client:
+        newest = {}
+        for topic in topics:
+            create_topic(client, topic, cleanup_policy="compact")
+            newest[topic] = fill(client, topic)
+        wait_until(lambda: len(cleaner(broker).worker_pids) == 2)
+        slow(broker, client, 1e9)
+        for topic in topics:
+            wait_until(is_compacted(broker, topic))
+            found = {key: value for _, key, value in records(client, topic)}
+            assert found == newest[topic]
+
+
 def test_idle_worker_ends(broker: Broker, client: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     from ottla.log.compaction import process
 

@@ -538,7 +538,7 @@ class Broker:
     def _cleaner_backoff_ms(self) -> int:
         return max(self.config.log_cleaner_backoff_ms, CLEANER_BACKOFF_MS_MIN)
 
-    async def _compact(self) -> None:
+    def _compact(self) -> None:
         """Clean what is dirty. Until there is something to clean, not even the cleaner is loaded."""
         if self._cleaner_is_closed:
             return
@@ -550,7 +550,7 @@ class Broker:
             self.cleaner = LogCleaner(
                 self.replicas, self.directories.directory_of, lambda: self.config, self.clock
             )
-        await self.cleaner.round()
+        self.cleaner.look()
 
     async def _close_cleaner(self) -> None:
         self._cleaner_is_closed = True

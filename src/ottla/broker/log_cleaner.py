@@ -4,7 +4,7 @@ Rules:
 - The loop chooses and swaps; reading, deciding and writing is the worker's (``ottla.log.compaction``).
 - One log's trouble is its own: it is left out (``uncleanable``) and told of, and the others go on. A damaged
   batch quarantines its partition, a failing disk takes its directory offline.
-- A worker that dies is told of and tried again, in the next round; a log at which it dies ``DEATHS_MAX`` times in a
+- A worker that dies is told of and tried again, with the next look; a log at which it dies ``DEATHS_MAX`` times in a
   row is left out.
 - How far a log is clean is written down only after the swaps that make it so are durable.
 """
@@ -51,7 +51,7 @@ class CleanerFigures:
     """What the cleaner has done since the start, and how things stood when it last looked.
 
     Bytes and records add up over all cleanings. ``dirtiest_ratio`` is the largest of all compacted logs' (0 to 1),
-    ``overdue_ms`` how far the most overdue one is beyond ``max.compaction.lag.ms``; ``last_round_ms`` is a time.
+    ``overdue_ms`` how far the most overdue one is beyond ``max.compaction.lag.ms``; ``last_look_ms`` is a time.
     """
 
     def __init__(self) -> None:
@@ -65,14 +65,14 @@ class CleanerFigures:
         self.keyless_records = 0
         self.dirtiest_ratio = 0.0
         self.overdue_ms = 0
-        self.last_round_ms = 0
+        self.last_look_ms = 0
         self.last_duration_ms = 0
         self.map_utilization = 0.0
         self.uncleanable_partitions = 0
 
 
 class LogCleaner:
-    """The cleaner of one broker. ``round`` is called from time to time; ``figures`` is for whoever shows them."""
+    """The cleaner of one broker. ``look`` is called from time to time; ``figures`` is for whoever shows them."""
 
     def __init__(
         self,
@@ -87,6 +87,7 @@ class LogCleaner:
         self._config = config
         self._clock = clock
         self._workers: list[CleanerProcess] = []
+        self._tasks: dict[CleanerProcess, asyncio.Task[None]] = {}
         self._in_progress: set[Log] = set()
         self._uncleanable: dict[Log, str] = {}
         self._deaths: dict[Log, int] = {}
@@ -105,8 +106,11 @@ class LogCleaner:
         """Why which partitions are left out, until the next start or a change of the cleaner's settings."""
         return {(one.topic, one.partition): why for one, why in self._uncleanable.items()}
 
-    async def round(self) -> None:
-        """Clean every log that is due, the dirtiest first, as many at a time as there are threads."""
+    def look(self) -> None:
+        """Have every log cleaned that is due, the dirtiest first, as many at a time as there are threads.
+
+        To be called from time to time: who is at work goes on, who has nothing to do looks again.
+        """
         config = self._config()
         if not config.log_cleaner_enable or not config.log_cleaner_threads or self._is_closed:
             return
@@ -122,15 +126,25 @@ class LogCleaner:
             self._uncleanable.clear()
         while len(self._workers) < threads:
             self._workers.append(CleanerProcess())
-        await asyncio.gather(
-            *(self._clean_all_due(worker, limits) for worker in self._workers[:threads])
-        )
+        for worker in self._workers[:threads]:
+            task = self._tasks.get(worker)
+            if task is None or task.done():
+                self._tasks[worker] = asyncio.create_task(self._work(worker, limits))
 
     async def close(self) -> None:
-        """End the workers, and with them what ``round`` is doing."""
+        """End the workers, and wait until nothing is under way."""
         self._is_closed = True
         for worker in self._workers:
             await worker.close()
+        await asyncio.gather(*self._tasks.values())
+
+    async def _work(self, worker: CleanerProcess, limits: CleaningLimits) -> None:
+        try:
+            await self._clean_all_due(worker, limits)
+        except (KafkaError, OSError) as error:
+            log.warning("the log cleaner failed", reason=str(error))
+        except Exception as error:
+            log.error("the log cleaner failed", error=error)
 
     # Choosing
 
@@ -160,7 +174,7 @@ class LogCleaner:
         now_ms = self._clock.now_ms()
         chosen: tuple[Log, Dirtiness] | None = None
         figures = self.figures
-        figures.last_round_ms, figures.dirtiest_ratio, figures.overdue_ms = now_ms, 0.0, 0
+        figures.last_look_ms, figures.dirtiest_ratio, figures.overdue_ms = now_ms, 0.0, 0
         known = set()
         for number, partition in enumerate(self._partitions):
             if number % _LOOKED_AT_AT_ONCE == _LOOKED_AT_AT_ONCE - 1:
@@ -212,7 +226,7 @@ class LogCleaner:
     # Cleaning
 
     async def _clean(self, worker: CleanerProcess, one: Log, job: CleaningJob) -> bool:
-        """Clean a log; whether to go on with others in this round."""
+        """Clean a log; whether to go on with others at once."""
         began = self._clock.monotonic()
         generation = one.generation
         done: CleaningDone | None = None

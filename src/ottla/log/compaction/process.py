@@ -81,7 +81,7 @@ class CleanerProcess:
             return process
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         process = self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable or "python3", "-m", _WORKER),
+            *(sys.executable or "python3", "-P", "-m", _WORKER),
             stdin=PIPE,
             stdout=PIPE,
             env=environment,
