@@ -13,6 +13,7 @@ Rules:
 | ``O_BINARY`` | everywhere but Windows | nothing to ask for |
 | ``preadv`` with ``RWF_NOWAIT`` | all but Linux | every read counts as one from the page cache |
 | ``syncfs`` | all but Linux since 5.8 | the files are synced one by one |
+| ``posix_fadvise`` | macOS, Windows | what is cached stays cached |
 | ``sendfile`` | Windows | read and write |
 | ``fcntl`` | Windows | ``msvcrt.locking`` |
 | ``resource`` | Windows | a fixed bound on open files |
@@ -53,6 +54,8 @@ OPEN_FILES_WITHOUT_LIMIT = 512
 
 PROCESS_STARTED_S = time.time() - time.process_time()
 """About when the process started, in seconds since 1970."""
+
+_SHARING_VIOLATION = 32
 
 _LOCKED_BYTE = 0x7FFF_0000
 """The byte that is locked where a lock keeps others from reading: behind everything that is read."""
@@ -131,6 +134,17 @@ def open_files_max() -> int | None:
         return OPEN_FILES_WITHOUT_LIMIT
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return None if soft == resource.RLIM_INFINITY else soft
+
+
+def is_held_by_another(error: OSError) -> bool:
+    """Whether an operation on a file failed because somebody has it open: Windows's sharing violation."""
+    return getattr(error, "winerror", None) == _SHARING_VIOLATION
+
+
+def forget_cached(descriptor: int) -> None:
+    """Have an open file's pages read from the disk again, where the system can be told. Raises ``OSError``."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def resident_memory_bytes() -> int | None:

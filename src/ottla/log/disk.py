@@ -305,8 +305,7 @@ class Disk:
         try:
             self.fsync(descriptor)  # what is still dirty would be kept, and belongs on the disk
         finally:
-            if hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            capabilities.forget_cached(descriptor)
             self.close(descriptor)
 
     def remove(self, path: str) -> bool:

@@ -148,7 +148,8 @@ class File:
         self._disk.ftruncate(self.descriptor(), size)
 
     def rename(self, path: str) -> None:
-        """Give the file another path; descriptors stay good."""
+        """Give the file another path; a descriptor that is pinned stays good."""
+        self.close_if_idle()
         self._disk.rename(self.path, path)
         self.path = path
 
@@ -182,8 +183,16 @@ class File:
             else:
                 self._closing = True
 
+    def close_if_idle(self) -> None:
+        """Close the descriptor unless somebody has it pinned: Windows renames and removes no open file."""
+        with self._disk.pool.lock:
+            if self._fd >= 0 and self._pins == 0:
+                self.shut()
+                self._disk.pool.left()
+
     def remove(self) -> None:
         """Unlink the file (nothing if it is gone). Who has it pinned can still read it."""
+        self.close_if_idle()
         self._disk.remove(self.path)
         self.forget()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ottla import capabilities
 from ottla.errors import ErrorCode, KafkaError
 from ottla.log.disk import NO_ROOM_ERRNOS
 from ottla.logs import logger
@@ -50,8 +51,9 @@ class DirectoryHealth:
     def failed_operation(self, what: str, error: OSError) -> KafkaError:
         """The answer to an operation that met ``error``; takes the directory offline where it must.
 
-        Lack of room (or of descriptors) passes: that fails the operation only.
+        Lack of room (or of descriptors) passes, and so does who holds a file on Windows: that fails the operation
+        only.
         """
-        if error.errno not in NO_ROOM_ERRNOS:
+        if error.errno not in NO_ROOM_ERRNOS and not capabilities.is_held_by_another(error):
             self.fail(error)
         return KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"{what}: {error}")

@@ -278,6 +278,9 @@ class LocalLog(CleanedLog):
         if self.is_on_disk:
             name = names.retired_directory_name(self.topic, self.partition, unique, suffix)
             path = f"{self.directory.rpartition('/')[0]}/{name}"
+            for segment in self._segments:
+                for file in segment.files:
+                    file.close_if_idle()
             try:
                 self._disk.rename(self.directory, path)
             except OSError as error:
