@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ottla.errors import ErrorCode
+from ottla.log.checkpoints import encode_partition_metadata
 from ottla.messages.delete_records import (
     DeleteRecordsPartition,
     DeleteRecordsRequest,
@@ -177,3 +178,18 @@ def test_a_start_that_retention_moves_is_on_disk_before_it_is_seen(tmp_path: Pat
         checkpoint = (tmp_path / "log-start-offset-checkpoint").read_text().splitlines()
         kept = {line.rpartition(" ")[0]: int(line.rpartition(" ")[2]) for line in checkpoint[2:]}
         assert kept["a 0"] >= seen
+
+
+def test_the_log_of_another_topic_of_that_name_leaves_no_start_behind(tmp_path: Path) -> None:
+    with Broker(data=tmp_path) as broker, Wire(broker.bootstrap) as wire:
+        filled(wire)
+        assert delete_records(wire, "a", 3).low_watermark == 3
+    checkpoint = tmp_path / "log-start-offset-checkpoint"
+    assert "a 0 3" in checkpoint.read_text()
+    (tmp_path / "a-0" / "partition.metadata").write_bytes(
+        encode_partition_metadata(bytes(15) + b"x")
+    )
+    with Broker(data=tmp_path) as broker, Wire(broker.bootstrap) as wire:
+        assert list_offset(wire, "a", EARLIEST).offset == 0
+        assert "a 0" not in checkpoint.read_text()
+    assert list(tmp_path.glob("a-0.*-stray"))

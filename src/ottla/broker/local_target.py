@@ -60,6 +60,7 @@ class LocalTarget:
         async with self._turn:
             topics = {state.topic_name: state.topic_id for state in request.topic_states}
             await broker.config_listener.load_topics(topics)
+            await self._set_aside_strays(request)
             slice_end = time.monotonic() + SLICE_S
             for topic in request.topic_states:
                 answers = LeaderAndIsrTopicError(topic_id=topic.topic_id)
@@ -81,6 +82,19 @@ class LocalTarget:
                         await asyncio.sleep(0)
                         slice_end = time.monotonic() + SLICE_S
         return response
+
+    async def _set_aside_strays(self, request: LeaderAndIsrRequest) -> None:
+        """Before a topic is led: what is here of another one of its name must not be taken for its past."""
+        replicas = self._broker.replicas
+        try:
+            for topic in request.topic_states:
+                for state in topic.partition_states:
+                    replicas.set_aside_stray(
+                        topic.topic_name, topic.topic_id, state.partition_index
+                    )
+            await replicas.forget_removed()
+        except KafkaError as error:  # whoever then leads meets the same disk
+            log.warning("logs of other topics are not all set aside", reason=str(error))
 
     async def update_metadata(self, request: UpdateMetadataRequest) -> UpdateMetadataResponse:
         """Know the cluster as it is now."""

@@ -146,14 +146,32 @@ class Replicas:
             self._directories.delete(topic, index, self._clock.now_ms())
         self._offline.discard((topic, index))
 
-    async def forget_removed(self) -> None:
-        """Let no checkpoint name a replica that was removed: see ``LogDirectory.has_stale_checkpoints``.
+    def set_aside_stray(self, topic: str, topic_id: bytes, index: int) -> None:
+        """Set aside the log that lies here under the topic's name and belongs to another one of that name.
 
         Raises ``KafkaError`` (KAFKA_STORAGE_ERROR).
         """
+        found = self._directories.get(topic, index)
+        if found is not None and found.topic_id not in (ZERO_ID, topic_id):
+            self._let_go((topic, index))
+            self._directories.set_aside(topic, index)
+
+    async def forget_removed(self) -> None:
+        """Let no checkpoint name a replica that was removed: see ``LogDirectory.has_stale_checkpoints``.
+
+        Raises ``KafkaError`` (KAFKA_STORAGE_ERROR) if a directory could not write it; the others have.
+        """
+        failure: KafkaError | None = None
         for directory in self._directories:
             if directory.has_stale_checkpoints:
-                await asyncio.to_thread(directory.write_checkpoints, directory.take_checkpoints())
+                try:
+                    await asyncio.to_thread(
+                        directory.write_checkpoints, directory.take_checkpoints()
+                    )
+                except KafkaError as error:
+                    failure = failure or error
+        if failure is not None:
+            raise failure
 
     async def keep_log_starts(self, starts: Mapping[Partition, int]) -> dict[Partition, KafkaError]:
         """Write down that partitions are going to start at these offsets, before they do.

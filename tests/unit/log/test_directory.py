@@ -501,6 +501,23 @@ def test_checkpoints_are_stale_only_while_they_name_what_is_gone() -> None:
     assert on.tree()[f"{PATH}/recovery-point-offset-checkpoint"] == b"0\n0\n"
 
 
+def test_a_topic_whose_name_another_log_had_starts_at_0() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    log = create(directory, records=12)
+    log.flush(NOW_MS)
+    log.increment_log_start_offset(10, 12)
+    checkpoint(directory)
+    directory.set_aside("orders", 0)
+    assert directory.has_stale_checkpoints
+    checkpoint(directory)
+    append(create(directory))
+    directory.logs["orders", 0].flush(NOW_MS)
+    on.lose_power()
+    log = opened(on).logs["orders", 0]
+    assert (log.log_start_offset, log.log_end_offset) == (0, 1)
+
+
 def test_a_promised_log_start_survives_a_power_loss_and_an_older_checkpoint() -> None:
     on = SimulatedDisk()
     directory = opened(on)
