@@ -15,13 +15,15 @@ its segments otherwise calls ``settle_swap`` first, which takes the swap back or
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ottla.log import names
-from ottla.log.compaction.job import CleanedGroup
 from ottla.log.flushed_log import FlushedLog
 from ottla.log.segment import Segment
 from ottla.logs import logger
+
+if TYPE_CHECKING:
+    from ottla.log.compaction.job import CleanedGroup
 
 log = logger(__name__)
 
