@@ -17,6 +17,7 @@ Rules:
 | ``sendfile`` | Windows | read and write |
 | ``fcntl`` | Windows | ``msvcrt.locking`` |
 | ``resource`` | Windows | a fixed bound on open files |
+| ``nice`` | Windows | background work has no lower rank |
 | ``add_signal_handler`` | Windows's event loop | ``signal.signal`` and a call into the loop |
 | ``/proc`` | all but Linux | the metrics of the process that it has are left out |
 | ``AF_UNIX`` | Windows | no service manager is told anything |
@@ -134,6 +135,12 @@ def open_files_max() -> int | None:
         return OPEN_FILES_WITHOUT_LIMIT
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return None if soft == resource.RLIM_INFINITY else soft
+
+
+def give_way(niceness: int) -> None:
+    """Let other processes come first, where the system can be told. Raises ``OSError``."""
+    if hasattr(os, "nice"):
+        os.nice(niceness)
 
 
 def is_held_by_another(error: OSError) -> bool:

@@ -26,7 +26,7 @@ WINDOWS = (
     "os.pread", "os.pwrite", "os.preadv", "os.RWF_NOWAIT", "os.fdatasync", "os.O_DIRECTORY",
     "os.uname", "os.sendfile", "os.sysconf", "os.register_at_fork", "os.fork", "os.posix_fadvise",
     "os.posix_fallocate", "os.getuid", "os.pwritev", "socket.AF_UNIX", "socket.SO_REUSEPORT",
-    "time.CLOCK_BOOTTIME", "select.poll", "fcntl", "resource", "add_signal_handler", "proc",
+    "os.nice", "os.statvfs", "pwd", "time.CLOCK_BOOTTIME", "select.poll", "fcntl", "resource", "add_signal_handler", "proc",
     "+msvcrt", "+O_BINARY",
 )  # fmt: skip
 MACOS = (
@@ -121,3 +121,20 @@ def test_a_second_broker_is_kept_off_the_directory_without(system: str, tmp_path
         )
         assert second.returncode == 3
         assert f"in use by process {process.pid} on" in second.stderr
+
+
+@pytest.mark.parametrize("system", ["windows", "macos"])
+def test_the_doctor_looks_at_data_without(system: str, tmp_path: Path) -> None:
+    without = SYSTEMS[system]
+    with serving(tmp_path / "data", without) as (process, _):
+        stop(process)
+    done = subprocess.run(
+        [sys.executable, "-m", "ottla", "doctor", "--data", str(tmp_path / "data")],
+        env=environment(without),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

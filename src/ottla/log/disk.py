@@ -203,9 +203,6 @@ class Disk:
 
         Raises ``OSError`` where that can't be found out.
         """
-        import fcntl
-        from struct import Struct
-
         try:
             status = os.stat(path)
         except FileNotFoundError:
@@ -217,6 +214,9 @@ class Disk:
         ):  # what the holder has written there is all there is
             pid = self.read_file(path, _HOLDER_BYTES_MAX).partition(b" ")[0]
             return Holder(int(pid)) if pid.isdigit() else None
+        import fcntl
+        from struct import Struct
+
         flock = Struct("@hhqqi0q")  # l_type, l_whence, l_start, l_len, l_pid
         descriptor = self.open(path, os.O_RDONLY)
         try:

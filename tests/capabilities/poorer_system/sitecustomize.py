@@ -47,6 +47,12 @@ def _take(name: str) -> None:
         pair, unix = socket.socketpair, socket.AF_UNIX  # the event loop wants a pair everywhere
         socket.socketpair = lambda *_: pair(unix)
         del socket.AF_UNIX
+    elif name == "os.statvfs":
+        import shutil
+
+        usage = type(shutil.disk_usage("/"))  # Windows has this by a call of its own
+        del os.statvfs
+        shutil.disk_usage = lambda path: usage(1 << 40, 0, 1 << 40)
     elif "." in name:
         module, _, attribute = name.partition(".")
         delattr(importlib.import_module(module), attribute)

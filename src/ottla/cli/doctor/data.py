@@ -425,12 +425,12 @@ def _size(path: str) -> int:
 
 
 def _owner(path: str) -> str:
-    import pwd
-
     uid = os.stat(path).st_uid
     try:
+        import pwd
+
         return pwd.getpwuid(uid).pw_name
-    except KeyError:
+    except (ImportError, KeyError):  # Windows; or a user of another system's
         return f"user {uid}"
 
 

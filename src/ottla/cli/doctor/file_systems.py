@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import NamedTuple
+
+from ottla import capabilities
 
 MOUNTS = "/proc/self/mountinfo"
 
@@ -75,6 +78,9 @@ def mount_of(path: str, table: str | None = None) -> Mount | None:
 
 def room_of(path: str) -> Room:
     """How much room there is at ``path``. Raises ``OSError``."""
+    if not hasattr(os, "statvfs"):  # Windows
+        usage = shutil.disk_usage(path)
+        return Room(usage.free, usage.total, -1)
     status = os.statvfs(path)
     inodes = status.f_favail if status.f_files else -1
     return Room(status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize, inodes)
@@ -82,6 +88,8 @@ def room_of(path: str) -> Room:
 
 def descriptors_max() -> tuple[int, int]:
     """How many files a process may open: as it is, and up to what it may be raised."""
-    import resource
-
+    try:
+        import resource
+    except ImportError:  # Windows
+        return capabilities.OPEN_FILES_WITHOUT_LIMIT, capabilities.OPEN_FILES_WITHOUT_LIMIT
     return resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+from ottla import capabilities
 from ottla.log.compaction.cleaning import Cleaning
 from ottla.log.compaction.job import (
     UNCLEANABLE,
@@ -123,7 +124,7 @@ def give_way() -> None:
     """Let everybody else come first, and be the first to go where memory is short."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the broker, too
     with suppress(OSError):
-        os.nice(NICENESS)
+        capabilities.give_way(NICENESS)
     with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
         score.write(_OOM_SCORE)
 
