@@ -34,6 +34,7 @@ torture: $(VENV)/.installed-test  ## kills and power losses at many more moments
 
 docs: $(VENV)/.installed-test  ## write docs/cli.md, the man pages and docs/compatibility.md anew
 	$(BIN)/python -m tools.cli_reference
+	$(BIN)/python -m tools.compatibility
 
 install-man:  ## copy the man pages where man looks for them (PREFIX=/usr/local)
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1
