@@ -97,9 +97,10 @@ class _Stage:
         topic = "weather.observations"
         for line in (
             f"ottla topic create {topic} --partitions 3",
-            "ottla topic create audit prices events table old.one old.two",
-            *(f"seq 120 | ottla produce {topic} --partition {number}" for number in range(3)),
+            "ottla topic create audit prices events table scratch old.one old.two",
+            *(f"seq 1200 | ottla produce {topic} --partition {number}" for number in range(3)),
             "seq 10 | ottla produce audit",
+            "seq 10 | ottla produce scratch",
             "seq 10 | ottla produce greetings",
             *(
                 f"ottla consume {topic} --group {group} --from-beginning --exit-at-end"
@@ -142,7 +143,7 @@ def stage(tmp_path: Path) -> Iterator[_Stage]:
 
 def _last(line: str) -> tuple[bool, bool]:
     """Deletions come last, and a new topic of a name that is taken after these."""
-    return "delete" in line, "topic create weather" in line
+    return "delete" in line or "trim" in line, "topic create weather" in line
 
 
 def test_every_example_does_what_it_says(stage: _Stage) -> None:
