@@ -141,14 +141,15 @@ def stage(tmp_path: Path) -> Iterator[_Stage]:
         found.process.communicate()
 
 
-def _last(line: str) -> tuple[bool, bool]:
-    """Deletions come last, and a new topic of a name that is taken after these."""
-    return "delete" in line or "trim" in line, "topic create weather" in line
+def _order(line: str) -> int:
+    """Deletions come late, and a topic of a name that is taken is made when the taken one is deleted."""
+    marks = ("topic trim", "delete", "topic create weather")
+    return next((rank for rank, mark in enumerate(marks, 1) if mark in line), 0)
 
 
 def test_every_example_does_what_it_says(stage: _Stage) -> None:
     stage.prepare()
-    for line in sorted(WITH_A_BROKER, key=_last):
+    for line in sorted(WITH_A_BROKER, key=_order):
         if line == "ottla topic create weather.observations --partitions 3":
             assert stage.run("ottla topic delete weather.observations").returncode == 0
         done = stage.run(line)
