@@ -1,4 +1,4 @@
-"""kill -9 of the broker, and of its worker, while a compacted topic is cleaned, again and again.
+"""kill -9 of the broker and of its worker, and power losses, while a compacted topic is cleaned, again and again.
 
 Each key is written, and now and then deleted, with a number that only rises. After every kill the newest record of a
 key is the last one that was acknowledged, or one that was sent after it; no deleted value is back; no worker process
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from ottla.records.batch import iter_batches
 from ottla.records.builder import build_batch
 from ottla.records.codec import decode_batch
 from tests.crash.process import BrokerProcess
+from tests.crash.volume import Volume, require_volumes
 from tests.support.requests import create_topic, fetch, list_offset, produce
 from tests.support.waiting import wait_until
 from tests.support.wire import Wire
@@ -37,6 +39,9 @@ SETTINGS: dict[str, object] = {
 }
 KEYS = 8
 BURST = 60
+NEEDS_PROC = pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(), reason="needs /proc to find the workers"
+)
 MOMENT_DEADLINE_S = 3.0
 
 
@@ -107,19 +112,19 @@ def runs(pid: int) -> bool:
     return state != "Z"
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to find the workers")
-def test_killed_amid_compaction_every_key_has_its_newest_value(tmp_path: Path) -> None:
-    chance = random.Random(SEED)
+def compact_and_cut(
+    broker: BrokerProcess, chance: random.Random, cuts: int, cut: Callable[[], None]
+) -> set[str]:
+    """Write, clean and ``cut`` the broker's life short, again and again; the moments that were met."""
     keys = Keys(chance)
-    broker = BrokerProcess(tmp_path / "data", tmp_path / "broker.log", SETTINGS)
     broker.start()
     seen: set[str] = set()
     try:
         broker.wait_until_ready()
         with Wire(broker.bootstrap) as wire:
             create_topic(wire, "t")
-        for kill in range(KILLS):
-            moment = ("cleaned", "swap", "worker", "some time")[kill % 4]
+        for number in range(cuts):
+            moment = ("cleaned", "swap", "worker", "some time")[number % 4]
             with suppress(OSError, EOFError), Wire(broker.bootstrap) as wire:
                 keys.check(wire)
                 for _ in range(BURST):
@@ -131,20 +136,45 @@ def test_killed_amid_compaction_every_key_has_its_newest_value(tmp_path: Path) -
                     for _ in range(BURST):
                         keys.send(wire)
             children = workers(broker)
-            broker.kill()
+            cut()
             wait_until(lambda: not any(runs(pid) for pid in children))  # noqa: B023
             broker.start()
             broker.wait_until_ready()
         with Wire(broker.bootstrap) as wire:
-            count = keys.check(wire)
+            keys.check(wire)
             for _ in range(BURST):
                 keys.send(wire)
             wait_until(lambda: keys.check(wire) < keys.number / 2)
-        assert count < keys.number
-        assert {"cleaned", "worker"} <= seen
         assert b"Traceback" not in broker.printed()
+        return seen
     finally:
         broker.kill()
+
+
+@NEEDS_PROC
+def test_killed_amid_compaction_every_key_has_its_newest_value(tmp_path: Path) -> None:
+    broker = BrokerProcess(tmp_path / "data", tmp_path / "broker.log", SETTINGS)
+    seen = compact_and_cut(broker, random.Random(SEED), KILLS, broker.kill)
+    assert {"cleaned", "worker"} <= seen
+
+
+@NEEDS_PROC
+@pytest.mark.interop
+def test_power_loss_amid_compaction_leaves_every_keys_newest_value(tmp_path: Path) -> None:
+    require_volumes()
+    chance = random.Random(SEED)
+    with Volume(tmp_path, 64) as volume:
+        broker = BrokerProcess(volume.path / "data", tmp_path / "broker.log", SETTINGS)
+
+        def cut() -> None:
+            if chance.random() < 0.5:
+                volume.write_back_some(chance)
+            volume.lose_power()
+            broker.kill()
+            volume.power_on()
+
+        seen = compact_and_cut(broker, chance, KILLS, cut)
+        assert {"cleaned", "worker"} <= seen
 
 
 def _await_moment(
