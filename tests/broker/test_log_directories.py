@@ -10,12 +10,18 @@ from typing import Any
 
 import pytest
 
+import ottla
 from ottla.broker.store_place import STORE_FILE
 from ottla.errors import ErrorCode
 from ottla.groups.partitioner import partition_for
 from ottla.log.directories import DirectoryMismatch
 from ottla.log.directory import DirectoryInUse
 from ottla.log.disk import Disk
+from ottla.messages.alter_replica_log_dirs import (
+    AlterReplicaLogDir,
+    AlterReplicaLogDirsRequest,
+    AlterReplicaLogDirTopic,
+)
 from ottla.messages.delete_topics import DeleteTopicsRequest, DeleteTopicState
 from ottla.messages.describe_log_dirs import DescribeLogDirsRequest
 from ottla.messages.find_coordinator import FindCoordinatorRequest
@@ -313,3 +319,131 @@ def test_the_store_is_not_made_anew_where_its_directory_was_left_out(
     (directories[0] / "meta.properties").write_bytes(b"\xff nonsense")
     with pytest.raises(OSError, match="is offline"):
         broker_on(directories[:2]).start()
+
+
+# Moving a partition
+
+
+def alter(wire: Wire, topic: str, index: int, path: Path) -> int:
+    topics = [AlterReplicaLogDirTopic(name=topic, partitions=[index])]
+    request = AlterReplicaLogDirsRequest(dirs=[AlterReplicaLogDir(path=str(path), topics=topics)])
+    code: int = wire.ask(request, 2).results[0].partitions[0].error_code
+    return code
+
+
+def replicas(wire: Wire) -> dict[tuple[str, str, int, bool], Any]:
+    """Every replica by directory, topic, partition and whether it is a future one."""
+    answer = wire.ask(DescribeLogDirsRequest(topics=None), 4)
+    return {
+        (result.log_dir, topic.name, partition.partition_index, partition.is_future_key): partition
+        for result in answer.results
+        for topic in result.topics
+        for partition in topic.partitions
+    }
+
+
+def is_in(wire: Wire, topic: str, index: int, path: Path) -> bool:
+    here = [key for key in replicas(wire) if key[1:3] == (topic, index)]
+    return here == [(str(path), topic, index, False)]
+
+
+def test_a_partition_moves_while_it_is_written_and_read(
+    broker: Broker, directories: list[Path]
+) -> None:
+    values = [b"%05d " % number + b"x" * 2000 for number in range(600)]
+    with (
+        ottla.Producer(broker.bootstrap, batch_size=16_384) as producer,
+        Wire(broker.bootstrap) as wire,
+    ):
+        create_topic(wire, "t", segment_bytes=100_000)
+        places, sent = [], []
+        for number, value in enumerate(values):
+            sent.append(producer.send("t", value, partition=0))
+            if number % 200 == 100:
+                producer.flush()
+                target = directories[(number // 200 + 1) % 3]
+                assert alter(wire, "t", 0, target) == 0
+                assert alter(wire, "t", 0, target) == 0, "asking again changes nothing"
+                places.append(target)
+                if number < 400:
+                    wait_until(lambda at=target: is_in(wire, "t", 0, at))
+        assert [delivery.result(30).offset for delivery in sent] == list(range(len(values)))
+        wait_until(lambda: is_in(wire, "t", 0, places[-1]))
+        assert lies_in(directories, "t-0") == places[-1]
+    with ottla.Consumer(bootstrap=broker.bootstrap) as consumer:
+        consumer.assign([ottla.TopicPartition("t", 0)])
+        consumer.seek_to_beginning()
+        found = []
+        while len(found) < len(values):
+            found += [bytes(record.value) for record in consumer.poll(1.0)]
+    assert found == values
+
+
+def test_a_move_is_told_of_until_it_is_done_and_goes_on_after_a_restart(
+    directories: list[Path],
+) -> None:
+    slow = {"replica_alter_log_dirs_io_max_bytes_per_second": 1}
+    with broker_on(directories, **slow) as broker, Wire(broker.bootstrap) as wire:
+        spread(wire, "t", 1)
+        source = lies_in(directories, "t-0")
+        target = next(directory for directory in directories if directory != source)
+        assert alter(wire, "t", 0, target) == 0
+        found = replicas(wire)
+        future = found[str(target), "t", 0, True]
+        assert future.offset_lag == 1
+        assert found[str(source), "t", 0, False].offset_lag == 0
+        assert produce(wire, "t", batch(b"more")).error_code == 0
+        wait_until(lambda: list(target.glob("t-0.*-future")))
+    assert list(target.glob("t-0.*-future"))
+    with broker_on(directories) as broker, Wire(broker.bootstrap) as wire:
+        wait_until(lambda: is_in(wire, "t", 0, target))
+        assert b"more" in bytes(fetched(wire, "t", 0).records)
+        wait_until(lambda: not list(target.glob("t-0.*")))
+
+
+def test_a_move_back_ends_it_and_a_deleted_topic_leaves_nothing(directories: list[Path]) -> None:
+    slow = {"replica_alter_log_dirs_io_max_bytes_per_second": 1, "log_segment_delete_delay_ms": 0}
+    with broker_on(directories, **slow) as broker, Wire(broker.bootstrap) as wire:
+        spread(wire, "t", 1)
+        source = lies_in(directories, "t-0")
+        target = next(directory for directory in directories if directory != source)
+        assert alter(wire, "t", 0, target) == 0
+        assert alter(wire, "t", 0, source) == 0
+        wait_until(lambda: is_in(wire, "t", 0, source))
+        wait_until(lambda: not list(target.glob("t-0.*-future")))
+        assert alter(wire, "t", 0, target) == 0
+        wait_until(lambda: list(target.glob("t-0.*-future")))
+        deleted = wire.ask(
+            DeleteTopicsRequest(topics=[DeleteTopicState(name="t")], timeout_ms=5000), 6
+        )
+        assert deleted.responses[0].error_code == 0
+        wait_until(lambda: not [p for d in directories for p in d.glob("t-0*")])
+
+
+def test_a_partition_that_is_not_there_yet_is_made_where_it_was_asked_for(
+    broker: Broker, directories: list[Path]
+) -> None:
+    with Wire(broker.bootstrap) as wire:
+        for index in range(4):
+            code = alter(wire, "later", index, directories[2])
+            assert code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        spread(wire, "later", 4)
+        assert len(list(directories[2].glob("later-?"))) == 4
+
+
+def test_moves_that_cannot_be_are_refused(
+    broker: Broker, directories: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Wire(broker.bootstrap) as wire:
+        spread(wire, "t", 3)
+        assert alter(wire, "t", 0, Path("/nowhere")) == ErrorCode.LOG_DIR_NOT_FOUND
+        assert alter(wire, "t", 9, directories[0]) == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        long = "l" * 220
+        assert alter(wire, long, 0, directories[0]) == ErrorCode.INVALID_TOPIC_EXCEPTION
+        places = [lies_in(directories, f"t-{index}") for index in range(3)]
+        lost, kept = places.index(directories[1]), places.index(directories[0])
+        break_disk(monkeypatch, directories[1])
+        assert produce(wire, "t", batch(b"lost"), partition=lost).error_code != 0
+        for index, path in ((lost, directories[0]), (kept, directories[1]), (kept, directories[2])):
+            assert alter(wire, "t", index, path) == ErrorCode.KAFKA_STORAGE_ERROR
+        assert alter(wire, "t", kept, directories[0]) == 0, "it lies there"

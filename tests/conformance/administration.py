@@ -21,6 +21,11 @@ from ottla.messages.alter_partition_reassignments import (
     ReassignablePartition,
     ReassignableTopic,
 )
+from ottla.messages.alter_replica_log_dirs import (
+    AlterReplicaLogDir,
+    AlterReplicaLogDirsRequest,
+    AlterReplicaLogDirTopic,
+)
 from ottla.messages.alter_user_scram_credentials import (
     AlterUserScramCredentialsRequest,
     ScramCredentialDeletion,
@@ -329,11 +334,33 @@ def check_describe_log_dirs(world: World, version: int) -> None:
     assert nothing.topics == []
 
 
+def check_alter_replica_log_dirs(world: World, version: int) -> None:
+    (here,) = world.wire.ask(DescribeLogDirsRequest(topics=[]), 2).results
+    wanted = {here.log_dir: ((TOPIC, [0, 9]), ("none", [0])), "/nowhere": ((TOPIC, [8]),)}
+    request = AlterReplicaLogDirsRequest(
+        dirs=[
+            AlterReplicaLogDir(
+                path=path,
+                topics=[AlterReplicaLogDirTopic(name=name, partitions=p) for name, p in topics],
+            )
+            for path, topics in wanted.items()
+        ]
+    )
+    answer = world.wire.ask(request, version)
+    codes = {
+        (t.topic_name, p.partition_index): p.error_code
+        for t in answer.results
+        for p in t.partitions
+    }
+    assert codes == {(TOPIC, 0): 0, (TOPIC, 9): 3, ("none", 0): 3, (TOPIC, 8): 57}
+
+
 CHECKS: dict[str, Callable[[Any, int], None]] = {
     "AlterClientQuotas": check_alter_client_quotas,
     "AlterConfigs": check_alter_configs,
     "AlterPartitionReassignments": check_alter_partition_reassignments,
     "AlterUserScramCredentials": check_alter_user_scram_credentials,
+    "AlterReplicaLogDirs": check_alter_replica_log_dirs,
     "CreateAcls": check_create_acls,
     "CreateDelegationToken": check_create_delegation_token,
     "DeleteAcls": check_delete_acls,

@@ -202,6 +202,9 @@ class Broker:
                 clock=self.clock,
                 exists=self.metadata.has_partition,
                 config_of=self.topic_config,
+                move_bytes_per_second=lambda: (
+                    self.config.replica_alter_log_dirs_io_max_bytes_per_second
+                ),
             )
             self._exits.push_async_callback(self._close_directories)
             self.directories.open()
@@ -250,6 +253,7 @@ class Broker:
             clock=self.clock,
         )
         self._exits.push_async_callback(self.config_listener.close)
+        self._exits.push_async_callback(self.replicas.moves.close)
         self.group_log = InternalLog(self.replicas, CONSUMER_OFFSETS)
         self.groups = Coordinator(self.group_log, self.clock, self.loop, group_settings)
         self._target = LocalTarget(self)

@@ -117,6 +117,7 @@ class LocalTarget:
                 for state in topic.partition_states:
                     if topic.topic_name == CONSUMER_OFFSETS:
                         self._broker.groups.unload(state.partition_index)
+                    await self._broker.replicas.moves.end(topic.topic_name, state.partition_index)
                     try:
                         self._broker.replicas.remove(
                             topic.topic_name, state.partition_index, delete=state.delete_partition

@@ -201,7 +201,7 @@ class LogCleaner:
         one = partition.log
         if len(one.segments) < 2 or one in self._in_progress or one in self._uncleanable:
             return None
-        if one.unusable is not None or one.health.failure is not None:
+        if one.unusable is not None or one.health.failure is not None or one.moving:
             return None
         limit = min(partition.last_stable_offset, one.recovery_point)
         undecided = one.producers.first_undecided_offset

@@ -45,7 +45,7 @@ class CleanedLog(FlushedLog):
     __slots__ = ()
 
     def prepare_swap(self, group: CleanedGroup, now_ms: int) -> PendingSwap | None:
-        """Begin to replace segments by the cleaned one; None if they are not there any more.
+        """Begin to replace segments by the cleaned one; None if they are not there any more (or are moving).
 
         Then the cleaning has to end, unless ``is_gone`` says that all of them are. The directory has to
         be synced before ``exchange_segments``. Raises ``KafkaError`` (KAFKA_STORAGE_ERROR).
@@ -53,7 +53,7 @@ class CleanedLog(FlushedLog):
         self.check_usable()
         self.settle_swap()
         old = self._neighbours(group.replaced)
-        if old is None:
+        if old is None or self.moving:
             return None
         new = Segment(
             self._disk,

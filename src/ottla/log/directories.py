@@ -8,7 +8,9 @@ The rules kept here (``LogManager``, KIP-112, KIP-113):
 - A new partition goes to the directory that was asked for (AlterReplicaLogDirs), or to the one with the
   fewest partitions. While a directory is offline nothing is made anew that may lie in there.
 - A partition lies in one directory. In two it is an error, unless the end of a move was cut short: then the
-  longer of the two is kept. See ``ottla.log.moved``.
+  longer of the two is kept, the moved one where they are equal. See ``ottla.log.future_log``.
+- The copy that a move left unfinished is worth nothing where its partition is here: it is removed, and
+  ``moves_left`` says that the move is to begin again. Where it is not, the copy is left alone.
 
 Opening, loading and closing block; the rest belongs to the loop.
 """
@@ -20,17 +22,26 @@ from collections.abc import Callable, Iterator, Sequence
 from errno import EIO
 
 from ottla.errors import ErrorCode, KafkaError
-from ottla.log.checkpoints import CorruptCheckpoint, MetaProperties
+from ottla.log import names
+from ottla.log.checkpoints import (
+    CorruptCheckpoint,
+    MetaProperties,
+    decode_partition_metadata,
+)
 from ottla.log.directory import LogDirectory
 from ottla.log.disk import Disk
 from ottla.log.flusher import Flusher
 from ottla.log.log import Log
 from ottla.logs import logger
 from ottla.settings.definitions import TopicConfig
+from ottla.topic_ids import ZERO_ID
 
 log = logger(__name__)
 
 Key = tuple[str, int]
+
+PREFERRED_MAX = 10_000
+"""So many partitions that are not here yet may have a directory chosen for them."""
 
 
 class DirectoryMismatch(Exception):
@@ -59,6 +70,8 @@ class LogDirectories:
         ]
         self.preferred: dict[Key, LogDirectory] = {}
         """Where partitions are to be made that are not here yet, as AlterReplicaLogDirs said."""
+        self.moves_left: dict[Key, LogDirectory] = {}
+        """Where partitions were being moved to when the last life ended."""
         self._first_error: Exception | None = None
         real = [os.path.realpath(directory.path) for directory in self.all]
         if len(set(real)) < len(real):
@@ -147,18 +160,76 @@ class LogDirectories:
             except OSError as error:
                 self._first_error = self._first_error or error
         self._need_one()
-        self._check_duplicates()
+        self._settle_duplicates(now_ms)
+        self._settle_unfinished()
 
-    def _check_duplicates(self) -> None:
+    def _settle_duplicates(self, now_ms: int) -> None:
         found: dict[Key, LogDirectory] = {}
+        if self.some_offline:
+            self._leave_out_half_moved(now_ms)
         for directory in self:
             for key in (*directory.logs, *directory.quarantined):
                 other = found.setdefault(key, directory)
                 if other is not directory:
-                    raise DirectoryMismatch(
-                        f"the partition {key[0]}-{key[1]} is in both {other.path} and {directory.path}: "
-                        f"move one of the two directories away, that of the disk which failed last"
-                    )
+                    found[key] = self._keep_one(key, other, directory, now_ms)
+
+    def _leave_out_half_moved(self, now_ms: int) -> None:
+        """The half of a move whose other half is offline now may lack the last records: they count."""
+        offline = {directory.path for directory in self.all if directory.offline is not None}
+        for directory in self:
+            for key, one in list(directory.logs.items()):
+                other = self._other_half(one)
+                if other in offline:
+                    directory.quarantined[key] = f"its move from or to {other} was not finished"
+                    directory.leave(one)
+                    one.close(now_ms, clean=False)
+
+    def _other_half(self, one: Log) -> str | None:
+        """The log directory that the log was coming from, or going to, when a life ended; None if none."""
+        for name in (names.MOVED, names.MOVING):
+            try:
+                mark = self.disk.read_file(f"{one.directory}/{name}", 1 << 16)
+            except (OSError, ValueError):
+                continue
+            return os.path.dirname(mark.decode(errors="replace").strip())
+        return None
+
+    def _keep_one(
+        self, key: Key, first: LogDirectory, second: LogDirectory, now_ms: int
+    ) -> LogDirectory:
+        """Of two logs of a partition, the one to keep where a move's end was cut short; its directory."""
+        one, two = first.logs.get(key), second.logs.get(key)
+        marked = [
+            log
+            for log in (one, two)
+            if log is not None and self.disk.exists(f"{log.directory}/{names.MOVED}")
+        ]
+        if one is None or two is None or len(marked) != 1 or one.topic_id != two.topic_id:
+            raise DirectoryMismatch(
+                f"the partition {key[0]}-{key[1]} is in both {first.path} and {second.path}: "
+                f"move one of the two directories away, that of the disk which failed last"
+            )
+        (moved,) = marked
+        source = two if moved is one else one
+        kept = moved if moved.log_end_offset >= source.log_end_offset else source
+        dropped = source if kept is moved else moved
+        start = min(max(one.log_start_offset, two.log_start_offset), kept.log_end_offset)
+        kept.increment_log_start_offset(start, kept.log_end_offset)
+        log.warning(
+            "the end of a move is made good", kept=kept.directory, dropped=dropped.directory
+        )
+        if kept is source:
+            self.moves_left[key] = self.directory_of(moved)
+        self.directory_of(dropped).delete(*key, now_ms)
+        return self.directory_of(kept)
+
+    def _settle_unfinished(self) -> None:
+        for directory in self:
+            for key, path in list(directory.unfinished.items()):
+                if self.get(*key) is not None:
+                    del directory.unfinished[key]
+                    directory.trash.put(path, 0)
+                    self.moves_left[key] = directory
 
     def _failed(self, directory: LogDirectory, error: Exception) -> None:
         self._first_error = self._first_error or error
@@ -203,6 +274,7 @@ class LogDirectories:
                 ErrorCode.KAFKA_STORAGE_ERROR,
                 f"{topic}-{partition} may lie in a log directory that is offline",
             )
+        self._check_unfinished(key, topic_id)
         for directory in self:  # a damaged partition is not made anew beside itself
             if key in directory.quarantined:
                 return directory.create(topic, partition, topic_id, config, now_ms)
@@ -216,6 +288,44 @@ class LogDirectories:
             self.preferred.pop(key, None)
             return made
         raise failed or KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "no log directory is online")
+
+    def _check_unfinished(self, key: Key, topic_id: bytes) -> None:
+        """Make no partition anew of which a copy is left, while the log that it was copied from is gone.
+
+        Raises ``KafkaError`` (KAFKA_STORAGE_ERROR).
+        """
+        for directory in self:
+            path = directory.unfinished.get(key)
+            if path is None:
+                continue
+            try:
+                found = self.disk.read_file(f"{path}/{names.PARTITION_METADATA}", 1024)
+                same = decode_partition_metadata(found) in (ZERO_ID, topic_id)
+            except (OSError, ValueError):
+                same = True
+            if same:
+                raise KafkaError(
+                    ErrorCode.KAFKA_STORAGE_ERROR,
+                    f"all that is left of {key[0]}-{key[1]} is the unfinished copy {path}: "
+                    "the log directory that it was copied from is missing",
+                )
+            del directory.unfinished[key]
+            directory.trash.put(path, 0)
+
+    def replace(self, old: Log, new: Log) -> None:
+        """A partition goes on with ``new``, its copy in another directory."""
+        promised = self.directory_of(old).leave(old)
+        directory = self.directory_of(new)
+        directory.enter(new)
+        if promised > new.log_start_offset:
+            directory.promise_log_start(new, promised)
+
+    def prefer(self, topic: str, partition: int, directory: LogDirectory) -> None:
+        """Make the partition there, once it is to be made. What was said of many others is forgotten."""
+        self.preferred.pop((topic, partition), None)
+        while len(self.preferred) >= PREFERRED_MAX:
+            del self.preferred[next(iter(self.preferred))]
+        self.preferred[topic, partition] = directory
 
     def _choices(self, key: Key) -> list[LogDirectory]:
         preferred = self.preferred.get(key)

@@ -40,6 +40,7 @@ from ottla.log.flusher import SYNC_FILE_SYSTEM_FROM, Flusher, run_each, run_toge
 from ottla.log.health import DirectoryHealth
 from ottla.log.loading import QuarantinedLog
 from ottla.log.log import Log
+from ottla.log.partition_directories import find_partitions
 from ottla.log.recovery import CorruptLog
 from ottla.log.trash import Trash
 from ottla.logs import logger
@@ -67,7 +68,7 @@ class LogDirectory:
 
     ``logs`` by topic and partition; ``high_watermarks`` as checkpointed when it was loaded;
     ``quarantined``: why a partition is left out; ``had_clean_shutdown``: whether the last stop was one;
-    ``was_signed``: whether it said whom it belongs to when that was last looked at;
+    ``unfinished``: the paths of copies that an earlier life was moving here; ``was_signed``: whether it said whom it belongs to when that was last looked at;
     ``last_broker_epoch``: the epoch in that clean stop's file, None if it told none.
     """
 
@@ -90,6 +91,7 @@ class LogDirectory:
         self.logs: dict[tuple[str, int], Log] = {}
         self.high_watermarks: dict[tuple[str, int], int] = {}
         self.quarantined: dict[tuple[str, int], str] = {}
+        self.unfinished: dict[tuple[str, int], str] = {}
         self.had_clean_shutdown = False
         self.was_signed = False
         self.last_broker_epoch: int | None = None
@@ -190,7 +192,10 @@ class LogDirectory:
         recovery_points = self._read_offsets(names.RECOVERY_POINT_CHECKPOINT)
         log_starts = self._read_offsets(names.LOG_START_CHECKPOINT)
         self.high_watermarks = self._read_offsets(names.HIGH_WATERMARK_CHECKPOINT)
-        found = self._partition_directories()
+        lies_here = find_partitions(self.disk, self.path)
+        found, self.unfinished = lies_here.current, lies_here.future
+        for path in lies_here.deleted:
+            self.trash.put(path, 0)
         for number, (key, directory) in enumerate(found, 1):
             self._load_partition(
                 key, directory, config_of(key[0]), now_ms, recovery_points, log_starts
@@ -281,24 +286,6 @@ class LogDirectory:
         self.logs[entered.topic, entered.partition] = entered
         if self._flusher is not None:
             self._flusher.attach(entered)
-
-    def _partition_directories(self) -> list[tuple[tuple[str, int], str]]:
-        """What is to be loaded; directories that wait for their deletion go to the trash at once."""
-        found = []
-        for entry in self.disk.entries(self.path):
-            if not entry.is_directory:
-                continue
-            name = names.parse_directory_name(entry.name)
-            path = f"{self.path}/{entry.name}"
-            if name is None:
-                log.warning("not the directory of a partition, left alone", path=path)
-            elif name.suffix == names.DELETE_DIRECTORY_SUFFIX:
-                self.trash.put(path, 0)
-            elif name.suffix:
-                log.warning("neither loaded nor removed", path=path)
-            else:
-                found.append(((name.topic, name.partition), path))
-        return sorted(found)
 
     def _take_clean_shutdown(self) -> None:
         """Learn whether the last stop was clean, and let a crash from here on be none."""
@@ -397,8 +384,15 @@ class LogDirectory:
             path = self._retire(found, names.STRAY_DIRECTORY_SUFFIX)
             log.warning("log of an unknown topic set aside", topic=topic, path=path)
 
-    def _retire(self, found: Log, suffix: str) -> str | None:
-        path = found.retire(os.urandom(16).hex(), suffix)
+    def enter(self, entered: Log) -> None:
+        """A log of this directory that was made elsewhere is in service."""
+        self._enter(entered)
+
+    def leave(self, found: Log) -> int:
+        """A log of this directory is out of service: the next checkpoints do not name it.
+
+        Returns where it was promised to start, 0 if it was not.
+        """
         key = (found.topic, found.partition)
         del self.logs[key]
         self.high_watermarks.pop(key, None)
@@ -406,6 +400,11 @@ class LogDirectory:
         known = self._checkpointed.pop(key, None) is not None or key in self._starts_checkpointed
         known |= key in self._clean_ends
         self._stale |= known or being_written
+        return self._promised.pop(found, (0, 0))[0]
+
+    def _retire(self, found: Log, suffix: str) -> str | None:
+        path = found.retire(os.urandom(16).hex(), suffix)
+        self.leave(found)
         return path
 
     # Upkeep

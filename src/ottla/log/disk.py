@@ -243,6 +243,21 @@ class Disk:
             read += len(data)
         return b"".join(parts)
 
+    def copy_in_kernel(
+        self, source: int, target: int, position: int, size_bytes: int
+    ) -> int | None:
+        """Copy bytes to the same place of another open file; how many, 0 at the end.
+
+        None where the system can't (no copy_file_range, or not between these), or where it fails: a plain
+        read and write then tells which of the two it is.
+        """
+        if not hasattr(os, "copy_file_range"):
+            return None
+        try:
+            return os.copy_file_range(source, target, size_bytes, position, position)
+        except OSError:
+            return None
+
     def write_fully(self, descriptor: int, data: Bytes, position: int) -> None:
         """Write all of ``data``, in as many calls as the system takes."""
         rest = memoryview(data)

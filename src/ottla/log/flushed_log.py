@@ -59,6 +59,7 @@ class FlushedLog:
         "is_on_disk",
         "log_end_offset",
         "log_start_offset",
+        "moving",
         "on_flush_wanted",
         "on_flushed",
         "partition",
@@ -102,6 +103,8 @@ class FlushedLog:
         self.on_flush_wanted: Callable[[Any], None] | None = None
         self.is_on_disk = True
         """False while a new partition has no directory yet: see ``Log.create``."""
+        self.moving = False
+        """Whether it is being copied into another log directory: nothing is compacted meanwhile."""
         self._unusable: str | None = None
         self._generation = 0
         self.clean_end_offset = 0
@@ -205,6 +208,33 @@ class FlushedLog:
         """Use other settings from now on."""
         self.config = config
         self.rules.apply(config)
+
+    def relocate(self, directory: str) -> None:
+        """Its directory was renamed: find the files there from now on."""
+        self.directory = directory
+        for segment in self._segments:
+            for file in segment.files:
+                file.path = f"{directory}/{file.path.rpartition('/')[2]}"
+        self._unsynced_paths = [
+            f"{directory}/{path.rpartition('/')[2]}" for path in self._unsynced_paths
+        ]
+        self._names_changed = True
+
+    def follow(self, other: FlushedLog) -> None:
+        """This is a copy of ``other`` with all its records: know all else that it knows."""
+        self.update_config(other.config)
+        self.topic_id = other.topic_id
+        self.log_start_offset = max(self.log_start_offset, other.log_start_offset)
+        self.clean_end_offset = other.clean_end_offset
+        self._epochs = LeaderEpochs(list(other.epochs.entries))
+        self._epochs.changed = True
+        snapshot_offset = self.producers.snapshot_offset
+        self.producers = other.producers
+        self.producers.snapshot_offset = snapshot_offset
+
+    def give_up(self, why: str) -> None:
+        """Take no operation any more; ``retire`` and ``close`` are left."""
+        self._unusable = why
 
     def check_usable(self) -> None:
         """Raises ``KafkaError`` (KAFKA_STORAGE_ERROR) if the log must not be used (any more)."""

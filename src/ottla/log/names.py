@@ -31,6 +31,12 @@ CLEAN_SHUTDOWN = ".kafka_cleanshutdown"
 QUARANTINE = "quarantined"
 """Not Kafka's (which ignores it): why the partition is not served. See ``ottla.log.recovery``."""
 
+MOVED = "moved"
+"""Not Kafka's (which ignores it): the partition has just come here. See ``ottla.log.future_log``."""
+
+MOVING = "moving"
+"""Not Kafka's either: the partition is about to leave. See ``ottla.log.future_log``."""
+
 SYNC_FAILED = "sync-failed"
 """Not Kafka's (which ignores it): a sync failed here. See ``ottla.log.distrust``."""
 QUARANTINE_REQUEST = ".quarantine-request"
@@ -45,7 +51,8 @@ STRAY_DIRECTORY_SUFFIX = "-stray"
 _DIRECTORY_SUFFIXES = (DELETE_DIRECTORY_SUFFIX, FUTURE_DIRECTORY_SUFFIX, STRAY_DIRECTORY_SUFFIX)
 
 _OFFSET_DIGITS = 20
-_NAME_BYTES_MAX = 255
+DIRECTORY_NAME_MAX = 255
+"""Bytes that a file system takes in a name."""
 
 
 class PartitionDirectory(NamedTuple):
@@ -81,7 +88,12 @@ def retired_directory_name(topic: str, partition: int, unique: str, suffix: str)
     ``unique``: 32 hex digits. The topic is cut so that the name fits a file system's 255 bytes.
     """
     ending = f"-{partition}.{unique}{suffix}"
-    return topic[: _NAME_BYTES_MAX - len(ending)] + ending
+    return topic[: DIRECTORY_NAME_MAX - len(ending)] + ending
+
+
+def future_directory_name(topic: str, partition: int, unique: str = "0" * 32) -> str:
+    """What the directory of a partition's copy is called while it is moved; may be too long to be one."""
+    return f"{topic}-{partition}.{unique}{FUTURE_DIRECTORY_SUFFIX}"
 
 
 def parse_directory_name(name: str) -> PartitionDirectory | None:

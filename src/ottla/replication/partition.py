@@ -290,6 +290,15 @@ class Partition:
         self.log.want_flush()
         self._tell_readers()
 
+    def change_log(self, new: Log) -> None:
+        """Go on with a copy of the log that has all that the old one has, in another log directory."""
+        self.log.on_flushed = self.log.on_flush_wanted = None
+        self.log = new
+        new.on_flushed = self._flushed
+        self._flusher.attach(new)
+        self._flusher.appended(new)
+        self._advance()
+
     def storage_failed(self) -> None:
         """The log directory is offline: nobody who waits will learn whether it is committed."""
         self.resign(ErrorCode.KAFKA_STORAGE_ERROR)

@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ottla.errors import ErrorCode, KafkaError
+from ottla.log.names import DIRECTORY_NAME_MAX, future_directory_name
 from ottla.logs import logger
 from ottla.replication.checkpointed_starts import CheckpointedStarts
+from ottla.replication.moves import ReplicaMoves
 from ottla.replication.partition import Partition
 from ottla.replication.recompression import REWRITES_MAX
 from ottla.topic_ids import ZERO_ID
@@ -44,6 +46,7 @@ class Replicas:
         clock: Clock,
         exists: Callable[[str, int], bool],
         config_of: Callable[[str], TopicConfig],
+        move_bytes_per_second: Callable[[], int],
     ) -> None:
         """``exists`` says whether the cluster has the partition; ``config_of`` gives a topic's settings."""
         self._directories = directories
@@ -58,6 +61,10 @@ class Replicas:
         self._offline: set[tuple[str, int]] = set()
         self.gone_bytes_in = self.gone_messages_in = 0
         """What partitions took in that are not here any more."""
+        self.moves = ReplicaMoves(
+            directories, flusher.flush, clock=clock, bytes_per_second=move_bytes_per_second
+        )
+        """The replicas that are on their way into another log directory."""
 
     def __iter__(self) -> Iterator[Partition]:
         return iter(tuple(self._partitions.values()))
@@ -125,12 +132,44 @@ class Replicas:
                 self._offline.add(key)
             return error.code
         self._offline.discard(key)
+        directory = self._directories.moves_left.pop(key, None)
+        if directory is not None and directory.offline is None:
+            self.moves.start(partition, directory)
         return ErrorCode.NONE
 
     @property
     def offline_count(self) -> int:
         """How many partitions are not served because their log directory failed."""
         return len(self._offline)
+
+    def move(self, topic: str, index: int, path: str) -> None:
+        """Have the replica lie in the log directory ``path`` (AlterReplicaLogDirs).
+
+        One that is not here yet will be made there. Raises ``KafkaError``: INVALID_TOPIC_EXCEPTION (the name
+        is too long for a copy's directory), LOG_DIR_NOT_FOUND, KAFKA_STORAGE_ERROR,
+        UNKNOWN_TOPIC_OR_PARTITION, REPLICA_NOT_AVAILABLE.
+        """
+        if len(future_directory_name(topic, index)) > DIRECTORY_NAME_MAX:
+            raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION, "The topic name is too long.")
+        directory = self._directories.at(path)
+        if directory is None:
+            raise KafkaError(ErrorCode.LOG_DIR_NOT_FOUND, f"{path} is not in log.dirs")
+        directory.health.check()
+        partition = self._partitions.get((topic, index))
+        if partition is None:
+            if (topic, index) in self._offline:
+                raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR)
+            self._directories.prefer(topic, index, directory)
+            raise KafkaError(
+                ErrorCode.REPLICA_NOT_AVAILABLE
+                if self._exists(topic, index)
+                else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            )
+        partition.log.check_usable()
+        is_there = partition.log.health is directory.health
+        if not is_there and self._directories.some_offline:
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "a log directory is offline")
+        self.moves.start(partition, directory)
 
     def is_offline(self, topic: str, index: int) -> bool:
         """Whether the replica lies, or may lie, in a log directory that failed."""
@@ -199,6 +238,7 @@ class Replicas:
 
     def directory_failed(self, path: str) -> list[Partition]:
         """A log directory went offline: nobody leads from it any more. Returns who did."""
+        self.moves.directory_failed(path)
         failed = [partition for partition in self if partition.log.health.path == path]
         for partition in failed:
             self._offline.add((partition.topic, partition.index))

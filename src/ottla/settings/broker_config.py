@@ -71,6 +71,7 @@ class BrokerConfig:
     process_roles: tuple[str, ...]
     log_dir: str
     log_dirs: str | None
+    replica_alter_log_dirs_io_max_bytes_per_second: int
     durability: str
     listeners: str
     advertised_listeners: str | None

@@ -58,6 +58,8 @@ _ROWS = (
         "The directory for the partitions' logs, used when log.dirs is not set."),
     Setting("log.dirs", STRING, None, None, HIGH,
         "The directories for the partitions' logs, comma-separated."),
+    Setting("replica.alter.log.dirs.io.max.bytes.per.second", LONG, LONG_MAX, AT_LEAST_1, MEDIUM,
+        "The most bytes a second that are copied for replicas which are moved between log directories.", CLUSTER_WIDE),
     Setting("durability", STRING, "disk", ("disk", "os"), HIGH,
         "When acks=all is answered: disk after the records are synced to disk, os once the system's page cache has them, as Kafka does."),
 

@@ -155,8 +155,7 @@ controller.quota.window.num controller.quota.window.size.seconds
 follower.replication.throttled.rate kafka.metrics.polling.interval.secs kafka.metrics.reporters
 leader.replication.throttled.rate metric.reporters metrics.num.samples
 metrics.recording.level metrics.sample.window.ms quota.window.num quota.window.size.seconds
-replica.alter.log.dirs.io.max.bytes.per.second replication.quota.window.num
-replication.quota.window.size.seconds
+replication.quota.window.num replication.quota.window.size.seconds
 """
 
 KNOWN_TO_KAFKA: frozenset[str] = frozenset(

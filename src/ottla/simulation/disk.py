@@ -431,6 +431,11 @@ class SimulatedDisk(Disk):
         finally:
             file.content = bytearray(file.durable)
 
+    def copy_in_kernel(
+        self, source: int, target: int, position: int, size_bytes: int
+    ) -> int | None:
+        return None
+
     def size_of(self, descriptor: int) -> int:
         return len(self._file(self._node(descriptor)).content)
 

@@ -84,6 +84,9 @@ async def _topics(
             _add(topics, key, found.size_bytes, lag)
         if number % AT_ONCE == 0:
             await asyncio.sleep(0)
+    for topic, index, size_bytes, lag in broker.replicas.moves.into(directory):
+        if wanted is None or (topic, index) in wanted:
+            _add(topics, (topic, index), size_bytes, lag, is_future=True)
     return list(topics.values())
 
 

@@ -188,6 +188,17 @@ class Admin:
         """The log directories of ``brokers`` (of all) with what lies in them."""
         return self._run(self._admin.describe_log_dirs(brokers))
 
+    def alter_replica_log_dirs(
+        self, wanted: Mapping[tuple[str, int, int], str]
+    ) -> dict[tuple[str, int, int], KafkaError | None]:
+        """Have replicas lie in other log directories of their brokers.
+
+        ``wanted``: the absolute path for each topic, partition and broker. Returns why one was refused, or
+        None: then the broker has begun to move it. ``describe_log_dirs`` shows a future replica until it is
+        done. One that is not there yet is refused (REPLICA_NOT_AVAILABLE), and will be made in the directory.
+        """
+        return self._run(self._admin.alter_replica_log_dirs(wanted))
+
     def list_offsets(
         self, wanted: Mapping[tuple[str, int], int | str], *, read_committed: bool = False
     ) -> dict[TopicPartition, OffsetAndTimestamp | None]:

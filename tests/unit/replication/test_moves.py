@@ -1,0 +1,572 @@
+"""A replica that moves between log directories loses nothing, whatever stops it and whenever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from errno import EIO, ENOSPC
+from typing import Any, cast
+
+import pytest
+
+from ottla.clock import ManualClock
+from ottla.errors import ErrorCode, KafkaError
+from ottla.log.directories import LogDirectories
+from ottla.log.flusher import Flusher
+from ottla.log.log import Log
+from ottla.records.codec import Record
+from ottla.replication import moves as moves_module
+from ottla.replication.moves import ReplicaMoves
+from ottla.replication.partition import Partition
+from ottla.settings.definitions import TopicConfig
+from ottla.simulation.disk import SimulatedDisk, Stopped
+from tests.unit.log.samples import NOW_MS, TOPIC_ID, all_records, batch, idempotent
+
+CONFIG = TopicConfig.of(segment_bytes=900, index_interval_bytes=100, file_delete_delay_ms=0)
+PATHS = ("/a", "/b", "/c")
+SEEDS = (None, 0, 1)
+
+
+run = asyncio.run
+
+
+class FlusherHere:
+    """Flushes here and now, as the real one does in its threads."""
+
+    def attach(self, log: Log) -> None:
+        log.on_flush_wanted = None
+
+    def appended(self, log: Log) -> None:
+        pass
+
+    def acknowledged_end_offset(self, log: Log) -> int:
+        return log.flushed_end_offset
+
+    async def flush(self, log: Log) -> None:
+        log.flush(NOW_MS)
+
+
+class World:
+    """Three log directories, and one partition that somebody appends to whenever the mover turns away."""
+
+    def __init__(self, disk: SimulatedDisk | None = None) -> None:
+        self.disk = disk or SimulatedDisk()
+        self.clock = ManualClock(NOW_MS)
+        self.directories = LogDirectories(PATHS, self.disk)
+        self.directories.open()
+        self.directories.load(lambda topic: CONFIG, NOW_MS)
+        self.flusher = FlusherHere()
+        self.turns = 0
+        self.sequence = 100
+        self.between: Callable[[World], None] = lambda world: None
+        self.moves = ReplicaMoves(
+            self.directories,
+            self.flusher.flush,
+            clock=self.clock,
+            bytes_per_second=lambda: 1 << 60,
+            off_loop=self.off_loop,
+        )
+
+    def lead(self, log: Log) -> Partition:
+        partition = Partition(
+            "orders",
+            TOPIC_ID,
+            0,
+            log,
+            node_id=1,
+            flusher=cast(Flusher, self.flusher),
+            rewrites=asyncio.Semaphore(1),
+        )
+        partition.become_leader(5, 0, [1], [1])
+        return partition
+
+    def new_partition(self) -> Partition:
+        log = self.directories.all[0].create("orders", 0, TOPIC_ID, CONFIG, NOW_MS)
+        self.partition = partition = self.lead(log)
+        for number in range(12):
+            self.append(size=60 + number)
+        self.append_idempotent()
+        log.increment_log_start_offset(2, log.log_end_offset)
+        log.flush(NOW_MS)
+        directory = self.directories.all[0]
+        directory.write_checkpoints(directory.take_checkpoints())
+        return partition
+
+    async def off_loop(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        self.turns += 1
+        self.between(self)
+        return call(*arguments)
+
+    def append(self, **options: Any) -> None:
+        self.partition.append_as_leader(memoryview(batch(**options)), NOW_MS, required_acks=1)
+
+    def append_idempotent(self) -> None:
+        records = idempotent(7, self.sequence, epoch=3)
+        self.partition.append_as_leader(memoryview(records), NOW_MS, required_acks=1)
+        self.sequence += 1
+
+    def write(self) -> None:
+        """What clients do meanwhile: append, every other time until it is committed."""
+        self.append_idempotent()
+        if self.turns % 2:
+            self.partition.log.flush(NOW_MS)
+
+    async def move(self, to: int = 1) -> None:
+        self.moves.start(self.partition, self.directories.all[to])
+        move = self.moves._moves.get(("orders", 0))
+        if move is not None and move.task is not None:
+            await move.task
+
+    @property
+    def place(self) -> str:
+        return self.partition.log.health.path
+
+    def names(self, path: str) -> set[str]:
+        return {entry.name for entry in self.disk.entries(path) if entry.is_directory}
+
+
+def test_everything_is_there_after_a_move_under_appends() -> None:
+    async def scene() -> None:
+        world = World()
+        partition = world.new_partition()
+        old = partition.log
+        world.between = World.write
+        await world.move()
+        new = partition.log
+        assert (world.place, new.directory) == ("/b", "/b/orders-0")
+        assert new.log_start_offset == 2
+        assert [r.offset for r in all_records(new)] == list(range(2, new.log_end_offset))
+        assert new.log_end_offset > 20
+        assert len(new.segments) > 3
+        assert new.epochs.entries == old.epochs.entries
+        assert new.producers.producers[7].last_sequence == world.sequence - 1
+        assert world.names("/a") == {n for n in world.names("/a") if n.endswith("-delete")}
+        assert world.names("/b") == {"orders-0"}
+        assert "/b/orders-0/moved" not in world.disk.tree()
+        assert old.unusable is not None
+        assert world.directories.get("orders", 0) is new
+        assert not len(world.moves)
+        # Reading by time, appending and rolling go on in the new files.
+        assert new.max_timestamp_offset() is not None
+        for _ in range(20):
+            world.append(size=100)
+        new.flush(NOW_MS)
+        assert partition.high_watermark == new.log_end_offset
+        world.directories.close(NOW_MS)
+        again = World(world.disk)
+        log = again.directories.get("orders", 0)
+        assert log is not None
+        assert log.health.path == "/b"
+        assert all_records(log) == all_records_of(world)
+
+    def all_records_of(world: World) -> list[Record]:
+        other = LogDirectories(PATHS, world.disk)
+        for directory in other.all:
+            directory.load(lambda topic: CONFIG, NOW_MS)
+        log = other.get("orders", 0)
+        assert log is not None
+        return all_records(log)
+
+    run(scene())
+
+
+def test_an_empty_partition_moves_too_and_is_found_there_again() -> None:
+    async def scene() -> None:
+        world = World()
+        log = world.directories.all[0].create("orders", 0, TOPIC_ID, CONFIG, NOW_MS)
+        world.partition = world.lead(log)
+        await world.move()
+        assert world.place == "/b"
+        world.append()
+        world.directories.close(NOW_MS)
+        again = World(world.disk).directories.get("orders", 0)
+        assert again is not None
+        assert (again.health.path, again.log_end_offset) == ("/b", 1)
+
+    run(scene())
+
+
+def crashes(between: Callable[[World], None]) -> Iterator[tuple[int, World, int, int]]:
+    """Moves that were stopped at each of their calls: the world, and what was committed, and appended."""
+    calls = 0
+    while True:
+        world = World()
+
+        async def scene(world: World = world, calls: int = calls) -> None:
+            world.new_partition()
+            world.between = between
+            world.disk.stop_after(calls)
+            await world.move()
+
+        try:
+            run(scene())
+        except Stopped:
+            partition = world.partition
+            yield calls, world, partition.high_watermark, partition.log.log_end_offset
+        else:
+            return
+        calls += 1
+
+
+def recovered(crashed: World, calls: int, kept_offset: int) -> None:
+    """The next life has all below ``kept_offset``, goes on with the move, and has it still."""
+
+    async def scene() -> None:
+        world = World(crashed.disk)
+        log = world.directories.get("orders", 0)
+        assert log is not None, f"stopped after {calls} calls"
+        records = all_records(log)
+        assert [r.offset for r in records] == list(range(2, log.log_end_offset))
+        assert log.log_end_offset >= kept_offset, f"stopped after {calls} calls"
+        assert log.log_start_offset == 2
+        entry = log.producers.producers[7]
+        idempotent_records = sum(1 for r in records if r.offset >= 12)
+        assert entry.last_sequence == 99 + idempotent_records
+        world.partition = world.lead(log)
+        left = world.directories.moves_left.pop(("orders", 0), None)
+        if left is not None:
+            assert left.path == "/b"
+            assert log.health.path == "/a"
+        world.sequence = entry.last_sequence + 1
+        world.append_idempotent()
+        await world.move()
+        assert world.place == "/b"
+        assert all_records(world.partition.log)[: len(records)] == records
+        for directory in world.directories.all:
+            directory.trash.remove(directory.trash.take_due(NOW_MS + 1))
+        assert (world.names("/a"), world.names("/b")) == (set(), {"orders-0"})
+
+    run(scene())
+
+
+def test_an_empty_partition_survives_a_crash_at_any_call_of_its_move() -> None:
+    calls = 0
+    while True:
+        world = World()
+
+        async def scene(world: World = world, calls: int = calls) -> None:
+            log = world.directories.all[0].create("orders", 0, TOPIC_ID, CONFIG, NOW_MS)
+            world.partition = world.lead(log)
+            world.disk.stop_after(calls)
+            await world.move()
+
+        try:
+            run(scene())
+        except Stopped:
+            calls += 1
+        else:
+            break
+        for after in (world.disk.restart, world.disk.lose_power):
+            after()
+            again = LogDirectories(PATHS, world.disk)
+            again.open()
+            again.load(lambda topic: CONFIG, NOW_MS)
+            log = again.get("orders", 0)
+            if log is None:
+                log = again.create("orders", 0, TOPIC_ID, CONFIG, NOW_MS, is_new=False)
+            assert log.log_end_offset == 0
+            again.close(NOW_MS, clean=False)
+    assert calls > 15
+
+
+def test_a_partition_that_a_crash_left_marked_moves_on_through_any_crash() -> None:
+    """Back to where it came from, too: of two marked directories nobody would know the right one."""
+    calls = 0
+    while True:
+        world = World()
+
+        async def scene(world: World = world, calls: int = calls) -> None:
+            world.new_partition()
+            await world.move(1)
+            world.disk.write_file("/b/orders-0/moved", b"/a/orders-0\n", sync=True)
+            world.disk.sync_directory("/b/orders-0")
+            world.between = World.write
+            world.disk.stop_after(calls)
+            await world.move(0)
+
+        try:
+            run(scene())
+        except Stopped:
+            calls += 1
+        else:
+            break
+        end_offset = world.partition.log.log_end_offset
+        world.disk.restart()
+        log = World(world.disk).directories.get("orders", 0)
+        assert log is not None
+        assert log.log_end_offset >= end_offset
+    assert calls > 60
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_power_loss_at_any_call_of_a_move_loses_nothing_that_was_committed(
+    seed: int | None,
+) -> None:
+    count = 0
+    for calls, world, committed, _ in crashes(World.write):
+        world.disk.lose_power(seed)
+        recovered(world, calls, committed)
+        count += 1
+    assert count > 60
+
+
+def test_end_of_the_process_at_any_call_of_a_move_loses_nothing_that_was_appended() -> None:
+    continued = doubled = 0
+    for calls, world, _, appended in crashes(World.write):
+        world.disk.restart()
+        continued += any(name.endswith("-future") for name in world.names("/b"))
+        doubled += "orders-0" in world.names("/a") & world.names("/b")
+        # The call that was cut short may have been an append, which nobody was answered.
+        recovered(world, calls, appended)
+    assert continued > 20
+    assert doubled > 3, "both directories have the partition's name for a while"
+
+
+def test_checks_find_a_move_that_does_not_sync_what_it_copied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A planted bug: the copies are never synced, so that some power loss takes them."""
+    monkeypatch.setattr(SimulatedDisk, "_do_fdatasync", lambda self, descriptor: None)
+    for seed in range(4):
+        for calls, world, committed, _ in crashes(World.write):
+            world.disk.lose_power(seed)
+            try:
+                recovered(world, calls, committed)
+            except (AssertionError, KafkaError, KeyError):
+                return
+    raise AssertionError("the checks find nothing")
+
+
+# Ended, turned, repeated
+
+
+def test_a_second_request_for_the_same_directory_changes_nothing() -> None:
+    async def scene() -> None:
+        world = World()
+        partition = world.new_partition()
+        first: list[object] = []
+
+        def again(world: World) -> None:
+            first.append(world.moves._moves["orders", 0])
+            world.moves.start(partition, world.directories.all[1])
+
+        world.between = again
+        await world.move()
+        assert world.place == "/b"
+        assert all(move is first[0] for move in first)
+
+    run(scene())
+
+
+@pytest.mark.parametrize("turn", range(1, 40, 2))
+def test_a_request_for_another_directory_turns_the_move_there(turn: int) -> None:
+    async def scene() -> None:
+        world = World()
+        partition = world.new_partition()
+
+        def elsewhere(world: World) -> None:
+            world.write()
+            if world.turns == turn:
+                world.moves.start(partition, world.directories.all[2])
+
+        world.between = elsewhere
+        await world.move()
+        while world.moves._tasks:
+            await asyncio.wait(tuple(world.moves._tasks))
+        assert world.place == ("/c" if world.turns >= turn else "/b")
+        assert [r.offset for r in all_records(partition.log)] == list(
+            range(2, partition.log.log_end_offset)
+        )
+        assert {n for path in PATHS for n in world.names(path) if not n.endswith("-delete")} == {
+            "orders-0"
+        }
+
+    run(scene())
+
+
+@pytest.mark.parametrize("turn", range(1, 40, 3))
+def test_a_request_for_where_it_lies_ends_the_move(turn: int) -> None:
+    async def scene() -> None:
+        world = World()
+        partition = world.new_partition()
+
+        def back(world: World) -> None:
+            world.write()
+            if world.turns == turn:
+                world.moves.start(partition, world.directories.all[0])
+
+        world.between = back
+        await world.move()
+        while world.moves._tasks:
+            await asyncio.wait(tuple(world.moves._tasks))
+        assert world.place == ("/a" if world.turns >= turn else "/b")
+        assert partition.log.log_end_offset == world.sequence - 100 + 12
+        assert not [n for n in world.names("/b") if n.endswith("-future")]
+
+    run(scene())
+
+
+def test_a_deleted_partition_is_gone_from_both_directories() -> None:
+    async def scene() -> None:
+        world = World()
+        partition = world.new_partition()
+        world.moves.start(partition, world.directories.all[1])
+        move = world.moves._moves["orders", 0]
+
+        def end(world: World) -> None:
+            if world.turns == 4:
+                move.ended.set()
+
+        world.between = end
+        assert move.task is not None
+        await move.task
+        await world.moves.end("orders", 0)
+        world.directories.delete("orders", 0, NOW_MS)
+        assert all(n.endswith("-delete") for path in PATHS for n in world.names(path))
+
+    run(scene())
+
+
+# Disks that fail
+
+
+def test_a_destination_that_fails_goes_offline_and_the_partition_stays() -> None:
+    async def scene() -> None:
+        world = World()
+        partition = world.new_partition()
+        world.disk.fail("pwrite", EIO, path="-future")
+        await world.move()
+        assert world.directories.all[1].offline is not None
+        assert world.place == "/a"
+        world.append_idempotent()
+        partition.log.flush(NOW_MS)
+        assert partition.high_watermark == partition.log.log_end_offset
+
+    run(scene())
+
+
+def test_a_source_that_cannot_be_read_goes_offline_and_the_copy_is_kept() -> None:
+    async def scene() -> None:
+        world = World()
+        world.new_partition()
+        world.disk.fail("pread", EIO, path="/a/orders-0", after=3)
+        await world.move()
+        assert world.directories.all[0].offline is not None
+        assert world.directories.all[1].offline is None
+        (left,) = world.names("/b")
+        assert left.endswith("-future")
+        with pytest.raises(KafkaError) as refused:
+            world.directories.create("orders", 0, TOPIC_ID, CONFIG, NOW_MS, is_new=False)
+        assert refused.value.code == ErrorCode.KAFKA_STORAGE_ERROR
+        # Left out of log.dirs, the lost directory does not make an empty partition of it.
+        world.disk.restart()
+        without = LogDirectories(PATHS[1:], world.disk)
+        without.open()
+        without.load(lambda topic: CONFIG, NOW_MS)
+        with pytest.raises(KafkaError, match="unfinished copy"):
+            without.create("orders", 0, TOPIC_ID, CONFIG, NOW_MS, is_new=False)
+        other_topic = bytes(16)[:-1] + b"x"
+        assert without.create("orders", 0, other_topic, CONFIG, NOW_MS).log_end_offset == 0
+
+    run(scene())
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_neither_half_of_a_move_is_led_while_the_other_is_offline(missing: int) -> None:
+    """After a crash at any call: what is led has all that was appended, or the partition is offline."""
+    offline = 0
+    for _, world, _, appended in crashes(World.write):
+        world.disk.restart()
+        path = PATHS[missing]
+        other_half = any("orders-0" in name for name in world.names(path))
+        world.disk.fail("entries", EIO, path=path)
+        directories = LogDirectories(PATHS, world.disk)
+        directories.open()
+        directories.load(lambda topic: CONFIG, NOW_MS)
+        assert directories.all[missing].offline is not None
+        log = directories.get("orders", 0)
+        if log is None:
+            offline += 1
+            assert other_half
+            with pytest.raises(KafkaError):
+                directories.create("orders", 0, TOPIC_ID, CONFIG, NOW_MS, is_new=False)
+        else:
+            assert log.log_end_offset >= appended
+        directories.close(NOW_MS, clean=False)
+    assert offline > 3
+
+
+def test_a_lack_of_room_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        monkeypatch.setattr(moves_module, "RETRY_S", 0.0)
+        world = World()
+        partition = world.new_partition()
+        world.disk.fail("pwrite", ENOSPC, path="-future", times=3)
+        await world.move()
+        assert world.place == "/b"
+        assert all(directory.offline is None for directory in world.directories.all)
+        assert partition.log.log_end_offset == 13
+        assert world.names("/b") - {n for n in world.names("/b") if n.endswith("-delete")} == {
+            "orders-0"
+        }
+
+    run(scene())
+
+
+def test_the_rate_is_kept() -> None:
+    async def scene() -> None:
+        world = World()
+        world.new_partition()
+        world.moves._bytes_per_second = lambda: 1000
+        waited: list[float] = []
+
+        async def pause(move: object, seconds: float) -> bool:
+            waited.append(seconds)
+            world.clock.advance(int(seconds * 1000) + 1)
+            return True
+
+        world.moves._pause = pause  # type: ignore[method-assign, assignment]
+        await world.move()
+        assert world.place == "/b"
+        copied = sum(s.size_bytes for s in list(world.partition.log.segments)[:-1])
+        assert sum(waited) >= copied / 1000 * 0.9
+
+    run(scene())
+
+
+def test_nothing_is_compacted_meanwhile() -> None:
+    async def scene() -> None:
+        world = World()
+        partition = world.new_partition()
+        seen: set[bool] = set()
+        old = partition.log
+        world.between = lambda world: seen.add(old.moving)
+        await world.move()
+        assert True in seen
+        assert not partition.log.moving
+
+    run(scene())
+
+
+def test_a_log_start_that_moves_meanwhile_moves_with_it() -> None:
+    async def scene() -> None:
+        world = World()
+        partition = world.new_partition()
+
+        def delete_records(world: World) -> None:
+            log = partition.log
+            if world.turns == 6:
+                log.increment_log_start_offset(11, log.log_end_offset)
+                log.delete_old_segments(NOW_MS, log.log_end_offset, by_policy=False)
+
+        world.between = delete_records
+        await world.move()
+        assert world.place == "/b"
+        assert partition.log.log_start_offset == 11
+        assert [r.offset for r in all_records(partition.log)] == [11, 12]
+        world.directories.close(NOW_MS)
+        again = World(world.disk).directories.get("orders", 0)
+        assert again is not None
+        assert again.log_start_offset == 11
+
+    run(scene())
