@@ -16,6 +16,7 @@ Rules:
 | ``posix_fadvise`` | macOS, Windows | what is cached stays cached |
 | ``sendfile`` | Windows | read and write |
 | ``fcntl`` | Windows | ``msvcrt.locking`` |
+| ``F_GETLK`` | all but Linux | the holder of a lock is who wrote its number into the file |
 | ``resource`` | Windows | a fixed bound on open files |
 | ``nice`` | Windows | background work has no lower rank |
 | ``add_signal_handler`` | Windows's event loop | ``signal.signal`` and a call into the loop |
@@ -55,6 +56,9 @@ OPEN_FILES_WITHOUT_LIMIT = 512
 
 PROCESS_STARTED_S = time.time() - time.process_time()
 """About when the process started, in seconds since 1970."""
+
+CAN_ASK_FOR_LOCKS = hasattr(fcntl, "F_OFD_GETLK")
+"""Whether the system says who has a lock, in the form that is known here: Linux's."""
 
 _SHARING_VIOLATION = 32
 
@@ -125,6 +129,17 @@ def try_lock(descriptor: int) -> None:
 
     os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
     msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+
+
+def lock_holder(descriptor: int) -> int | None:
+    """The process that has the lock of ``try_lock`` on an open file, 0 or less where it is not seen from here;
+    None if nobody has. Only where ``CAN_ASK_FOR_LOCKS``. Raises ``OSError``."""
+    from struct import Struct
+
+    flock = Struct("@hhqqi0q")  # l_type, l_whence, l_start, l_len, l_pid
+    asked = flock.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    answer = flock.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
+    return None if answer[0] == fcntl.F_UNLCK else int(answer[4])
 
 
 def open_files_max() -> int | None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import socket
 import stat
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from errno import EAGAIN, EDQUOT, EFBIG, EMFILE, ENFILE, ENOSPC
@@ -209,24 +208,15 @@ class Disk:
             return None
         if _identity(status) in _locked_here:  # closing a descriptor of it would give the lock up
             return Holder(os.getpid())
-        if not sys.platform.startswith(
-            "linux"
-        ):  # what the holder has written there is all there is
+        if not capabilities.CAN_ASK_FOR_LOCKS:  # what the holder has written there is all there is
             pid = self.read_file(path, _HOLDER_BYTES_MAX).partition(b" ")[0]
             return Holder(int(pid)) if pid.isdigit() else None
-        import fcntl
-        from struct import Struct
-
-        flock = Struct("@hhqqi0q")  # l_type, l_whence, l_start, l_len, l_pid
         descriptor = self.open(path, os.O_RDONLY)
         try:
-            asked = flock.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-            answer = flock.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
+            held_by = capabilities.lock_holder(descriptor)
         finally:
             self.close(descriptor)
-        if answer[0] == fcntl.F_UNLCK:
-            return None
-        return Holder(answer[4] if answer[4] > 0 else None)
+        return None if held_by is None else Holder(held_by if held_by > 0 else None)
 
     def read_fully(self, descriptor: int, size: int, position: int) -> bytes:
         """``size`` bytes from ``position``, or as many as there are."""
