@@ -29,7 +29,7 @@ torture: ROUNDS ?= 500
 torture: SEED := $(shell date +%s)
 torture: $(VENV)/.installed-test  ## kills and power losses at many more moments (ROUNDS, SEED); wants root
 	@echo "OTTLA_TEST_SEED=$(SEED)"
-	OTTLA_TEST_SEED=$(SEED) OTTLA_TEST_KILLS=$(ROUNDS) OTTLA_TORTURE_ROUNDS=$(ROUNDS) \
+	OTTLA_TEST_SEED=$(SEED) OTTLA_TEST_KILLS=$(ROUNDS) OTTLA_TEST_ROUNDS=$(ROUNDS) \
 	  $(BIN)/python -m pytest -rP -n 2 tests/crash $(PYTEST_ARGS)
 
 docs: $(VENV)/.installed-test  ## write docs/cli.md, the man pages and docs/compatibility.md anew

@@ -14,6 +14,11 @@ from typing import Any
 from ottla import Producer
 from ottla.errors import ErrorCode
 from ottla.messages.create_topics import CreatableTopic, CreateTopicsRequest
+from ottla.messages.delete_records import (
+    DeleteRecordsPartition,
+    DeleteRecordsRequest,
+    DeleteRecordsTopic,
+)
 from ottla.messages.delete_topics import DeleteTopicsRequest, DeleteTopicState
 from ottla.messages.find_coordinator import FindCoordinatorRequest
 from ottla.messages.incremental_alter_configs import (
@@ -60,6 +65,8 @@ class Load(threading.Thread):
         self.bootstrap = bootstrap
         self.random = random.Random(f"{seed}:{name}")
         self.stopped = threading.Event()
+        self.abandoned = threading.Event()
+        """Nobody waits for what is still to be acknowledged."""
         self.faults: list[str] = []
 
     def run(self) -> None:
@@ -68,10 +75,15 @@ class Load(threading.Thread):
             self.work()
         except Exception as error:
             self.faults.append(f"{self.name}: {error!r}")
+        finally:
+            self.disconnect()
 
     def work(self) -> None:
         """The client's work, until ``stopped``."""
         raise AssertionError("a Load has work")
+
+    def disconnect(self) -> None:
+        """Give up what is connected, if it does not do so itself."""
 
     def pause(self, seconds: float) -> None:
         """Let time go by, but not the end."""
@@ -117,6 +129,8 @@ class LibrdkafkaLoad(Load):
             for _ in range(self.random.randrange(BURST_MAX)):
                 self._produce(self.random.choice(self.places))
             self.producer.poll(PAUSE_S)
+        if self.abandoned.is_set():
+            self.producer.purge()
         if self.producer.flush(60.0):
             self.faults.append(f"{self.name}: some records were never acknowledged")
 
@@ -246,7 +260,6 @@ class PlainLoad(RequestLoad):
         while not self.stopped.is_set():
             self._batch(answer.producer_id, self.random.choice(self.places))
             self.pause(PAUSE_S)
-        self.disconnect()
 
     def _batch(self, producer_id: int, place: Partition) -> None:
         marks = [self.history.send(place, self.name) for _ in range(self.random.randrange(1, 6))]
@@ -262,6 +275,8 @@ class PlainLoad(RequestLoad):
         while True:
             answer = self.try_to("produce", lambda c: c.call(request, 9))
             if answer is None:
+                if self.abandoned.is_set():
+                    return
                 continue
             (data,) = answer.responses[0].partition_responses
             code = ErrorCode(data.error_code)
@@ -290,7 +305,6 @@ class CommitLoad(RequestLoad):
         while not self.stopped.is_set():
             self._commit(self.offsets.attempt())
             self.pause(PAUSE_S)
-        self.disconnect()
 
     def _commit(self, offset: int) -> None:
         partition = OffsetCommitRequestPartition(partition_index=0, committed_offset=offset)
@@ -318,7 +332,6 @@ class SettingLoad(RequestLoad):
         while not self.stopped.is_set():
             self._set(self.values.attempt())
             self.pause(PAUSE_S)
-        self.disconnect()
 
     def _set(self, number: int) -> None:
         config = AlterableConfig(
@@ -333,6 +346,50 @@ class SettingLoad(RequestLoad):
             return
         if not refused(answer.responses[0].error_code, "settings refused"):
             self.values.acknowledge(number)
+
+
+class DeletionLoad(RequestLoad):
+    """Writes to a partition and deletes its oldest record, again and again: the log's start moves on."""
+
+    PADDING = bytes(1_500)
+
+    def __init__(self, name: str, bootstrap: str, seed: int, topic: str) -> None:
+        super().__init__(name, bootstrap, seed)
+        self.starts = CommittedOffsets()
+        self.written: dict[int, bytes] = {}
+        self.topic = topic
+        self._number = 0
+
+    def work(self) -> None:
+        """One record after the other, and for each an older one less."""
+        while not self.stopped.is_set():
+            if self._write():
+                self._delete_record(self.starts.attempt())
+            self.pause(PAUSE_S)
+
+    def _write(self) -> bool:
+        self._number += 1
+        value = b"%d " % self._number + self.PADDING
+        request = produce_request(self.topic, bytes(build_batch([(TIMESTAMP_MS, None, value, ())])))
+        answer = self.try_to("produce", lambda c: c.call(request, 9))
+        if answer is None:
+            return False
+        (data,) = answer.responses[0].partition_responses
+        if refused(data.error_code, "not written"):
+            return False
+        self.written[data.base_offset] = value
+        return True
+
+    def _delete_record(self, offset: int) -> None:
+        partition = DeleteRecordsPartition(partition_index=0, offset=offset)
+        topic = DeleteRecordsTopic(name=self.topic, partitions=[partition])
+        request = DeleteRecordsRequest(topics=[topic], timeout_ms=20_000)
+        answer = self.try_to("delete records", lambda c: c.call(request, 2))
+        if answer is None:
+            return
+        (result,) = answer.topics[0].partitions
+        if not refused(result.error_code, "records not deleted"):
+            self.starts.acknowledge(offset)
 
 
 class TopicLoad(RequestLoad):
@@ -355,7 +412,6 @@ class TopicLoad(RequestLoad):
             if len(self.kept) > self.KEPT:
                 self._remove_topic(self.kept.pop(0))
             self.pause(self.random.uniform(0.0, 0.15))
-        self.disconnect()
 
     def _make_topic(self) -> None:
         if self.connected() is None:

@@ -28,6 +28,7 @@ from tests.crash.checker import Found, History, Mark, Partition
 from tests.crash.load import (
     TOPIC_RESOURCE,
     CommitLoad,
+    DeletionLoad,
     LibrdkafkaLoad,
     Load,
     OttlaLoad,
@@ -43,7 +44,9 @@ from tests.support.requests import create_topic
 from tests.support.waiting import wait_until
 
 TOPIC = "load"
+SHRINKING = "shrinking"
 PARTITIONS = 4
+EARLIEST = -2
 PLACES: list[Partition] = [(TOPIC, partition) for partition in range(PARTITIONS)]
 SEGMENT_BYTES = 65_536
 SETTINGS: dict[str, object] = {
@@ -89,11 +92,13 @@ class Ordeal:
         self.broker.wait_until_ready()
         with RawClient(self.broker.bootstrap) as raw:
             create_topic(raw, TOPIC, PARTITIONS)
+            create_topic(raw, SHRINKING, segment_bytes=8_000)
         self.history = History()
         bootstrap, history = self.broker.bootstrap, self.history
         self.commits = CommitLoad("committer", bootstrap, seed, TOPIC)
         self.topics = TopicLoad("topic-maker", bootstrap, seed, history)
         self.altered = SettingLoad("setter", bootstrap, seed, TOPIC)
+        self.shrinking = DeletionLoad("deleter", bootstrap, seed, SHRINKING)
         self.plain = PlainLoad("plain", bootstrap, seed, history, PLACES)
         self.loads: list[Load] = [
             LibrdkafkaLoad("librdkafka-1", bootstrap, seed, history, PLACES),
@@ -103,6 +108,7 @@ class Ordeal:
             self.commits,
             self.topics,
             self.altered,
+            self.shrinking,
         ]
         self.interrupted: Counter[str] = Counter()
         self.torn = 0
@@ -145,7 +151,7 @@ class Ordeal:
             self.spin(self.random.uniform(0.0, 0.002))
         else:
             self.spin(self.random.uniform(0.0, 0.6))
-        for load in (self.plain, self.commits, self.topics, self.altered):
+        for load in (self.plain, self.commits, self.topics, self.altered, self.shrinking):
             assert isinstance(load, RequestLoad)
             self.interrupted[load.waiting_for] += 1
 
@@ -191,6 +197,7 @@ class Ordeal:
         """What does not hold now: records, committed offsets, topics."""
         with RawClient(self.broker.bootstrap, "checker") as raw:
             faults = self._check_offsets(raw) + self._check_setting(raw)
+            faults += self._check_log_start(raw)
             promised = self.topics.topics.promised()
             faults += self.topics.topics.check(promised, self._topics(raw))
             for place in [*PLACES, *list(self.topics.written)]:
@@ -229,6 +236,26 @@ class Ordeal:
         wait_until(answered)
         return offsets.check(acknowledged, max(fetched[0], 0))
 
+    def _check_log_start(self, raw: RawClient) -> list[str]:
+        """The start has not gone back, and what was written behind it is there."""
+        starts = self.shrinking.starts
+        acknowledged, written = starts.acknowledged, dict(self.shrinking.written)
+        start = raw.offset(SHRINKING, timestamp_ms=EARLIEST)
+        faults = starts.check(acknowledged, start)
+        end = raw.offset(SHRINKING)
+        found: dict[int, bytes | None] = {}
+        while start < end and not found:
+            # It moves on while we read: where that overtakes us, we begin again.
+            start = raw.offset(SHRINKING, timestamp_ms=EARLIEST)
+            try:
+                found = {r.offset: r.value for r in raw.records(SHRINKING, offset=start)}
+            except AssertionError:
+                continue
+        for offset, value in sorted(written.items()):
+            if offset >= start and found.get(offset) != value:
+                faults.append(f"lost: {SHRINKING} {offset}, acknowledged")
+        return faults
+
     def _check_setting(self, raw: RawClient) -> list[str]:
         values = self.altered.values
         acknowledged = values.acknowledged
@@ -264,5 +291,9 @@ class Ordeal:
     def give_up(self) -> None:
         """Stop everything, whatever state it is in."""
         for load in self.loads:
+            load.abandoned.set()
             load.stopped.set()
         self.broker.kill()
+        for load in self.loads:
+            if load.is_alive() and isinstance(load, RequestLoad):
+                load.join(10)

@@ -2,7 +2,7 @@
 
 The broker's data lies on a file system that stops writing all at once (``volume``); then the process is
 killed, the file system mounted again, and a new broker started on what is left. The clients go on through
-all of it. ``OTTLA_TEST_SEED=n`` chooses other moments, ``OTTLA_TORTURE_ROUNDS=n`` more or fewer of them.
+all of it. ``OTTLA_TEST_SEED=n`` chooses other moments, ``OTTLA_TEST_ROUNDS=n`` more or fewer of them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.crash.volume import Volume, require_volumes
 from tests.interop.requirements import require_module
 
 SEED = int(os.environ.get("OTTLA_TEST_SEED", "1"))
-ROUNDS = int(os.environ.get("OTTLA_TORTURE_ROUNDS", "50"))
+ROUNDS = int(os.environ.get("OTTLA_TEST_ROUNDS", "50"))
 RECOVERED_TWICE_EVERY = 10
 READ_FROM_THE_START_EVERY = 10
 UNSAFE_ROUNDS_MAX = 5

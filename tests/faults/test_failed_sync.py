@@ -37,7 +37,7 @@ from tests.support.waiting import wait_until
 from tests.support.wire import batch
 
 SEED = int(os.environ.get("OTTLA_TEST_SEED", "1"))
-ROUNDS = min(int(os.environ.get("OTTLA_TORTURE_ROUNDS", "6")), 100)
+ROUNDS = min(int(os.environ.get("OTTLA_TEST_ROUNDS", "6")), 100)
 VALUE_BYTES = 20_000
 
 

@@ -148,8 +148,9 @@ class _Loader:
             self._start_again(segments, epochs, producers)
             end = self.log_start
         log_start = max(self.log_start, segments.first.base_offset)
-        epochs.truncate_from_end(end)
+        # In this order: where no record is left, so is no epoch, and the next recovery finds the same.
         epochs.truncate_from_start(log_start)
+        epochs.truncate_from_end(end)
         unsynced, paths = self._finish(producers, end, clean)
         return LoadedLog(
             topic=name.topic,

@@ -12,6 +12,7 @@ from ottla.log.loading import QuarantinedLog
 from ottla.log.log import Log
 from ottla.log.recovery import CorruptLog
 from ottla.records.batch import iter_batches
+from ottla.settings.definitions import TopicConfig
 from ottla.simulation.disk import SimulatedDisk
 from tests.unit.log.samples import (
     DIRECTORY,
@@ -482,3 +483,21 @@ def test_log_that_crashed_before_its_first_flush_is_durable_after_recovery() -> 
     assert reopened(on).flushed_end_offset == 2
     on.lose_power()
     assert offsets(reopened(on, recovery_point=2)) == [0, 1]
+
+
+def test_recovering_a_log_whose_records_are_all_deleted_twice_leaves_the_same_epochs() -> None:
+    on = disk()
+    log = new_log(on, **SMALL)
+    for _ in range(3):
+        append(log)
+    log.flush(NOW_MS)
+    log.increment_log_start_offset(3, 3)
+    log.roll(NOW_MS)
+    log.delete_old_segments(NOW_MS, 3)
+    held = []
+    for _ in range(3):
+        crashed(on, log)
+        log = Log.open(on, DIRECTORY, TopicConfig.of(**SMALL), NOW_MS, log_start_offset=3)
+        assert (log.log_start_offset, log.log_end_offset) == (3, 3)
+        held.append(files(on))
+    assert held[0] == held[1] == held[2]
