@@ -17,7 +17,7 @@ built-in defaults, --config FILE, the environment (OTTLA_LOG_RETENTION_MS=..., o
 as Kafka's container images take it), --set, the options below. OTTLA_LOG_LEVEL says how much is logged to
 standard error (DEBUG, INFO, WARNING, ERROR).
 
-Exit codes: 0 stopped cleanly, 1 could not start or failed, 2 a setting that can't be taken.
+Exit codes: 0 stopped cleanly, 1 could not start or failed, 2 a setting that can't be taken, 3 another broker has the data directory.
 
 Examples:
 
