@@ -269,6 +269,12 @@ class FutureLog:
 
     # 3. The name
 
+    def close_files(self) -> None:
+        """Have no file of the copy open: where Windows is, its directory could get no other name. On the loop."""
+        if self.log is not None:
+            for segment in self.log.segments:
+                segment.close()
+
     def publish(self) -> None:
         """Give the copy the partition's name, durably. Off the loop; raises ``OSError``."""
         path = f"{self.directory.path}/{names.directory_name(self.current.topic, self.current.partition)}"
@@ -320,9 +326,7 @@ class FutureLog:
         the best that is left. Raises ``OSError``.
         """
         assert not self.is_taken_over
-        if self.log is not None:
-            for segment in self.log.segments:
-                segment.close()
+        self.close_files()
         if not self.disk.exists(self.path):
             return None
         keep = self.current.health.failure is not None

@@ -234,6 +234,7 @@ class ReplicaMoves:
         assert future.log is not None
         await self._flush(future.log)
         self._check(move)
+        future.close_files()
         await self._off_loop(future.publish)
         future.log.relocate(future.path)
         partition, old = move.partition, future.current
