@@ -7,6 +7,7 @@ so that tests of ours run against it.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -146,6 +147,7 @@ def main(command: list[str]) -> int:
     if not command:
         print("what is to be run against Apache Kafka?", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the node ends with us
     try:
         with Node() as node:
             environment = {**os.environ, BOOTSTRAP: node.bootstrap}

@@ -30,6 +30,8 @@ log = logger(__name__)
 T = TypeVar("T")
 
 FIRST_PAUSE_MS = 5
+MISSING_TOPIC_MS = 1_000
+"""How often a topic that is not there is asked for, at least."""
 
 
 class Cluster:
@@ -123,11 +125,11 @@ class Cluster:
             ) from None
 
     async def _keep_fresh(self) -> None:
-        settings = self.settings
-        failures = rounds = 0
+        failures = rounds = without = 0
         while True:
+            without = without + 1 if self._misses_a_topic() else 0
             with contextlib.suppress(TimeoutError):  # old age is a reason to ask, too
-                async with asyncio.timeout(settings.metadata_max_age_ms / 1000):
+                async with asyncio.timeout(self._max_age_ms(without) / 1000):
                     if not self._wanted.is_set():
                         rounds = 0
                     await self._wanted.wait()
@@ -146,6 +148,21 @@ class Cluster:
                     waiter.set_result(None)
             await asyncio.sleep(self._pause_ms(failures, rounds) * random.uniform(0.8, 1.2) / 1000)
             rounds += 1
+
+    def _misses_a_topic(self) -> bool:
+        errors = self.metadata.errors
+        return any(name in errors and errors[name].retriable for name in self._topics)
+
+    def _max_age_ms(self, without: int) -> float:
+        """For how long to go by what is known, which may have lacked a topic for some rounds.
+
+        A broker may hear of a topic a moment after its creation was answered, and no error tells a consumer.
+        """
+        settings = self.settings
+        if not without:
+            return settings.metadata_max_age_ms
+        soon = min(MISSING_TOPIC_MS, settings.retry_backoff_ms << min(without, 10))
+        return min(settings.metadata_max_age_ms, soon)
 
     def _pause_ms(self, failures: int, rounds: int) -> float:
         """Soon again at first (a topic that is just being made), then no more often than the back-off."""

@@ -93,7 +93,7 @@ def test_topics_are_made_listed_described_grown_and_deleted(tool: Tool, unused: 
     tool("kafka-topics", "--alter", *name, "--partitions", 3)
     lines = tool("kafka-topics", "--describe", *name).out.splitlines()
     assert "PartitionCount: 3" in lines[0]
-    assert "Configs: retention.ms=7" in lines[0]
+    assert "retention.ms=7" in lines[0]
     assert [re.findall(r"Partition: (\d)\tLeader: (\d)", line)[0] for line in lines[1:]] == [
         ("0", "1"),
         ("1", "1"),
@@ -293,11 +293,14 @@ def test_the_cluster_is_told(tool: Tool, bootstrap: str) -> None:
     assert re.fullmatch(r"Cluster ID: [\w-]{22}\n", tool("kafka-cluster", "cluster-id").out)
     ((number, host, port, *_),) = table(tool("kafka-cluster", "list-endpoints").out)
     assert (number, f"{host}:{port}") == ("1", bootstrap)
+
+
+def test_brokers_are_not_unregistered_by_hand(tool: Tool, only_ottla: None) -> None:
     gone = tool("kafka-cluster", "unregister", "--id", 7)
     assert "does not support the broker unregistration API" in gone.out
 
 
-def test_there_are_no_features(tool: Tool) -> None:
+def test_there_are_no_features(tool: Tool, only_ottla: None) -> None:
     assert tool("kafka-features", "describe").out == ""
     asked = ("upgrade", "--feature", "metadata.version=1")
     assert tool("kafka-features", *asked, status=1).status == 1
@@ -338,7 +341,7 @@ def test_transactions_have_a_defined_answer(tool: Tool, topic: str) -> None:
     producers = table(tool("kafka-transactions", "describe-producers", *about).out)
     assert [(row[1], row[3]) for row in producers] == [("0", "2")]
     refused = tool("kafka-transactions", "describe", "--transactional-id", "x", status=1)
-    assert "authorization failure" in refused.err
+    assert "Failed to describe transaction state" in refused.err
 
 
 def test_rights_and_tokens_have_a_defined_error(tool: Tool, tmp_path: Path) -> None:
@@ -347,7 +350,7 @@ def test_rights_and_tokens_have_a_defined_error(tool: Tool, tmp_path: Path) -> N
     empty.touch()
     tokens = ("--describe", "--command-config", empty)
     done = tool("kafka-delegation-tokens", *tokens, status=1)
-    assert "DelegationTokenDisabledException" in done.out + done.err
+    assert re.search("Delegation ?Token", done.err)
 
 
 def test_perf_tools_write_and_read(tool: Tool, unused: str) -> None:

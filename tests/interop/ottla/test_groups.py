@@ -320,6 +320,20 @@ def test_a_subscription_waits_for_its_topic_to_be_made(bootstrap: str, unused: s
         eventually(lambda: len(member.partitions) == 2, "the topic's partitions")
 
 
+def test_a_topic_that_comes_after_the_subscription_is_found_soon(
+    bootstrap: str, unused: str
+) -> None:
+    with (
+        ottla.Admin(bootstrap) as admin,
+        Member(bootstrap, unused, unused, allow_auto_create_topics=False) as member,
+    ):
+        eventually(
+            lambda: unused in [each.group for each in admin.list_groups(["Stable"])], "the group"
+        )
+        admin.create_topic(unused, 2, 1)
+        eventually(lambda: member.partitions == {0, 1}, "the partitions")
+
+
 def test_asyncio_members_share(bootstrap: str, topic: str) -> None:
     fill(bootstrap, topic, 0, 120)
     seen: list[int] = []
