@@ -25,7 +25,10 @@ from tests.support.waiting import eventually
 EXT4_IOC_SHUTDOWN = 0x8004587D
 NO_LOG_FLUSH = 2
 BLOCK_BYTES = 1024
+CHECK_FAILED = 4
 JOURNAL_MB = 4
+NO_JOURNAL = ["-O", "^has_journal", "-N", "1024", "-E", "lazy_itable_init=0"]
+"""Few inodes, written at once: what fails later are files, not the file system's own tables."""
 
 
 def require_volumes() -> None:
@@ -51,7 +54,7 @@ class Volume:
         self.path.mkdir()
         with self.image.open("wb") as file:
             file.truncate(self._size_mb << 20)
-        features = ["-J", f"size={JOURNAL_MB}"] if self._journal else ["-O", "^has_journal"]
+        features = ["-J", f"size={JOURNAL_MB}"] if self._journal else NO_JOURNAL
         run("mkfs.ext4", "-q", "-F", "-m", "0", "-b", str(BLOCK_BYTES), *features, str(self.image))
         self.mount()
         return self
@@ -139,6 +142,13 @@ class ThinVolume(Volume):
         finally:
             run("umount", str(self._backing))
 
+    def power_on(self) -> None:
+        """Check it, as every start does with a file system that has no journal, and mount it."""
+        self.unmount()
+        checked = subprocess.run(["e2fsck", "-fy", str(self.image)], capture_output=True)
+        assert checked.returncode < CHECK_FAILED, checked.stdout.decode()
+        self.mount()
+
     def break_writes(self) -> None:
         """From now on only blocks that were written before can be written again."""
         with (self._backing / "ballast").open("wb", buffering=0) as ballast:
@@ -147,15 +157,22 @@ class ThinVolume(Volume):
 
     def break_reads(self) -> None:
         """Cut the volume's file to nothing, and have no file in memory: reads fail with EIO from here on."""
+        os.sync()
+        os.truncate(self.image, 0)
+        self.forget()
+
+    def forget(self) -> None:
+        """Have no file in memory; a page that is in use just now may stay, so call it again."""
         for at, _, names in os.walk(self.path):
             for name in names:
-                descriptor = os.open(Path(at, name), os.O_RDONLY)
                 try:
-                    os.fsync(descriptor)
+                    descriptor = os.open(Path(at, name), os.O_RDONLY)
+                except OSError:
+                    continue
+                try:
                     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
                 finally:
                     os.close(descriptor)
-        os.truncate(self.image, 0)
 
     def mend(self) -> None:
         """Give the room back."""

@@ -38,13 +38,14 @@ def fill_topics(running: BrokerProcess, size: int) -> None:
                 assert append(raw, content(topic, number, size), topic)[0] == ErrorCode.NONE
 
 
-def told(running: BrokerProcess, topic: str) -> ErrorCode | None:
-    """What a new consumer is told; None if it is hung up on."""
-    with RawClient(running.bootstrap) as raw:
-        try:
+def told(running: BrokerProcess, volume: ThinVolume, topic: str) -> ErrorCode | None:
+    """What a new consumer is told whose records are not in memory; None if nobody answers."""
+    volume.forget()
+    try:
+        with RawClient(running.bootstrap) as raw:
             return fetch_error(raw, topic)
-        except ConnectionError:
-            return None
+    except ConnectionError:
+        return None
 
 
 @pytest.mark.parametrize("size", [1_000, 100_000], ids=["read", "sendfile"])
@@ -65,7 +66,7 @@ def test_a_directory_that_cannot_be_read_goes_offline_and_the_other_is_served(
         running.start()  # what is read from here on is read from the disk
         running.wait_until_ready()
         volume.break_reads()
-        wait_until(lambda: told(running, broken) == ErrorCode.KAFKA_STORAGE_ERROR)
+        wait_until(lambda: told(running, volume, broken) == ErrorCode.KAFKA_STORAGE_ERROR)
         wait_until(lambda: events(running, "log directory is offline"))
         with RawClient(running.bootstrap) as raw:
             assert append(raw, b"late", broken) == (ErrorCode.KAFKA_STORAGE_ERROR, -1)
@@ -84,8 +85,8 @@ def test_a_broker_whose_only_directory_cannot_be_read_stops_and_says_why(tmp_pat
         running.start()
         running.wait_until_ready()
         volume.break_reads()
-        told(running, "a")
-        assert running.wait() == 1
+        wait_until(lambda: told(running, volume, "a") is None and running.exit_code() is not None)
+        assert running.exit_code() == 1
         assert b"Input/output error" in running.printed().splitlines()[-1]
         running.start()  # and does not come up again as an empty broker
         assert running.wait() == 1
