@@ -181,13 +181,6 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
     # Topics
     Difference("topics.api_versions", "the versions of ApiVersions", "'0-5'", "'0-4'", NEWER),
-    Difference(
-        "topics.api_versions",
-        "the versions of *Telemetry*",
-        "'0-0'",
-        "'absent'",
-        "Apache Kafka offers telemetry only where a plug-in takes it.",
-    ),
     Difference("topics.api_versions", "the versions of DeleteGroups", "'0-3'", "'0-2'", NEWER),
     Difference(
         "groups.lists_and_deletions", "deleted, not there, version 3", ANYTHING, "'hung up'", NEWER

@@ -209,4 +209,19 @@ def test_what_is_not_here_has_a_defined_answer(admin: JavaAdmin, only_ottla: Non
     assert error(refused) == "TransactionalIdAuthorizationException"
     ((_, outcome),) = admin("update_features", name="metadata.version").items()
     assert error(outcome)
-    assert len(admin("client_instance_id")) == 1
+
+
+def test_a_client_is_known_by_an_id_where_somebody_wants_its_metrics(
+    admin: JavaAdmin, unused: str, only_ottla: None
+) -> None:
+    about = {"type": "CLIENT_METRICS", "name": unused[:100]}
+    wanted = [["SET", "metrics", "org.apache."], ["SET", "interval.ms", "10000"]]
+    altered = admin("alter_configs", **about, changes=wanted)
+    assert list(altered.values()) == [None]
+    try:
+        admin("close")  # the next call is that of a new client, which asks what is offered
+        (instance,) = admin("client_instance_id")
+        assert len(instance) == 22
+    finally:
+        gone = [["DELETE", name, ""] for _, name, _ in wanted]
+        admin("alter_configs", **about, changes=gone)
