@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 PREFIX ?= /usr/local
 
-.PHONY: run test demo lint bench torture clean
+.PHONY: run test demo lint bench torture fuzz clean
 
 run: $(VENV)/.installed  ## start a broker on 127.0.0.1:9092 with its data in ./data
 	$(BIN)/ottla serve --data ./data --listen 127.0.0.1:9092
@@ -32,6 +32,11 @@ torture: $(VENV)/.installed-test  ## kills and power losses at many more moments
 	OTTLA_TEST_SEED=$(SEED) OTTLA_TEST_KILLS=$(ROUNDS) OTTLA_TEST_ROUNDS=$(ROUNDS) \
 	  $(BIN)/python -m pytest -rP -n 2 tests/crash $(PYTEST_ARGS)
 
+fuzz: SECONDS_EACH ?= 60
+fuzz: TARGETS ?=
+fuzz: $(VENV)/.installed-fuzz  ## atheris against every decoder and a live socket (SECONDS_EACH, TARGETS, SEED)
+	$(BIN)/python -m tests.fuzz $(TARGETS) --seconds $(SECONDS_EACH) $(if $(SEED),--seed $(SEED))
+
 docs: $(VENV)/.installed-test  ## write docs/cli.md, the man pages and docs/compatibility.md anew
 	$(BIN)/python -m tools.cli_reference
 	$(BIN)/python -m tools.compatibility
@@ -53,6 +58,10 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,interop]'
+	touch $@
+
+$(VENV)/.installed-fuzz: $(VENV)/.installed-test
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[fuzz]'
 	touch $@
 
 $(VENV)/.installed-lint: $(VENV)/.installed

@@ -149,6 +149,11 @@ class ErrorCode(IntEnum):
     STREAMS_TOPOLOGY_FENCED = 132
     SHARE_SESSION_LIMIT_REACHED = 133
 
+    @classmethod
+    def _missing_(cls, value: object) -> ErrorCode | None:
+        """A newer broker's code: still an error, and not one to retry blindly (``Errors.forCode``)."""
+        return cls.UNKNOWN_SERVER_ERROR if isinstance(value, int) else None
+
     @property
     def retriable(self) -> bool:
         """Whether a client may send the same request again and expect another answer."""
@@ -201,10 +206,8 @@ class KafkaError(Exception):
     """
 
     def __init__(self, code: ErrorCode | int, message: str | None = None) -> None:
-        try:
-            self.code = ErrorCode(code)
-        except ValueError:  # a newer broker's code: still an error, and not one to retry blindly
-            self.code = ErrorCode.UNKNOWN_SERVER_ERROR
+        self.code = ErrorCode(code)
+        if self.code != code:
             message = f"error code {int(code)}" + (f": {message}" if message else "")
         self.message = message
         super().__init__(self.code, message)

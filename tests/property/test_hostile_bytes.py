@@ -18,10 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ottla.errors import ErrorCode, KafkaError
-from ottla.messages.registry import API_NAMES, api, encode_request
+from ottla.messages.registry import api
 from ottla.network.limits import NetworkLimits
 from ottla.network.request import Request
 from ottla.network.server import Server
+from tests.support.samples import sample, whole_requests
 
 REQUEST_BYTES_MAX = 1 << 20
 BUDGET_BYTES = 2 << 20
@@ -29,41 +30,11 @@ MEMORY_BYTES_MAX = 16 << 20
 """What one connection may cost at its peak: a few times the budget, for decoded messages weigh more."""
 
 
-def sample(spec_or_class: Any) -> Any:
-    """A value with something in every field."""
-    if isinstance(spec_or_class, type):
-        fields = spec_or_class.__fields__  # type: ignore[attr-defined]
-        return spec_or_class(**{name: sample(spec) for name, spec in fields.items()})
-    kind = spec_or_class.kind
-    if kind == "array":
-        return [sample(spec_or_class.of), sample(spec_or_class.of)]
-    if kind == "struct":
-        return sample(spec_or_class.of)
-    simple: dict[str, Any] = {
-        "string": "weather",
-        "bytes_": b"\x01\x02\x03",
-        "records": bytes(70),
-        "uuid": bytes(range(16)),
-        "boolean": True,
-        "float64": 1.5,
-    }
-    return simple.get(kind, 1)
-
-
 WHOLE_ID = 9
 """The correlation id of the requests before they are bent: ``dispatch`` answers it at once."""
 
 
-def whole_requests() -> list[bytes]:
-    """Every version of every request, without its length."""
-    return [
-        b"".join(encode_request(sample(api(key).request), version, WHOLE_ID, "client"))
-        for key in API_NAMES
-        for version in range(api(key).versions.lo, api(key).versions.hi + 1)
-    ]
-
-
-WHOLE = whole_requests()
+WHOLE = whole_requests(WHOLE_ID)
 
 EXTREMES = st.sampled_from(
     [

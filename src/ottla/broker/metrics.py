@@ -228,10 +228,7 @@ def _requests(out: Exposition, meter: RequestMeter) -> None:
 
 
 def _error_name(code: int) -> str:
-    try:
-        return ErrorCode(code).name
-    except ValueError:
-        return str(code)
+    return ErrorCode(code).name
 
 
 def _process(out: Exposition) -> None:

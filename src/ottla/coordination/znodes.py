@@ -435,7 +435,7 @@ def _field(path: str, fields: dict[str, Any], name: str, kind: type[_T]) -> _T:
 def _number(path: str, value: object) -> int:
     try:
         return int(value)  # type: ignore[call-overload, no-any-return]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise MalformedZnode(path, f"{value!r} is no number") from error
 
 

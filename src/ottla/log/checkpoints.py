@@ -129,7 +129,7 @@ def decode_clean_shutdown(content: bytes) -> int | None:
 
     try:
         found = json.loads(content)["brokerEpoch"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return found if isinstance(found, int) else None
 

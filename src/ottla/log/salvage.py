@@ -14,6 +14,7 @@ The rules kept here:
 from __future__ import annotations
 
 import os
+import re
 from typing import NamedTuple
 
 from ottla.log import names
@@ -25,6 +26,7 @@ from ottla.log.verification.walk import CHUNK_BYTES, Broken, walk
 DAMAGED_SUFFIX = ".damaged"
 _NEW_SUFFIX = ".salvaged"
 _CHECKPOINT_BYTES_MAX = 1 << 28
+_OFFSET = re.compile("[0-9]{1,19}")
 
 
 class Salvaged(NamedTuple):
@@ -65,7 +67,7 @@ def read_lost(disk: Disk, directory: str) -> list[tuple[int, int]]:
     lost = []
     for line in content.decode(errors="replace").splitlines():
         first, _, last = line.partition(" ")
-        if first.isdigit() and last.isdigit():
+        if _OFFSET.fullmatch(first) and _OFFSET.fullmatch(last):
             lost.append((int(first), int(last)))
     return lost
 

@@ -286,3 +286,18 @@ def test_any_group_gets_every_partition_once(name: str, seed: int) -> None:
         if same:
             assert counts(again)[-1] - counts(again)[0] <= 1
             assert all(set(got[m]) <= set(again[m]) for m in left)
+
+
+@pytest.mark.parametrize("length", [-1, -2, -6])
+def test_user_data_that_lead_back_claim_nothing_at_once(length: int) -> None:
+    hostile = struct.pack(">ihi", 2**31 - 1, length, 0) + bytes(12)
+    assert decode_sticky_user_data(hostile).partitions == []
+
+
+def test_a_member_that_claims_much_more_than_there_is_costs_little() -> None:
+    """A claim is a partition once, and one that exists: no member makes the leader search long lists."""
+    claims = [TopicPartition("t", number) for number in range(-5, 100_000)] * 2
+    hostile = MemberSubscription(["t"], encode_sticky_user_data(claims, 5))
+    honest = MemberSubscription(["t"], encode_sticky_user_data(tps("t-0", "t-1"), 5))
+    subscribed = {"a": honest, "b": hostile}
+    check_valid(StickyAssignor().assign({"t": 4}, subscribed), subscribed, {"t": 4})

@@ -176,6 +176,8 @@ def test_other_wrong_contents_are_named() -> None:
         TopicAssignment.decode("t", b'{"partitions":{},"adding_replicas":[]}')
     with pytest.raises(MalformedZnode, match="no number"):
         TopicAssignment.decode("t", b'{"partitions":{"x":[1]}}')
+    with pytest.raises(MalformedZnode, match="no number"):
+        ControllerZnode.decode(b'{"brokerid":1,"timestamp":Infinity}')
     with pytest.raises(MalformedZnode, match="no endpoint"):
         BrokerRegistration.decode(1, b'{"endpoints":["PLAINTEXT:host"]}')
     with pytest.raises(MalformedZnode, match="not text"):

@@ -144,8 +144,8 @@ def settle(claims: Mapping[str, Claim], partition_counts: Mapping[str, int]) -> 
     }
     for member, claim in claims.items():
         mine = by_member[member] = []
-        for partition in claim.partitions:
-            if partition.topic not in partition_counts:
+        for partition in dict.fromkeys(claim.partitions):
+            if not 0 <= partition.partition < partition_counts.get(partition.topic, 0):
                 continue
             other = owner_of.get(partition)
             if other is None:
@@ -211,6 +211,8 @@ def decode_sticky_user_data(data: bytes) -> Claim:
         at = 4
         for _ in range(topic_count):
             (length,) = struct.unpack_from(">h", data, at)
+            if length < 0:  # it would lead back, and round and round
+                return Claim([], DEFAULT_GENERATION)
             topic = str(data[at + 2 : at + 2 + length], "utf-8")
             at += 2 + length
             (count,) = struct.unpack_from(">i", data, at)

@@ -1,0 +1,1 @@
+"""Coverage-guided fuzzing of every decoder and of a broker's sockets: ``make fuzz``."""
