@@ -11,27 +11,29 @@ record acknowledged under acks=all, 60 MB resident when idle, 0.1 s to a new gro
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from ottla.errors import ErrorCode
+from bench.broker_process import (
+    Connection,
+    Figures,
+    Frame,
+    broker,
+    create_topic_frame,
+    free_port,
+    require_no_error,
+    resident_mb,
+    table,
+)
 from ottla.messages.consumer_protocol import (
     ConsumerProtocolAssignment,
     ConsumerProtocolSubscription,
     TopicPartition,
 )
-from ottla.messages.create_topics import CreatableTopic, CreateTopicsRequest
 from ottla.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from ottla.messages.find_coordinator import FindCoordinatorRequest
 from ottla.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol
@@ -42,79 +44,17 @@ from ottla.messages.offset_fetch import (
     OffsetFetchRequestTopics,
 )
 from ottla.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
-from ottla.messages.registry import decode_response, encode_request
+from ottla.messages.registry import decode_response
 from ottla.messages.sync_group import SyncGroupRequest, SyncGroupRequestAssignment
 from ottla.records.builder import build_batch
 from ottla.wire.compiler import encode_bytes
-from ottla.wire.schema import Message
 
 TOPIC = "first"
-CONNECT_EVERY_S = 0.002
-DEADLINE_S = 30.0
 IDLE_FOR_S = 2.0
 """Past the work that a broker puts off until it has started."""
 DURABILITIES = ("disk", "os")
 
-Figures = dict[str, list[float]]
-
-
-class Frame:
-    """A request, encoded."""
-
-    def __init__(self, request: Message, version: int) -> None:
-        chunks = encode_request(request, version, 1, "bench")
-        body = b"".join(bytes(chunk) for chunk in chunks)
-        self.bytes = len(body).to_bytes(4, "big") + body
-        self.key: int = type(request).__api_key__
-        self.version = version
-
-
-class Connection:
-    """A plain socket: frames out, answers in."""
-
-    def __init__(self, port: int) -> None:
-        deadline = time.monotonic() + DEADLINE_S
-        while True:
-            try:
-                self.socket = socket.create_connection(("127.0.0.1", port), DEADLINE_S)
-                break
-            except ConnectionRefusedError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(CONNECT_EVERY_S)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def ask(self, frame: Frame) -> bytes:
-        """The answer's bytes, without their length."""
-        self.socket.sendall(frame.bytes)
-        size = int.from_bytes(self._exactly(4), "big")
-        return self._exactly(size)
-
-    def answer(self, frame: Frame) -> Any:
-        """The answer, decoded."""
-        return decode_response(frame.key, frame.version, self.ask(frame))
-
-    def close(self) -> None:
-        """Hang up."""
-        self.socket.close()
-
-    def _exactly(self, size: int) -> bytes:
-        data = b""
-        while len(data) < size:
-            part = self.socket.recv(size - len(data))
-            if not part:
-                raise ConnectionError("the broker hung up")
-            data += part
-        return data
-
-
-CREATE = Frame(
-    CreateTopicsRequest(
-        topics=[CreatableTopic(name=TOPIC, num_partitions=1, replication_factor=1)],
-        timeout_ms=30_000,
-    ),
-    7,
-)
+CREATE = create_topic_frame(TOPIC)
 PRODUCE = Frame(
     ProduceRequest(
         acks=-1,
@@ -133,45 +73,6 @@ PRODUCE = Frame(
     ),
     9,
 )
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def broker(data: Path, port: int, *settings: str) -> Iterator[subprocess.Popen[bytes]]:
-    """``ottla serve`` as a process, stopped at the end."""
-    command = [sys.executable, "-m", "ottla", "serve", "--data", str(data)]
-    command += ["--listen", f"127.0.0.1:{port}", *(f"--set={setting}" for setting in settings)]
-    # As an installed package has it: no start compiles its modules first.
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(DEADLINE_S)
-
-
-def resident_mb(process: subprocess.Popen[bytes]) -> float:
-    """VmRSS."""
-    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError("no VmRSS")
-
-
-def require_no_error(code: int) -> None:
-    """What is measured has to have worked."""
-    if code:
-        raise RuntimeError(ErrorCode(code).name)
 
 
 def measure_start(durability: str, template: Path | None, figures: Figures, *, idle: bool) -> None:
@@ -324,14 +225,6 @@ def measure_group(durability: str, template: Path, figures: Figures, *, warm: bo
             figures[f"first group of a broker, durability={durability}"].append(first)
             figures[f"another group, durability={durability}"].append(second)
             figures[f"another group, ottla.Consumer, durability={durability}"].append(client)
-
-
-def table(title: str, figures: Figures, unit: str) -> None:
-    """One block: the median and the range of each."""
-    print(f"{title:<66}{'median':>9}  range")
-    for name, values in figures.items():
-        least, most = min(values), max(values)
-        print(f"  {name:<62}{median(values):>8.1f} {unit}  ({least:.1f} - {most:.1f})")
 
 
 def main() -> None:

@@ -130,6 +130,7 @@ def test_any_files_are_a_log_or_are_refused(
     st.booleans(),
     st.sampled_from((0, 5, 39)),
 )
+@example([("00000000000000000036.log", 4, 1)], True, 0)  # an offset is under no checksum
 def test_changed_bytes_are_found_or_do_no_harm(
     changes: list[tuple[str, int, int]], clean: bool, recovery_point: int
 ) -> None:

@@ -62,7 +62,9 @@ from ottla.log.distrust import note_failure
 from ottla.log.flusher import Durability, Flusher
 from ottla.logs import logger
 from ottla.messages.registry import API_NAMES, module_name
+from ottla.network.request import Unsettled
 from ottla.network.server import Listener, Server
+from ottla.replication.gathering import Gathering
 from ottla.replication.internal_log import InternalLog
 from ottla.replication.replicas import Replicas
 from ottla.settings.setting import SettingError
@@ -97,6 +99,7 @@ class Broker:
         self.fetch_sessions = FetchSessions(
             config.max_incremental_fetch_session_cache_slots, _random_session_id
         )
+        self.gathering = Gathering()
         self.parked_fetches: set[ParkedFetch] = set()
         self.loop: asyncio.AbstractEventLoop
         self.replicas: Replicas
@@ -293,7 +296,9 @@ class Broker:
             log.warning("the store was not left in order", reason=str(error))
 
     async def _take_addresses(self) -> None:
-        self._server = await listening.new_server(self.dispatch, self.config, self.clock)
+        self._server = await listening.new_server(
+            self.dispatch, self.config, self.clock, self._settle
+        )
         self._listeners = await listening.take_listeners(self._server, self.config)
         self._exits.callback(listening.let_go, self._listeners)
         if self.config.http_endpoint is not None:
@@ -396,7 +401,13 @@ class Broker:
             request.connection.close("the broker stops before it was ready")
             return None
         answer = self.dispatch(request)
+        if isinstance(answer, Unsettled):
+            self._settle()
+            answer = answer.settle()
         return await answer if isinstance(answer, Awaitable) else answer
+
+    def _settle(self) -> None:
+        self.gathering.settle(self.clock.now_ms())
 
     # -- what handlers ask
 

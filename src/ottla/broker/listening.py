@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ottla.coordination.znodes import Endpoint
@@ -41,7 +41,9 @@ OPEN_ADVICE = (
 )
 
 
-async def new_server(dispatch: Dispatch, config: BrokerConfig, clock: Clock) -> Server:
+async def new_server(
+    dispatch: Dispatch, config: BrokerConfig, clock: Clock, settle: Callable[[], None]
+) -> Server:
     """The broker's network side, which listens nowhere yet. Raises ``OSError``."""
     return Server(
         dispatch,
@@ -49,6 +51,7 @@ async def new_server(dispatch: Dispatch, config: BrokerConfig, clock: Clock) -> 
         apis={k: v for k, v in API_VERSIONS_RANGES.items() if k not in BETWEEN_BROKERS},
         error_response=error_response,
         clock=clock,
+        settle=settle,
     )
 
 

@@ -15,14 +15,14 @@ import socket
 import stat
 from collections.abc import Callable
 from contextlib import suppress
-from errno import EAGAIN, EDQUOT, EFBIG, EMFILE, ENFILE, ENOSPC
+from errno import EAGAIN, EDQUOT, EFBIG, EMFILE, ENFILE, ENOMEM, ENOSPC
 from typing import NamedTuple
 
 from ottla import capabilities
 from ottla.log.files import CREATE_FLAGS, FILE_MODE, DescriptorPool, File
 from ottla.records.batch import Bytes
 
-NO_ROOM_ERRNOS = frozenset((ENOSPC, EDQUOT, EFBIG, EMFILE, ENFILE))
+NO_ROOM_ERRNOS = frozenset((ENOSPC, EDQUOT, EFBIG, EMFILE, ENFILE, ENOMEM))
 """Errors that pass once there is room (or a descriptor): the operation fails, the disk is fine."""
 
 _DESCRIPTORS_MAX = 8192

@@ -11,6 +11,8 @@ Sources: ``LocalLog``, ``UnifiedLog``.
 
 from __future__ import annotations
 
+from errno import ENOMEM
+
 from ottla.errors import ErrorCode, KafkaError
 from ottla.log import names
 from ottla.log.cleaned_log import CleanedLog
@@ -30,6 +32,36 @@ class LocalLog(CleanedLog):
 
     __slots__ = ()
 
+    def write_gathered(self, now_ms: int) -> None:
+        """Write what ``append_as_leader`` has gathered; the log ends before all of it where that fails.
+
+        ``generation`` tells who appended whether it was kept: it changes. Raises ``KafkaError``
+        (KAFKA_STORAGE_ERROR).
+        """
+        active = self._segments.active
+        if not active.gathered_bytes:
+            return
+        try:
+            active.write_gathered()
+        except OSError as error:
+            raise self._undo_gathered(error, now_ms) from error
+        except MemoryError as error:  # there is no room for the bytes side by side
+            refused = OSError(ENOMEM, "no memory for the batches")
+            raise self._undo_gathered(refused, now_ms) from error
+
+    def _undo_gathered(self, error: OSError, now_ms: int) -> KafkaError:
+        """Go back to before the appends whose write has failed; the error to raise."""
+        self._generation += 1
+        active = self._segments.active
+        try:
+            active.drop_gathered(now_ms)
+            self._end_at(active.last_batch_end())
+        except OSError as failed:
+            self.health.fail(failed)
+        except (CorruptBatch, CorruptIndex, UnsupportedMagic) as damage:
+            return self.quarantine(str(damage))
+        return self.health.failed_operation(f"append to {self.directory} failed", error)
+
     def roll(self, now_ms: int, base_offset: int | None = None) -> Segment:
         """Start a new segment at the log's end (or at ``base_offset``, if that is further).
 
@@ -37,6 +69,7 @@ class LocalLog(CleanedLog):
         asked for. Raises ``KafkaError`` (KAFKA_STORAGE_ERROR), and then goes on with the old segment.
         """
         self.check_usable()
+        self.write_gathered(now_ms)
         new_offset = max(base_offset or 0, self.log_end_offset)
         old = self._segments.active
         if old.base_offset == new_offset:

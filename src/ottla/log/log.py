@@ -53,6 +53,9 @@ from ottla.settings.definitions import TopicConfig
 
 NO_TIMESTAMP_MS = -1
 
+GATHERED_BYTES_MAX = 16 * 1024
+"""A larger batch is written at once: copying it together with others would cost what a call saves."""
+
 
 class AppendInfo(NamedTuple):
     """What became of an append. Offsets are inclusive; ``log_append_time_ms`` is -1 for CreateTime."""
@@ -64,6 +67,9 @@ class AppendInfo(NamedTuple):
     record_count: int
     size_bytes: int
     duplicate: bool = False
+
+
+_new_info = tuple.__new__  # a named tuple's own constructor costs twice as much
 
 
 class UnexpectedAppendOffset(KafkaError):
@@ -185,11 +191,16 @@ class Log(LocalLog):
         now_ms: int,
         *,
         from_client: bool = True,
+        gathered: bool = False,
     ) -> AppendInfo:
         """Give the batch in ``records`` the next offsets, in place, and append it.
 
         A client sends exactly one batch; with ``from_client=False`` (coordinators) there may be several,
         which are trusted but for their checksums, and appended together or not at all.
+
+        ``gathered``: a small batch may be left in memory, to be written together with the next ones. The
+        caller calls ``write_gathered`` before anybody else uses the log or hears of the append, and
+        looks at ``generation`` whether it was kept.
 
         Raises ``KafkaError``: what ``check_client_batch`` and ``check_keys`` refuse, CORRUPT_MESSAGE,
         UNSUPPORTED_FOR_MESSAGE_FORMAT, RECORD_LIST_TOO_LARGE, OUT_OF_ORDER_SEQUENCE_NUMBER,
@@ -212,7 +223,7 @@ class Log(LocalLog):
             check_keys(records)
         if len(records) > rules.segment_bytes:
             raise _too_large_for_segment(len(records), rules)
-        return self._append_batch(records, header, leader_epoch, now_ms)
+        return self._append_batch(records, header, leader_epoch, now_ms, gathered)
 
     def _append_batch(
         self,
@@ -220,10 +231,14 @@ class Log(LocalLog):
         header: BatchHeader,
         leader_epoch: int,
         now_ms: int,
+        gathered: bool,
     ) -> AppendInfo:
         """Stamp and write one batch that was found good."""
         rules = self.rules
         size = len(records)
+        gathered = gathered and size <= GATHERED_BYTES_MAX
+        if not gathered:
+            self.write_gathered(now_ms)  # what came before it is written before it
         base_offset = self.log_end_offset
         last_offset = base_offset + header.last_offset_delta
         timestamp_ms = header.max_timestamp_ms
@@ -236,10 +251,13 @@ class Log(LocalLog):
             self.make_directory()
         elif segment.should_roll(size, timestamp_ms, last_offset, now_ms):
             segment = self.roll(now_ms, base_offset)
-        try:
-            segment.append(records, base_offset, last_offset, timestamp_ms)
-        except OSError as error:
-            raise self._write_failed(error) from error
+        if gathered:
+            segment.append_gathered(records, base_offset, last_offset, timestamp_ms)
+        else:
+            try:
+                segment.append(records, base_offset, last_offset, timestamp_ms)
+            except OSError as error:
+                raise self._write_failed(error) from error
 
         self.log_end_offset = self.producers.end_offset = last_offset + 1
         if leader_epoch != self._epochs.latest and leader_epoch >= 0:
@@ -248,13 +266,18 @@ class Log(LocalLog):
             self.producers.update(header, base_offset, timestamp_ms)
         if last_offset + 1 - self.flushed_end_offset >= rules.flush_messages:
             self.want_flush()
-        return AppendInfo(
-            base_offset,
-            last_offset,
-            timestamp_ms if rules.log_append_time else NO_TIMESTAMP_MS,
-            self.log_start_offset,
-            header.record_count,
-            size,
+        appended_ms = timestamp_ms if rules.log_append_time else NO_TIMESTAMP_MS
+        return _new_info(
+            AppendInfo,
+            (
+                base_offset,
+                last_offset,
+                appended_ms,
+                self.log_start_offset,
+                header.record_count,
+                size,
+                False,
+            ),
         )
 
     def _duplicate(self, batch: AppendedBatch, header: BatchHeader) -> AppendInfo:
@@ -342,6 +365,7 @@ class Log(LocalLog):
         """Append batches that have their places, with one write into one segment."""
         first, last = headers[0], headers[-1]
         timestamp_ms = max(header.max_timestamp_ms for header in headers)
+        self.write_gathered(now_ms)
         segment = self._segments.active
         if not self.is_on_disk:
             self.make_directory()

@@ -62,12 +62,15 @@ class Segment:
         "_bytes_since_index",
         "_disk",
         "_first_timestamp_ms",
+        "_gathered",
+        "_gathered_from",
         "_max_timestamp_ms",
         "_max_timestamp_offset",
         "_recent_offsets",
         "_recent_positions",
         "base_offset",
         "created_ms",
+        "gathered_bytes",
         "jitter_ms",
         "log_file",
         "offset_index",
@@ -115,6 +118,10 @@ class Segment:
         self._max_timestamp_ms: int | None = None
         self._max_timestamp_offset = base_offset
         self._bytes_since_index = 0
+        self._gathered: list[Bytes] | None = None
+        self._gathered_from = base_offset
+        self.gathered_bytes = 0
+        """How many of ``size_bytes`` are not in the file yet: see ``append_gathered``."""
         self._recent_offsets: array[int] | None = None
         self._recent_positions: array[int] | None = None
 
@@ -151,6 +158,43 @@ class Segment:
             self._cut_back(error)
             raise
         self.note_batch(len(records), base_offset, last_offset, max_timestamp_ms)
+
+    def append_gathered(
+        self, records: Bytes, base_offset: int, last_offset: int, max_timestamp_ms: int
+    ) -> None:
+        """As ``append``, but the batch is only in memory until ``write_gathered``: nothing can fail yet.
+
+        Until then the file lacks what ``size_bytes`` and the indexes say: nobody may read it meanwhile.
+        """
+        if self._gathered is None:
+            self._gathered = [records]
+            self._gathered_from = base_offset
+        else:
+            self._gathered.append(records)
+        self.gathered_bytes += len(records)
+        self.note_batch(len(records), base_offset, last_offset, max_timestamp_ms)
+
+    def write_gathered(self) -> None:
+        """Write the gathered batches with one call. Raises ``OSError``: then ``drop_gathered``."""
+        gathered = self._gathered
+        if gathered is None:
+            return
+        data = gathered[0] if len(gathered) == 1 else b"".join(gathered)
+        self.log_file.write_at(data, self.size_bytes - self.gathered_bytes)
+        self._gathered = None
+        self.gathered_bytes = 0
+
+    def drop_gathered(self, now_ms: int) -> None:
+        """Forget the gathered batches, and cut off what a failed write has left of them.
+
+        Raises ``OSError`` (the file must not be used), ``CorruptIndex``, ``CorruptBatch``.
+        """
+        position = self.size_bytes - self.gathered_bytes
+        self._gathered = None
+        self.gathered_bytes = 0
+        self.size_bytes = position
+        self._recent_offsets = self._recent_positions = None
+        self._cut_to(self._gathered_from, position, now_ms)
 
     def append_run(self, records: Bytes, headers: list[BatchHeader]) -> None:
         """Write several batches with one call. Raises as ``append`` does, with none of them kept."""
@@ -336,13 +380,21 @@ class Segment:
         return known if known is not None else self._load_first_timestamp()
 
     def find_timestamp(self, timestamp_ms: int) -> Iterator[tuple[int, BatchHeader]]:
-        """The batches with a record at or after ``timestamp_ms``, in order of offset."""
+        """The batches with a record at or after ``timestamp_ms``, in order of offset.
+
+        Raises ``CorruptBatch`` (or ``UnsupportedMagic``).
+        """
         try:
             noted_ms, offset = self.time_index.lookup(timestamp_ms)
             position = self._noted(noted_ms, offset)
         except CorruptIndex as error:
             self.rebuild_indexes(str(error))
-            position = self._noted(*self.time_index.lookup(timestamp_ms))
+            try:
+                position = self._noted(*self.time_index.lookup(timestamp_ms))
+            except (
+                CorruptIndex
+            ) as still:  # an index made of the batches: so these contradict each other
+                raise CorruptBatch(f"{self.log_file.path}: {still}") from still
         for found in self.headers(position):
             if found[1].max_timestamp_ms >= timestamp_ms:
                 yield found
@@ -425,20 +477,24 @@ class Segment:
         if place is None:
             return 0
         dropped = self.size_bytes - place.position
+        self._cut_to(offset, place.position, now_ms)
+        return dropped
+
+    def _cut_to(self, offset: int, position: int, now_ms: int) -> None:
+        """Cut the file at ``position``, where the first batch lies that ends at or behind ``offset``."""
         try:
-            indexed = self._truncate_indexes(offset, place.position)
+            indexed = self._truncate_indexes(offset, position)
         except CorruptIndex as error:
             self.rebuild_indexes(str(error))
-            indexed = self._truncate_indexes(offset, place.position)
-        self.log_file.truncate(place.position)
-        self.size_bytes = place.position
+            indexed = self._truncate_indexes(offset, position)
+        self.log_file.truncate(position)
+        self.size_bytes = position
         self._recent_offsets = self._recent_positions = None
         self._bytes_since_index = self.size_bytes - indexed
         if not self.size_bytes:
             self.created_ms = now_ms
             self._first_timestamp_ms = None
         self._read_max_timestamp()
-        return dropped
 
     def _truncate_indexes(self, offset: int, position: int) -> int:
         """Cut both; returns the position of the last entry that stays, which is before ``position``."""

@@ -38,7 +38,7 @@ class SparseIndex:
     ``entries``, ``append_entry`` and ``search`` are the whole of it; the two indexes name the fields.
     """
 
-    __slots__ = ("_exists", "_loaded", "_stored", "_tail", "base_offset", "file")
+    __slots__ = ("_exists", "_loaded", "_stored", "_tail", "base_offset", "entries", "file")
 
     ENTRY: ClassVar[Struct]
     KEY: ClassVar[Struct]
@@ -56,12 +56,8 @@ class SparseIndex:
         self._stored = size_bytes // self.ENTRY.size if size_bytes is not None else 0
         self._tail: bytearray | None = None
         self._loaded = self._stored == 0
-
-    @property
-    def entries(self) -> int:
+        self.entries = self._stored
         """How many entries there are."""
-        tail = self._tail
-        return self._stored + (len(tail) // self.ENTRY.size if tail else 0)
 
     @property
     def size_bytes(self) -> int:
@@ -87,6 +83,7 @@ class SparseIndex:
 
     def cut_to(self, entries: int) -> None:
         """Drop all but the first ``entries``, in the file too."""
+        self.entries = min(self.entries, entries)
         if entries >= self._stored:
             if self._tail:
                 del self._tail[(entries - self._stored) * self.ENTRY.size :]
@@ -122,6 +119,7 @@ class SparseIndex:
         if tail is None:
             tail = self._tail = bytearray()
         tail += self.ENTRY.pack(key, value)
+        self.entries += 1
         if len(tail) % _SPILL_BYTES < self.ENTRY.size and len(tail) >= _SPILL_BYTES:
             self._spill()
 

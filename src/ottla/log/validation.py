@@ -12,6 +12,7 @@ from ottla.log.rules import LogRules
 from ottla.records.batch import (
     COMPRESSION_MASK,
     CONTROL_BIT,
+    LOG_OVERHEAD_BYTES,
     NO_TIMESTAMP_MS,
     TIMESTAMP_TYPE_BIT,
     TRANSACTIONAL_BIT,
@@ -56,7 +57,7 @@ def check_client_batch(
     UNSUPPORTED_COMPRESSION_TYPE, INVALID_TIMESTAMP; INVALID_TXN_STATE for a transactional batch unless
     ``transactions``: no coordinator knows the transaction, and clients take that code as final.
     """
-    size = header.size_bytes
+    size = LOG_OVERHEAD_BYTES + header.length
     if size != len(records):
         raise _wrong_size(size, len(records))
     if size > rules.message_bytes_max:

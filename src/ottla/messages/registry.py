@@ -182,6 +182,7 @@ def key_of(name: str) -> int:
 
 
 _HEADER = struct.Struct(">hhih")
+_new_header = tuple.__new__
 
 
 def decode_request_header(buf: BytesLike) -> tuple[RequestHeader, int]:
@@ -198,14 +199,21 @@ def decode_request_header(buf: BytesLike) -> tuple[RequestHeader, int]:
         raise DecodeError(f"client id of length {length}")
     client_id = None
     if length >= 0:
+        end = position + length
         try:
-            client_id = str(memoryview(buf)[position : position + length], "utf-8")
+            client_id = str(buf[position:end], "utf-8")
         except UnicodeDecodeError as error:
             raise DecodeError(f"client id: {error}") from error
-        position += length
-    if key in API_NAMES and version >= api(key).flexible_from:
-        position = _skip_tags(buf, position)
-    return RequestHeader(key, version, correlation_id, client_id), position
+        position = end
+    found = _apis.get(key)
+    if found is None and key in API_NAMES:
+        found = api(key)
+    if found is not None and version >= found.flexible_from:
+        if position < len(buf) and not buf[position]:  # no tags, as nearly always
+            position += 1
+        else:
+            position = _skip_tags(buf, position)
+    return _new_header(RequestHeader, (key, version, correlation_id, client_id)), position
 
 
 def encode_request(
@@ -223,13 +231,17 @@ def encode_request(
     return chunks
 
 
+_CORRELATION = struct.Struct(">i")
+_CORRELATION_AND_NO_TAGS = struct.Struct(">ix")
+
+
 def encode_response(key: int, version: int, correlation_id: int, message: Message) -> list[Any]:
     """A whole response without its length prefix, as chunks."""
-    header = correlation_id.to_bytes(4, "big", signed=True)
-    if version >= api(key).flexible_from and key != API_VERSIONS:
-        header += b"\0"
     chunks = encode(message, version)
-    chunks[0] = header + chunks[0]
+    if version >= type(message).__flexible_from__ and key != API_VERSIONS:
+        chunks[0] = _CORRELATION_AND_NO_TAGS.pack(correlation_id) + chunks[0]
+    else:
+        chunks[0] = _CORRELATION.pack(correlation_id) + chunks[0]
     return chunks
 
 

@@ -118,7 +118,7 @@ class SharedBudget:
 
     def reserve(self, size: int) -> bool:
         """Take ``size`` bytes if they are free and nobody of the like waits for them already."""
-        return self._part(size).reserve(size)
+        return (self._small if size <= SMALL_BYTES_MAX else self._large).reserve(size)
 
     def wait(self, size: int, granted: Callable[[], None]) -> Waiter:
         """Queue for ``size`` bytes, as ``RequestBudget.wait``."""
@@ -130,7 +130,7 @@ class SharedBudget:
 
     def release(self, size: int) -> None:
         """Give the ``size`` bytes of one request back."""
-        self._part(size).release(size)
+        (self._small if size <= SMALL_BYTES_MAX else self._large).release(size)
 
     def _part(self, size: int) -> RequestBudget:
         return self._small if size <= SMALL_BYTES_MAX else self._large

@@ -2,7 +2,9 @@
 
 Rules:
 - Answers go out in the order of the requests. A handler's answer is a message (written at once when nothing
-  is ahead of it), a future of one, or ``None`` (acks=0). No task is made but for a coroutine.
+  is ahead of it), a future of one, or ``None`` (acks=0). No task is made but for a coroutine. One that is
+  ``Unsettled`` is asked for after the requests that came with it have been handled, too: the server settles
+  what they left to be done together, before this turn ends.
 - As in Kafka a request is handled when the ones before it on its connection have been answered, so that a
   Heartbeat behind a JoinGroup sees what the join has brought. The exception is ``PIPELINED``: Produce
   requests are appended in order while earlier ones wait for their sync; at most
@@ -18,11 +20,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
+from ottla.messages.produce_shape import ProduceShape
 from ottla.messages.registry import (
     API_VERSIONS,
     api,
@@ -31,7 +35,7 @@ from ottla.messages.registry import (
 )
 from ottla.network.framing import FrameError, Framer
 from ottla.network.outbox import Outbox, close_regions
-from ottla.network.request import Request
+from ottla.network.request import Request, Unsettled
 from ottla.wire.compiler import decode
 from ottla.wire.primitives import DecodeError, EncodeError
 from ottla.wire.schema import Message
@@ -42,14 +46,18 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
-Answer: TypeAlias = "Message | Awaitable[Message | None] | None"
+Answer: TypeAlias = "Message | Awaitable[Message | None] | Unsettled | None"
 Dispatch: TypeAlias = Callable[[Request], Answer]
 ErrorResponse: TypeAlias = Callable[[Request, KafkaError], Message | None]
 SupportedVersions: TypeAlias = Mapping[int, tuple[int, int]]
 
 FETCH = 1
+PRODUCE = 0
 
-PIPELINED = frozenset({0})
+LEARN_EVERY = 16
+"""A producer that writes to many partitions in turn is not worth learning a new shape for each request."""
+
+PIPELINED = frozenset({PRODUCE})
 """Keys of the APIs of which a request is handled while earlier ones of the same kind are parked: Produce."""
 
 SLOW_GRACE_S = 5.0
@@ -65,7 +73,9 @@ class _Parked:
 
     __slots__ = ("answer", "request")
 
-    def __init__(self, request: Request, answer: Message | asyncio.Future[Message | None]) -> None:
+    def __init__(
+        self, request: Request, answer: Message | asyncio.Future[Message | None] | Unsettled | None
+    ) -> None:
         self.request = request
         self.answer = answer
 
@@ -84,8 +94,12 @@ class Connection(asyncio.BufferedProtocol):
         "_outbox",
         "_paused",
         "_server",
+        "_shape",
         "_transport",
+        "_unlike",
+        "_unsettled",
         "_waiter",
+        "_woken",
         "active",
         "active_at",
         "client_software_name",
@@ -104,12 +118,19 @@ class Connection(asyncio.BufferedProtocol):
         self._server = server
         self._loop = server.loop
         self._framer = Framer(
-            server.limits.socket_request_max_bytes, server.scratch, server.budget.reserve
+            server.limits.socket_request_max_bytes,
+            server.scratch,
+            server.budget.reserve,
+            server.frame_memory,
         )
         self._answers: deque[_Parked] = deque()
         self._held: memoryview | None = None
         self._waiter: Waiter | None = None
         self._large_frames = 0
+        self._unsettled = 0
+        self._woken = False
+        self._shape: ProduceShape | None = None
+        self._unlike = 0
         self._paused = False
         self._closing = False
         self._lost = False
@@ -177,6 +198,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def finish(self) -> None:
         """Handle no further request, and close when what is owed has been answered."""
+        if self._woken:  # an answer of this moment makes room for the request behind it
+            self._advance()
         self._closing = True
         self._read_or_pause()
         if not self._answers:
@@ -184,6 +207,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def close(self, reason: str, **fields: Any) -> None:
         """Close after what has been written is out; parked answers die. One line in the log says why."""
+        if self._unsettled:
+            self._settle()
         if not self._closing:
             log.warning("connection closed", reason=reason, peer=self.connection_id, **fields)
         self._closing = True
@@ -237,6 +262,10 @@ class Connection(asyncio.BufferedProtocol):
         self._answer_settled()
         if not self._closing:
             self._dispatch_frames()
+            if self._unsettled:
+                self._settle()
+                if self._held is not None and self._may_dispatch(self._held):
+                    self._loop.call_soon(self._take_turn)
         if not self._lost and not self._outbox.sending:
             self._outbox.flush()
         self._framer.keep()
@@ -277,6 +306,7 @@ class Connection(asyncio.BufferedProtocol):
                 return
 
     def _take_turn(self) -> None:
+        self._woken = False
         if not self._lost:
             self._advance()
 
@@ -321,15 +351,25 @@ class Connection(asyncio.BufferedProtocol):
     def _handle(self, frame: memoryview, now_ms: int) -> None:
         server = self._server
         frame_bytes = len(frame)
+        body: Any
         try:
-            header, position = decode_request_header(frame)
-            key, version, correlation_id, client_id = header
-            supported = server.apis.get(key)
-            if supported is None or not supported[0] <= version <= supported[1]:
-                server.budget.release(frame_bytes)
-                self._refuse(key, version, correlation_id, supported)
-                return
-            body, _ = decode(api(key).request, version, frame, position)
+            alike = self._shape.match(frame) if self._shape is not None else None
+            if alike is not None:
+                (key, version, correlation_id, client_id), body = alike
+                self._unlike = 0
+            else:
+                header, position = decode_request_header(frame)
+                key, version, correlation_id, client_id = header
+                supported = server.apis.get(key)
+                if supported is None or not supported[0] <= version <= supported[1]:
+                    server.budget.release(frame_bytes)
+                    self._refuse(key, version, correlation_id, supported)
+                    return
+                body = decode(api(key).request, version, frame, position)[0]
+                if key == PRODUCE:
+                    if self._unlike % LEARN_EVERY == 0:
+                        self._shape = ProduceShape.of(frame, header, body)
+                    self._unlike += 1
         except DecodeError as error:
             server.budget.release(frame_bytes)
             self.close("malformed request", error=str(error))
@@ -352,6 +392,9 @@ class Connection(asyncio.BufferedProtocol):
                 return
         if self._closing and self._transport.is_closing():  # the handler hung up
             self._drop(request, answer)
+        elif isinstance(answer, Unsettled):
+            self._answers.append(_Parked(request, answer))
+            self._unsettled += 1
         elif answer is None:
             request.release()
             if server.meter is not None:
@@ -394,9 +437,30 @@ class Connection(asyncio.BufferedProtocol):
         self._answers.append(_Parked(request, future))
         future.add_done_callback(self._settled)
 
+    def _settle(self) -> None:
+        """Have done what the last answers wait for, and write those that there are then."""
+        self._server.settle()
+        count, self._unsettled = self._unsettled, 0
+        answers = self._answers
+        for parked in tuple(islice(answers, len(answers) - count, None)):
+            assert isinstance(parked.answer, Unsettled)
+            answer: Message | asyncio.Future[Any] | None
+            try:
+                answer = parked.answer.settle()
+            except Exception as error:
+                answer = self._failed(parked.request, error)
+            parked.answer = answer
+            if asyncio.isfuture(answer):
+                answer.add_done_callback(self._settled)
+        self._answer_settled()
+
     def _settled(self, _: asyncio.Future[Message | None]) -> None:
-        if not self._lost:
+        """A parked answer is there. One sync answers many: they are written together."""
+        if len(self._answers) == 1:
             self._advance()
+        elif not self._woken:
+            self._woken = True
+            self._loop.call_soon(self._take_turn)
 
     def _answer_settled(self) -> None:
         """Write the answers that are there, as far as none is missing before them."""
@@ -406,6 +470,13 @@ class Connection(asyncio.BufferedProtocol):
             if isinstance(answer, Message):
                 self._answers.popleft()
                 self._put(parked.request, answer)
+            elif answer is None:
+                self._answers.popleft()
+                parked.request.release()
+                if self._server.meter is not None:
+                    self._server.meter.answered(parked.request, None)
+            elif isinstance(answer, Unsettled):
+                return
             elif answer.done():
                 self._answers.popleft()
                 message = self._outcome(parked.request, answer)
@@ -498,7 +569,7 @@ class Connection(asyncio.BufferedProtocol):
     def _drop(self, request: Request, answer: Answer) -> None:
         """Let go of an answer that is not going to be written."""
         request.release()
-        if answer is None:
+        if answer is None or isinstance(answer, Unsettled):
             return
         if isinstance(answer, Message):
             self._dispose(request, answer)

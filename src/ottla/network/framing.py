@@ -26,6 +26,12 @@ LARGE_FRAME_BYTES = 64 * 1024
 Measured: copying 60 KB takes 3 us, while a read that must end with its frame costs another wake-up of 10 us.
 """
 
+REUSED_BYTES_MAX = 4 * 1024 * 1024
+"""Memory of a larger frame is not kept."""
+
+KEPT_BYTES_MAX = 8 * 1024 * 1024
+"""How much memory of frames one event loop keeps for the next ones."""
+
 _LENGTH = struct.Struct(">i")
 
 
@@ -39,6 +45,54 @@ def new_scratch() -> bytearray:
 
 
 def _unlimited(_size: int) -> bool:
+    return True
+
+
+class FrameMemory:
+    """The memory of large frames, used again: new memory of a megabyte costs as much as reading into it.
+
+    A buffer is given out again once nobody sees it any more. That is the interpreter's to say: a bytearray
+    of which a memoryview lives cannot be resized. So whoever keeps a frame, or a part of it, keeps it.
+    """
+
+    __slots__ = ("_buffers", "_taken", "kept_bytes")
+
+    def __init__(self) -> None:
+        self._buffers: list[bytearray] = []
+        self.kept_bytes = 0
+        self._taken = False
+
+    def take(self, size: int) -> memoryview:
+        """``size`` writable bytes, with whatever they held."""
+        self._taken = True
+        for index, buffer in enumerate(self._buffers):
+            if size <= len(buffer) <= 2 * size and _is_free(buffer):
+                if index:  # what is used stays in front
+                    del self._buffers[index]
+                    self._buffers.insert(0, buffer)
+                return memoryview(buffer)[:size]
+        if size > REUSED_BYTES_MAX:
+            return memoryview(bytearray(size))
+        buffer = bytearray(size + size // 8)
+        self._buffers.insert(0, buffer)
+        self.kept_bytes += len(buffer)
+        while self.kept_bytes > KEPT_BYTES_MAX:
+            self.kept_bytes -= len(self._buffers.pop())
+        return memoryview(buffer)[:size]
+
+    def sweep(self) -> None:
+        """Called now and then: let go of memory that nobody has wanted since the last call."""
+        if not self._taken:
+            self._buffers.clear()
+            self.kept_bytes = 0
+        self._taken = False
+
+
+def _is_free(buffer: bytearray) -> bool:
+    try:
+        buffer.append(buffer.pop())
+    except BufferError:
+        return False
     return True
 
 
@@ -56,6 +110,7 @@ class Framer:
         "_frame",
         "_frame_bytes_max",
         "_granted",
+        "_memory",
         "_position",
         "_reserve",
         "_scratch",
@@ -69,6 +124,7 @@ class Framer:
         frame_bytes_max: int,
         scratch: bytearray | None = None,
         reserve: Callable[[int], bool] = _unlimited,
+        memory: FrameMemory | None = None,
     ) -> None:
         self._scratch = memoryview(new_scratch() if scratch is None else scratch)
         self._frame_bytes_max = frame_bytes_max
@@ -76,7 +132,8 @@ class Framer:
         self._source = self._scratch
         self._position = 0
         self._end = 0
-        self._frame: bytearray | None = None
+        self._memory = FrameMemory() if memory is None else memory
+        self._frame: memoryview | None = None
         self._filled = 0
         self._granted = False
         self.starved = 0
@@ -94,13 +151,18 @@ class Framer:
         """How many bytes of a large frame have come."""
         return self._filled if self._frame is not None else 0
 
+    @property
+    def missing(self) -> int:
+        """How many bytes of a large frame have not come yet."""
+        return len(self._frame) - self._filled if self._frame is not None else 0
+
     def buffer(self) -> memoryview:
         """Where the next bytes go. Not empty unless a whole scratch buffer of frames waits to be taken.
 
         Nothing has changed until ``received`` is called: a read may turn out to bring nothing.
         """
         if self._frame is not None:
-            return memoryview(self._frame)[self._filled :]
+            return self._frame[self._filled :]
         kept = self._end - self._position
         if not kept:
             return self._scratch
@@ -141,7 +203,7 @@ class Framer:
             self._position = stop
             return memoryview(bytearray(self._source[start:stop]))
         self.large_frames += 1
-        self._frame = frame = bytearray(size)
+        self._frame = frame = self._memory.take(size)
         self._filled = filled = self._end - start
         frame[:filled] = self._source[start : self._end]
         self._position = self._end
@@ -176,4 +238,4 @@ class Framer:
         if frame is None or self._filled < len(frame):
             return None
         self._frame = None
-        return memoryview(frame)
+        return frame

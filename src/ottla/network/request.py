@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import asyncio
+
     from ottla.network.budget import SharedBudget
+    from ottla.wire.schema import Message
 
 
 class Peer(Protocol):
@@ -22,6 +25,20 @@ class Peer(Protocol):
     def close(self, reason: str, **fields: Any) -> None:
         """Hang up, with ``reason`` and ``fields`` in the log."""
         ...
+
+
+class Unsettled:
+    """An answer that is known once the server has settled what requests left to be done together.
+
+    A handler returns it in place of the answer; the connection has the server settle, which it does before
+    anything else happens on the event loop, and then asks.
+    """
+
+    __slots__ = ()
+
+    def settle(self) -> Message | asyncio.Future[Any] | None:
+        """The answer: a message, a future of one, or None where none is due, as here."""
+        return None
 
 
 class Request:

@@ -14,7 +14,7 @@ import asyncio
 import errno
 import socket
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ottla import capabilities
@@ -28,7 +28,7 @@ from ottla.network.connection import (
     ErrorResponse,
     SupportedVersions,
 )
-from ottla.network.framing import new_scratch
+from ottla.network.framing import FrameMemory, new_scratch
 from ottla.network.limits import NetworkLimits
 from ottla.wire.schema import Message
 
@@ -67,8 +67,8 @@ class Server:
     ``dispatch`` gets every request and returns its answer: a message, an awaitable of one (a future that
     belongs to this request alone: it is cancelled when the connection dies; or a coroutine, which runs on),
     or ``None`` where none is due. ``error_response`` makes the answer to a request whose handler raised
-    (``None``: hang up). ``apis`` gives the versions that are accepted, by API key. ``meter`` counts the answers;
-    without one nothing is counted.
+    (``None``: hang up). ``settle`` does what answers that are ``Unsettled`` wait for. ``apis`` gives the
+    versions that are accepted, by API key. ``meter`` counts the answers; without one nothing is counted.
     """
 
     def __init__(
@@ -81,12 +81,14 @@ class Server:
         clock: Clock | None = None,
         budget: SharedBudget | None = None,
         meter: RequestMeter | None = None,
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
         self.dispatch = dispatch
         self.meter = meter
         self.refused: Counter[str] = Counter()
         """By listener, the connections that were closed because their address had too many."""
         self.error_response = error_response
+        self.settle = settle
         self.limits = limits if limits is not None else NetworkLimits()
         self.apis = apis if apis is not None else _all_apis()
         self.clock = clock if clock is not None else SystemClock()
@@ -95,6 +97,7 @@ class Server:
         )
         self.loop = asyncio.get_running_loop()
         self.scratch = new_scratch()
+        self.frame_memory = FrameMemory()
         self.connections: dict[int, Connection] = {}
         self.listeners: list[Listener] = []
         self._admitted: dict[int, str] = {}
@@ -283,6 +286,7 @@ class Server:
         now = self.loop.time()
         for connection in list(self.connections.values()):
             connection.sweep(now)
+        self.frame_memory.sweep()
         limits = self.limits
         shortest_ms = min(
             limits.write_stall_ms,

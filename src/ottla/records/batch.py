@@ -238,7 +238,8 @@ def verify_crc(buf: Bytes, header: BatchHeader, position: int = 0) -> None:
     end = position + LOG_OVERHEAD_BYTES + header.length
     if end > len(buf):
         raise CorruptBatch(f"batch of {header.size_bytes} bytes in {len(buf) - position}")
-    computed = crc32c(memoryview(buf)[position + CRC_COVERS_FROM : end])
+    view = buf if type(buf) is memoryview else memoryview(buf)
+    computed = crc32c(view[position + CRC_COVERS_FROM : end])
     if computed != header.crc:
         raise CorruptBatch(f"stored checksum {header.crc:#010x}, computed {computed:#010x}")
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ottla.log.flusher import Flusher
     from ottla.log.log import AppendInfo, Log
     from ottla.log.reading import LogRead
+    from ottla.replication.gathering import Gathering
 
 log = logger(__name__)
 
@@ -163,9 +164,17 @@ class Partition:
                 raise KafkaError(ErrorCode.UNKNOWN_LEADER_EPOCH)
 
     def append_as_leader(
-        self, records: memoryview, now_ms: int, *, required_acks: int, from_client: bool = True
+        self,
+        records: memoryview,
+        now_ms: int,
+        *,
+        required_acks: int,
+        from_client: bool = True,
+        gathering: Gathering | None = None,
     ) -> AppendInfo | asyncio.Future[AppendInfo]:
         """Append one record batch (several, where the broker itself writes) and ask for its flush.
+
+        With ``gathering`` the append counts once that is settled, unless a future is returned.
 
         A future where the topic's ``compression.type`` makes the broker rewrite the batch, or another
         rewrite is ahead of it; its exception is what would have been raised.
@@ -174,17 +183,25 @@ class Partition:
         those of ``Log.append_as_leader``.
         """
         if from_client:
-            codec = wanted_codec(records, self.log.config.compression_type)
+            compression_type = self.log.config.compression_type
+            codec = None
+            if compression_type != "producer":
+                codec = wanted_codec(records, compression_type)
             if codec is not None or self._recompression.busy:
                 return self._recompression.append(
                     records,
                     codec,
                     lambda rewritten: self._append(rewritten, now_ms, required_acks, from_client),
                 )
-        return self._append(records, now_ms, required_acks, from_client)
+        return self._append(records, now_ms, required_acks, from_client, gathering)
 
     def _append(
-        self, records: memoryview, now_ms: int, required_acks: int, from_client: bool
+        self,
+        records: memoryview,
+        now_ms: int,
+        required_acks: int,
+        from_client: bool,
+        gathering: Gathering | None = None,
     ) -> AppendInfo:
         if self.leader_id != self.node_id:
             raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
@@ -194,15 +211,27 @@ class Partition:
                 f"{len(self.isr)} in-sync replicas, min.insync.replicas is {self.minimum_isr}",
             )
         appended = self.log.append_as_leader(
-            records, self.leader_epoch, now_ms, from_client=from_client
+            records,
+            self.leader_epoch,
+            now_ms,
+            from_client=from_client,
+            gathered=gathering is not None,
         )
         if appended.duplicate:
             return appended
         self.bytes_in += len(records)
         self.messages_in += appended.last_offset - appended.base_offset + 1
-        self._flusher.appended(self.log)
-        self._advance()
+        if gathering is not None:
+            gathering.add(self)
+        else:
+            self.appended()
         return appended
+
+    def appended(self) -> None:
+        """Records are in the log, and written: have them flushed, and move the high watermark."""
+        if self.leader_id == self.node_id and self.log.health.failure is None:
+            self._flusher.appended(self.log)
+            self._advance()
 
     @property
     def minimum_isr(self) -> int:

@@ -386,17 +386,26 @@ class _Encoder:
         self._null(spec, value, indent, layout)
         piece = self.source.name("b")
         encoded = f"{value}.encode()" if spec.kind == "string" else value
-        length = (
-            f"uvarint(len({piece}) + 1)" if self.flexible else f"pack('{layout}', len({piece}))"
-        )
-        self.source.write(indent + 1, f"{piece} = {encoded}; out += {length}; out += {piece}")
+        self.source.write(indent + 1, f"{piece} = {encoded}")
+        self._length(f"len({piece})", layout, indent + 1)
+        self.source.write(indent + 1, f"out += {piece}")
+
+    def _length(self, length: str, layout: str, indent: int) -> None:
+        """A length or count. Nearly all fit into one byte: those are not worth a call."""
+        write = self.source.write
+        if not self.flexible:
+            write(indent, f"out += {self.source.name('P', struct.Struct(layout).pack)}({length})")
+            return
+        count = self.source.name("n")
+        write(indent, f"{count} = {length} + 1")
+        write(indent, f"if {count} < 128: out.append({count})")
+        write(indent, f"else: out += uvarint({count})")
 
     def _array(self, spec: Spec, value: str, indent: int) -> None:
         write = self.source.write
         self._null(spec, value, indent, ">i")
         indent += 1
-        length = f"uvarint(len({value}) + 1)" if self.flexible else f"pack('>i', len({value}))"
-        write(indent, f"out += {length}")
+        self._length(f"len({value})", ">i", indent)
         element = self.source.name("e")
         write(indent, f"for {element} in {value}:")
         if isinstance(spec.of, Spec):

@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ottla.network.framing import (
+    KEPT_BYTES_MAX,
     LARGE_FRAME_BYTES,
     SCRATCH_BYTES,
     FrameError,
+    FrameMemory,
     Framer,
     new_scratch,
 )
@@ -147,3 +149,45 @@ def test_what_was_reserved_for_an_unfinished_frame_is_given_back() -> None:
     push(framer, data[:50_000])
     assert framer.abandon() == 100_000
     assert framer.abandon() == 0
+
+
+def test_memory_of_large_frames_is_used_again_once_nobody_sees_it() -> None:
+    memory = FrameMemory()
+    first = memory.take(100_000)
+    whole, part = id(first.obj), first[500:600]
+    first[:] = b"x" * 100_000
+    first.release()
+    second = memory.take(100_000)
+    assert id(second.obj) != whole  # a part of the first is still seen
+    assert bytes(part) == b"x" * 100
+    part.release()
+    third = memory.take(99_000)
+    assert id(third.obj) == whole
+    assert len(third) == 99_000
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([70_000, 130_000, 1 << 20, 5 << 20]), st.integers(0, 3)),
+        max_size=40,
+    )
+)
+def test_frames_that_are_held_share_no_memory_and_what_is_kept_is_bounded(
+    takes: list[tuple[int, int]],
+) -> None:
+    memory = FrameMemory()
+    held: list[memoryview] = []
+    for number, (size, drop) in enumerate(takes):
+        frame = memory.take(size)
+        frame[0] = frame[-1] = number
+        held.append(frame)
+        del held[: min(drop, len(held) - 1)]
+        del frame
+        assert memory.kept_bytes <= KEPT_BYTES_MAX
+        assert len({id(one.obj) for one in held}) == len(held)
+        assert all(one[0] == one[-1] for one in held)
+    del held[:]
+    memory.sweep()
+    memory.sweep()
+    assert memory.kept_bytes == 0

@@ -3,6 +3,8 @@
 Behaviour
 - Every partition is appended to at once, in the order of the request; a partition that fails says so and
   the others go on.
+- The small appends of the requests that came with one read are written together (``Gathering``); no answer
+  leaves before that.
 - acks=all answers when the high watermark has passed the partition's records, acks=1 at once, acks=0 not at
   all; where an acks=0 request fails, the connection is closed, which is all that can be said.
 - After ``timeout_ms`` what is not committed is answered with REQUEST_TIMED_OUT: it may yet be.
@@ -33,9 +35,9 @@ from ottla.messages.produce import (
     PartitionProduceResponse,
     ProduceRequest,
     ProduceResponse,
-    TopicProduceData,
     TopicProduceResponse,
 )
+from ottla.network.request import Unsettled
 
 if TYPE_CHECKING:
     from ottla.broker.broker import Broker
@@ -66,27 +68,30 @@ WITHOUT_LOG_START = frozenset(
 CODEC_MASK = 7
 
 
-def handle(
-    broker: Broker, request: Request
-) -> ProduceResponse | asyncio.Future[ProduceResponse | None] | None:
-    """Append everything, then answer or park."""
+def handle(broker: Broker, request: Request) -> Unsettled:
+    """Append everything; answer or park once that is written."""
     body: ProduceRequest = request.body
     produce = _Produce(broker, body, request)
+    topics = produce.response.responses
     for topic in body.topic_data:
         name = topic.name
         if request.api_version >= IDS_SINCE:
             name = broker.metadata.topic_name(topic.topic_id) or ""
-        answers = TopicProduceResponse(name=topic.name, topic_id=topic.topic_id)
-        produce.response.responses.append(answers)
+        answers: list[PartitionProduceResponse] = []
+        topics.append(
+            TopicProduceResponse(
+                name=topic.name, topic_id=topic.topic_id, partition_responses=answers
+            )
+        )
         for data in topic.partition_data:
             answer = PartitionProduceResponse(index=data.index)
-            answers.partition_responses.append(answer)
+            answers.append(answer)
             try:
-                produce.append(name, topic, data, answer, request.received_ms)
+                produce.append(name, data, answer)
             except KafkaError as error:
                 fail(answer, error)
     body.topic_data = []
-    return produce.answer()
+    return produce
 
 
 def fail(answer: PartitionProduceResponse, error: KafkaError) -> None:
@@ -101,13 +106,14 @@ def fail(answer: PartitionProduceResponse, error: KafkaError) -> None:
         ]
 
 
-class _Produce:
+class _Produce(Unsettled):
     """One Produce request; the waiter of its partitions."""
 
     __slots__ = (
         "acks",
         "broker",
         "future",
+        "gathered",
         "may_write_internal",
         "request",
         "response",
@@ -126,21 +132,21 @@ class _Produce:
         self.may_write_internal = request.client_id == ADMIN_CLIENT_ID
         self.acks = body.acks
         self.transactional = body.transactional_id is not None
-        self.response = ProduceResponse()
+        self.response = ProduceResponse(responses=[])
         self.timeout_s = max(0, body.timeout_ms) / 1000
         self.rewrites = 0
         self.future: asyncio.Future[ProduceResponse | None] | None = None
         self.timer: asyncio.TimerHandle | None = None
+        # What was appended but perhaps not written: partition, answer, end offset, the log's generation.
+        self.gathered: list[tuple[Partition, PartitionProduceResponse, int, int]] = []
         # Parked partitions' answers, by identity: they are the tokens of the waiters.
         self.unanswered: dict[int, PartitionProduceResponse] = {}
 
     def append(
         self,
         name: str,
-        topic: TopicProduceData,
         data: PartitionProduceData,
         answer: PartitionProduceResponse,
-        now_ms: int,
     ) -> None:
         """Append a partition's batch; raises ``KafkaError``."""
         if self.acks not in (-1, 0, 1):
@@ -168,7 +174,12 @@ class _Produce:
             raise KafkaError(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE)
         partition = self.broker.replicas.leader_of(name, data.index)
         try:
-            outcome = partition.append_as_leader(records, now_ms, required_acks=self.acks)
+            outcome = partition.append_as_leader(
+                records,
+                self.request.received_ms,
+                required_acks=self.acks,
+                gathering=self.broker.gathering,
+            )
         except KafkaError as error:
             if error.code not in WITHOUT_LOG_START:
                 answer.log_start_offset = partition.log.log_start_offset
@@ -178,7 +189,9 @@ class _Produce:
             self.rewrites += 1
             outcome.add_done_callback(lambda done: self._rewritten(partition, answer, done))
         else:
-            self._appended(partition, answer, outcome)
+            self._appended(answer, outcome)
+            end_offset = outcome.last_offset + 1
+            self.gathered.append((partition, answer, end_offset, partition.log.generation))
 
     def _rewritten(
         self,
@@ -190,7 +203,9 @@ class _Produce:
         self.unanswered.pop(id(answer), None)
         error = done.exception()
         if error is None:
-            self._appended(partition, answer, done.result())
+            appended = done.result()
+            self._appended(answer, appended)
+            self._commit(partition, answer, appended.last_offset + 1)
         elif isinstance(error, KafkaError):
             fail(answer, error)
         else:
@@ -200,19 +215,26 @@ class _Produce:
             self._all_appended()
         self._settle()
 
-    def _appended(
-        self, partition: Partition, answer: PartitionProduceResponse, appended: AppendInfo
-    ) -> None:
+    def _appended(self, answer: PartitionProduceResponse, appended: AppendInfo) -> None:
         answer.base_offset = appended.base_offset
         answer.log_append_time_ms = appended.log_append_time_ms
         answer.log_start_offset = appended.log_start_offset
-        if self.acks == ALL and not partition.when_committed(
-            appended.last_offset + 1, self, answer
-        ):
+
+    def _commit(self, partition: Partition, answer: PartitionProduceResponse, end: int) -> None:
+        if self.acks == ALL and not partition.when_committed(end, self, answer):
             self.unanswered[id(answer)] = answer
 
-    def answer(self) -> ProduceResponse | asyncio.Future[ProduceResponse | None] | None:
-        """The response, or a future of it; None instead of a response for acks=0."""
+    def settle(self) -> ProduceResponse | asyncio.Future[ProduceResponse | None] | None:
+        """The response, or a future of it; None instead of a response for acks=0.
+
+        What was gathered has been written now, or has failed.
+        """
+        for partition, answer, end_offset, generation in self.gathered:
+            if partition.log.generation == generation:
+                self._commit(partition, answer, end_offset)
+            else:
+                fail(answer, KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "the write failed"))
+        self.gathered.clear()
         if self.unanswered:
             self.future = self.broker.loop.create_future()
         if not self.rewrites:
