@@ -96,8 +96,13 @@ class ProduceShape:
             size = frame[at] - 1
             at += 1
             if size > 126:
-                size, at = read_uvarint(frame, at - 1)
-                size -= 1
+                high = frame[at]
+                if 0 < high < 128:  # two bytes, as most small batches have
+                    size += (high - 1) * 128
+                    at += 1
+                else:
+                    size, at = read_uvarint(frame, at - 1)
+                    size -= 1
         else:
             (size,) = _INT32.unpack_from(frame, at)
             at += 4

@@ -450,7 +450,7 @@ class Connection(asyncio.BufferedProtocol):
             except Exception as error:
                 answer = self._failed(parked.request, error)
             parked.answer = answer
-            if asyncio.isfuture(answer):
+            if answer is not None and not isinstance(answer, Message):
                 answer.add_done_callback(self._settled)
         self._answer_settled()
 

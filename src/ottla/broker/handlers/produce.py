@@ -118,7 +118,7 @@ class _Produce(Unsettled):
         "request",
         "response",
         "rewrites",
-        "timeout_s",
+        "timeout_ms",
         "timer",
         "transactional",
         "unanswered",
@@ -133,7 +133,7 @@ class _Produce(Unsettled):
         self.acks = body.acks
         self.transactional = body.transactional_id is not None
         self.response = ProduceResponse(responses=[])
-        self.timeout_s = max(0, body.timeout_ms) / 1000
+        self.timeout_ms = body.timeout_ms
         self.rewrites = 0
         self.future: asyncio.Future[ProduceResponse | None] | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -245,7 +245,9 @@ class _Produce(Unsettled):
         """The records are in the log: a parked answer needs no frame, and its time begins."""
         self.request.release()
         if self.unanswered and self.future is not None and not self.future.done():
-            self.timer = self.broker.loop.call_later(self.timeout_s, self._timed_out)
+            self.timer = self.broker.loop.call_later(
+                max(0, self.timeout_ms) / 1000, self._timed_out
+            )
 
     def _outcome(self) -> ProduceResponse | None:
         if self.acks:
