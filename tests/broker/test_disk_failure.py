@@ -11,7 +11,7 @@ import pytest
 from ottla.errors import ErrorCode
 from ottla.log.disk import Disk
 from ottla.testing import Broker
-from tests.support.requests import create_topic, fetch, produce
+from tests.support.requests import create_topic, fetch, fetch_request, produce
 from tests.support.wire import Wire, batch
 
 
@@ -33,6 +33,8 @@ def test_after_a_failed_sync_the_directory_is_offline_and_sync_is_not_tried_agai
         monkeypatch.undo()
         assert produce(wire, "t", batch(b"late")).error_code == ErrorCode.KAFKA_STORAGE_ERROR
         assert fetch(wire, "t").error_code == ErrorCode.KAFKA_STORAGE_ERROR
+        (old,) = wire.ask(fetch_request("t", 0), 5).responses[0].partitions
+        assert old.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER  # its client knows no other
 
 
 def test_a_full_disk_fails_the_append_and_goes_on_once_there_is_room(

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 import ottla
-from ottla import Consumer, Producer
+from ottla import Admin, Consumer, Producer
+from tests.support.waiting import wait_until
 
 DEADLINE_S = 60.0
 READY = re.compile(r"ottla \S+ ready: node 1 on 127\.0\.0\.1:(\d+), data in ")
@@ -57,9 +58,12 @@ def environment(without: tuple[str, ...]) -> dict[str, str]:
 
 
 @contextmanager
-def serving(data: Path, without: tuple[str, ...]) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def serving(
+    data: Path, without: tuple[str, ...], *settings: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    command = [sys.executable, "-m", "ottla", "serve", "--data", str(data)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "ottla", "serve", "--data", str(data), "--listen", "127.0.0.1:0"],
+        [*command, "--listen", "127.0.0.1:0", *(f"--set={setting}" for setting in settings)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -138,3 +142,29 @@ def test_the_doctor_looks_at_data_without(system: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("system", ["windows", "macos"])
+def test_a_compacted_topic_is_compacted_without(system: str, tmp_path: Path) -> None:
+    quick = {
+        "cleanup.policy": "compact",
+        "segment.bytes": "2000",
+        "min.cleanable.dirty.ratio": "0.01",
+        "file.delete.delay.ms": "0",
+    }
+    with serving(tmp_path, SYSTEMS[system], "log.cleaner.backoff.ms=20") as (process, bootstrap):
+        with Admin(bootstrap) as admin:
+            admin.create_topic("t", config=quick)
+        with Producer(bootstrap) as producer:
+            for number in range(100):
+                producer.send("t", key=b"k", value=b"%d " % number + b"v" * 500).result()
+        wait_until(lambda: len(list((tmp_path / "t-0").glob("*.log"))) < 5, DEADLINE_S)
+        consumer = Consumer("t", bootstrap=bootstrap, auto_offset_reset="earliest")
+        with consumer:
+            offsets = []
+            for record in consumer:
+                offsets.append(record.offset)
+                if record.offset == 99:
+                    break
+        assert len(offsets) < 50
+        stop(process)

@@ -44,6 +44,7 @@ READ_COMMITTED = 1
 # answer at once, or it would ask in a tight loop. One that goes while the request waits is.
 UNKNOWN = frozenset((ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID))
 ZSTD_SINCE = 10
+STORAGE_ERROR_SINCE = 6
 
 
 def handle(broker: Broker, request: Request) -> FetchResponse | asyncio.Future[FetchResponse]:
@@ -135,7 +136,7 @@ class ParkedFetch:
         except KafkaError as error:
             data = PartitionData(
                 partition_index=position.index,
-                error_code=error.code,
+                error_code=self._told(error.code),
                 high_watermark=-1,
                 records=b"",
             )
@@ -157,12 +158,18 @@ class ParkedFetch:
                 position.fetch_offset, min(position.max_bytes, room), at_least_one=first
             )
         except KafkaError as error:
-            data.error_code = error.code
+            data.error_code = self._told(error.code)
             data.high_watermark = data.last_stable_offset = data.log_start_offset = -1
             return data, 0, False
         data.records = found.regions
         behind = position.fetch_offset < partition.high_watermark
         return data, found.size_bytes, not (found.regions or behind)
+
+    def _told(self, code: ErrorCode) -> ErrorCode:
+        """As Kafka: a client of before KAFKA_STORAGE_ERROR would give up at it, and is to look elsewhere."""
+        if code == ErrorCode.KAFKA_STORAGE_ERROR and self.version < STORAGE_ERROR_SINCE:
+            return ErrorCode.NOT_LEADER_OR_FOLLOWER
+        return code
 
     def _resolve(self, key: Key, position: Position) -> Partition:
         name: str | None = position.topic

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from ottla import capabilities
@@ -41,13 +42,22 @@ _WAIT_MS_MAX = 1000
 
 
 class Orders:
-    """The lines of a descriptor, and whether it has ended."""
+    """The lines of a descriptor, and whether it has ended.
+
+    A thread reads it: not every system can wait for a pipe and for a time at once.
+    """
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
         self._buffer = b""
-        self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLIN)
+        self._read: SimpleQueue[bytes] = SimpleQueue()
+        threading.Thread(target=self._take, args=(descriptor,), daemon=True).start()
+
+    def _take(self, descriptor: int) -> None:
+        while True:
+            data = os.read(descriptor, _READ_BYTES)
+            self._read.put(data)
+            if not data:
+                return
 
     def lines(self) -> Iterator[bytes]:
         """Each line when it is there; ends with the input."""
@@ -57,18 +67,20 @@ class Orders:
                 self._buffer = rest
                 yield line
                 continue
-            data = os.read(self._descriptor, _READ_BYTES)
+            data = self._read.get()
             if not data:
                 return
             self._buffer += data
 
     def wait(self, timeout_ms: float) -> None:
         """Wait, and end the process if there is nobody left to work for."""
-        if self._poll.poll(max(timeout_ms, 0)):
-            data = os.read(self._descriptor, _READ_BYTES)
-            if not data:
-                os._exit(0)
-            self._buffer += data
+        try:
+            data = self._read.get(timeout_ms > 0, max(timeout_ms, 0) / 1000)
+        except Empty:
+            return
+        if not data:
+            os._exit(0)
+        self._buffer += data
 
 
 class Throttle:
