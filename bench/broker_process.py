@@ -1,4 +1,4 @@
-"""What the benchmarks share: a broker as a process of its own, prebuilt requests, plain sockets, CPU times.
+"""What the benchmarks share: a broker as a process of its own, prebuilt requests, plain sockets, CPU times, memory.
 
 A broker's CPU seconds come from its ``/proc/PID/stat`` (user and system, all threads): they hold on a machine
 that has other things to do, which times do not.
@@ -10,11 +10,11 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from ottla.errors import ErrorCode
@@ -25,8 +25,8 @@ from ottla.wire.schema import Message
 CONNECT_EVERY_S = 0.002
 DEADLINE_S = 60.0
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-
-Figures = dict[str, list[float]]
+GB = 1e9
+_WARM_STEP_BYTES = 64 << 20
 
 
 class Frame:
@@ -135,12 +135,42 @@ def create_topic_frame(topic: str, partitions: int = 1) -> Frame:
     )
 
 
-def table(title: str, figures: Figures, unit: str, digits: int = 1) -> None:
-    """One block: the median and the range of each."""
-    print(f"{title:<66}{'median':>9}  range")
-    for name, values in figures.items():
-        least, most = min(values), max(values)
-        print(
-            f"  {name:<62}{median(values):>8.{digits}f} {unit}  "
-            f"({least:.{digits}f} - {most:.{digits}f})"
-        )
+def warm_memory(gigabytes: float) -> float:
+    """Have the host of a virtual machine hand out that much memory before it is measured; returns what it was.
+
+    A page that the machine has never touched costs its first writer several times what it costs later, since
+    the host finds one only then. A child process touches as much anonymous memory as the benchmarks are
+    going to write, at most half of what is free, and gives it back to this system, which keeps it.
+    """
+    wanted = min(int(gigabytes * GB), _free_bytes() // 2)
+    program = (
+        "import mmap, sys\n"
+        "left, step = int(sys.argv[1]), int(sys.argv[2])\n"
+        "held = []\n"
+        "while left > 0:\n"
+        "    part = mmap.mmap(-1, min(step, left))\n"
+        "    for page in range(0, len(part), mmap.PAGESIZE):\n"
+        "        part[page] = 1\n"
+        "    held.append(part)\n"
+        "    left -= step\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(wanted), str(_WARM_STEP_BYTES)], check=True)
+    return wanted / GB
+
+
+def _free_bytes() -> int:
+    """What no process and no cache uses."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemFree:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def write_floor(directory: Path, megabytes: int = 250) -> float:
+    """CPU seconds a GB of nothing but ``pwrite`` to a new file's page cache there, at this moment."""
+    block = memoryview(bytes(1_000_000))
+    with tempfile.TemporaryFile(dir=directory) as file:
+        cpu = time.process_time()
+        for index in range(megabytes):
+            os.pwrite(file.fileno(), block, index * len(block))
+        return (time.process_time() - cpu) / (megabytes * len(block) / GB)

@@ -20,15 +20,14 @@ from typing import Any
 
 from bench.broker_process import (
     Connection,
-    Figures,
     Frame,
     broker,
     create_topic_frame,
     free_port,
     require_no_error,
     resident_mb,
-    table,
 )
+from bench.figures import Figures, Goal, table
 from ottla.messages.consumer_protocol import (
     ConsumerProtocolAssignment,
     ConsumerProtocolSubscription,
@@ -50,6 +49,9 @@ from ottla.records.builder import build_batch
 from ottla.wire.compiler import encode_bytes
 
 TOPIC = "first"
+START_GOAL = Goal(at_most=200)
+MEMORY_GOAL = Goal(at_most=60)
+GROUP_GOAL = Goal(at_most=100)
 IDLE_FOR_S = 2.0
 """Past the work that a broker puts off until it has started."""
 DURABILITIES = ("disk", "os")
@@ -252,10 +254,16 @@ def main() -> None:
     def part(prefix: str) -> Figures:
         return {name: values for name, values in ordered.items() if name.startswith(prefix)}
 
+    def all_of(figures: Figures, goal: Goal) -> dict[str, Goal]:
+        return dict.fromkeys(figures, goal)
+
+    first, resident = part("first"), part("resident")
     table(f"From the start of the process, {rounds} rounds", part("connected"), "ms")
-    table("  to the first record acknowledged under acks=all", part("first"), "ms")
-    table("Memory of an idle broker that has served one client", part("resident"), "MB")
-    table("A new group's first record", groups, "ms")
+    title = "  to the first record acknowledged under acks=all"
+    table(title, first, "ms", goals=all_of(first, START_GOAL))
+    title = "Memory of an idle broker that has served one client"
+    table(title, resident, "MB", goals=all_of(resident, MEMORY_GOAL))
+    table("A new group's first record", groups, "ms", goals=all_of(groups, GROUP_GOAL))
 
 
 if __name__ == "__main__":

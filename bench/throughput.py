@@ -26,8 +26,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from bench.broker_process import (
+    GB,
     Connection,
-    Figures,
     Frame,
     broker,
     cpu_seconds,
@@ -35,8 +35,8 @@ from bench.broker_process import (
     free_port,
     require_no_error,
     resident_mb,
-    table,
 )
+from bench.figures import Figures, Goal, table
 from ottla.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from ottla.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from ottla.records.builder import build_batch
@@ -45,10 +45,17 @@ TOPIC = "throughput"
 NOW_MS = 1_700_000_000_000
 RECORD_BYTES = 100
 LARGE_RECORDS = 930  # of 1,024 bytes with their framing: a batch of about 1 MB, as a producer's are
-GB = 1e9
 DURABILITIES = ("os", "disk")
+GOALS = {  # by unit and the beginning of the name
+    ("GB/s", "1 MB produce"): Goal(at_least=0.7),
+    ("CPU s/GB", "1 MB produce"): Goal(at_most=0.8),
+    ("requests/s", "small produce"): Goal(at_least=60_000),
+    ("CPU s/GB", "1 MB fetch"): Goal(at_most=0.8),
+    ("MB", "resident"): Goal(at_most=80),
+}
 LARGE_DEPTH = 5
 SMALL_DEPTH = 64
+FETCHED_BATCHES_MAX = 100
 
 
 def produce_frame(records: bytes, acks: int) -> Frame:
@@ -133,26 +140,29 @@ def drain(port: int, frames: list[bytes], seconds: float) -> tuple[int, float]:
 
 
 def _client(arguments: list[str]) -> None:
-    """``client WHAT PORT SECONDS ACKS``: print what ``pump`` or ``drain`` counted."""
-    what, port, seconds, acks = arguments[0], int(arguments[1]), float(arguments[2]), arguments[3]
+    """``client WHAT PORT SECONDS NUMBER``: print what ``pump`` or ``drain`` counted.
+
+    The number is ``acks``, or how many batches there are to fetch.
+    """
+    what, port, seconds, number = arguments[0], int(arguments[1]), float(arguments[2]), arguments[3]
     if what == "large":
-        counted = pump(port, large_frame(int(acks)).bytes, LARGE_DEPTH, seconds)
+        counted = pump(port, large_frame(int(number)).bytes, LARGE_DEPTH, seconds)
     elif what == "small":
-        counted = pump(port, small_frame(int(acks)).bytes, SMALL_DEPTH, seconds)
+        counted = pump(port, small_frame(int(number)).bytes, SMALL_DEPTH, seconds)
     else:
-        offsets = range(0, 100 * LARGE_RECORDS, LARGE_RECORDS)
+        offsets = range(0, int(number) * LARGE_RECORDS, LARGE_RECORDS)
         counted = drain(port, [fetch_frame(offset).bytes for offset in offsets], seconds)
     print(*counted)
 
 
 def run_client(
-    process: subprocess.Popen[bytes], what: str, port: int, seconds: float, acks: int
+    process: subprocess.Popen[bytes], what: str, port: int, seconds: float, number: int
 ) -> tuple[int, float, float, float]:
     """Run a client process: its count and seconds, and the broker's user and system CPU seconds."""
     before = cpu_seconds(process)
     command = [sys.executable, "-m", "bench.throughput", "client", what]
     done = subprocess.run(
-        [*command, str(port), str(seconds), str(acks)], capture_output=True, text=True, check=True
+        [*command, str(port), str(seconds), str(number)], capture_output=True, text=True, check=True
     )
     after = cpu_seconds(process)
     counted, took = done.stdout.split()
@@ -178,7 +188,9 @@ def measure(durability: str, seconds: float, only: str, figures: Figures) -> Non
                     (user + system) / (count * size / GB)
                 )
                 figures[f"CPU s/GB|  of which user, {label}"].append(user / (count * size / GB))
-                count, took, user, system = run_client(process, "fetch", port, seconds, acks)
+                count, took, user, system = run_client(
+                    process, "fetch", port, seconds, min(count, FETCHED_BATCHES_MAX)
+                )
                 through += count
                 figures[f"GB/s|1 MB fetch, {label}"].append(count / took / GB)
                 figures[f"CPU s/GB|1 MB fetch, {label}"].append((user + system) / (count / GB))
@@ -254,7 +266,13 @@ def main() -> None:
         by_unit[unit][rest] = values
     digits: dict[str, int] = {"requests/s": 0, "MB": 0, "us": 1}
     for unit, part in by_unit.items():
-        table(f"{unit}, {options.rounds} rounds", part, unit, digits.get(unit, 2))
+        goals = {
+            name: goal
+            for (of, beginning), goal in GOALS.items()
+            for name in part
+            if of == unit and name.startswith(beginning)
+        }
+        table(f"{unit}, {options.rounds} rounds", part, unit, digits.get(unit, 2), goals)
 
 
 if __name__ == "__main__":
