@@ -31,6 +31,8 @@ from ottla.topic_ids import ZERO_ID
 
 if TYPE_CHECKING:
     from ottla.log.cleaned_log import PendingSwap
+    from ottla.log.producer_state import ProducerEntry
+    from ottla.records.batch import BatchHeader
 
 
 class FlushedLog:
@@ -39,6 +41,7 @@ class FlushedLog:
     __slots__ = (
         "_disk",
         "_epochs",
+        "_gathered_producers",
         "_generation",
         "_is_exchanged",
         "_names_changed",
@@ -67,6 +70,7 @@ class FlushedLog:
         "rules",
         "topic",
         "topic_id",
+        "undone",
     )
 
     def __init__(
@@ -107,6 +111,10 @@ class FlushedLog:
         """Whether it is being copied into another log directory: nothing is compacted meanwhile."""
         self._unusable: str | None = None
         self._generation = 0
+        self.undone = 0
+        """Changes whenever gathered appends were given up: see ``LocalLog.write_gathered``."""
+        self._gathered_producers: dict[int, tuple[BatchHeader, ProducerEntry | None]] = {}
+        """Of the producers of gathered batches: the first one's header, and what was known before it."""
         self.clean_end_offset = 0
         self._swap: PendingSwap | None = None
         self._is_exchanged = False

@@ -22,7 +22,7 @@ from ottla.log.segment import Segment
 from ottla.log.snapshots import take_snapshot
 from ottla.log.sparse_index import CorruptIndex
 from ottla.logs import logger
-from ottla.records.batch import CorruptBatch, UnsupportedMagic
+from ottla.records.batch import BatchHeader, CorruptBatch, UnsupportedMagic
 
 log = logger(__name__)
 
@@ -35,7 +35,7 @@ class LocalLog(CleanedLog):
     def write_gathered(self, now_ms: int) -> None:
         """Write what ``append_as_leader`` has gathered; the log ends before all of it where that fails.
 
-        ``generation`` tells who appended whether it was kept: it changes. Raises ``KafkaError``
+        ``undone`` tells who appended whether it was kept: it changes. Raises ``KafkaError``
         (KAFKA_STORAGE_ERROR).
         """
         active = self._segments.active
@@ -48,14 +48,35 @@ class LocalLog(CleanedLog):
         except MemoryError as error:  # there is no room for the bytes side by side
             refused = OSError(ENOMEM, "no memory for the batches")
             raise self._undo_gathered(refused, now_ms) from error
+        if self._gathered_producers:
+            self._gathered_producers.clear()
+
+    def _note_gathered_producer(self, header: BatchHeader) -> None:
+        """Keep what is known of a producer before the first batch of its that is gathered now."""
+        producer_id = header.producer_id
+        if producer_id not in self._gathered_producers:
+            entry = self.producers.producers.get(producer_id)
+            self._gathered_producers[producer_id] = header, entry.copy() if entry else None
 
     def _undo_gathered(self, error: OSError, now_ms: int) -> KafkaError:
-        """Go back to before the appends whose write has failed; the error to raise."""
-        self._generation += 1
+        """Go back to before the appends whose write has failed; the error to raise.
+
+        Reads next to nothing: while the disk is full this happens with every request. No flush and no
+        copy knows of these appends, so the log's ``generation`` stays.
+        """
+        self.undone += 1
         active = self._segments.active
+        noted, self._gathered_producers = self._gathered_producers, {}
         try:
-            active.drop_gathered(now_ms)
-            self._end_at(active.last_batch_end())
+            offset = active.drop_gathered(now_ms)
+            self.log_end_offset = self.producers.end_offset = offset
+            self._epochs.truncate_from_end(offset + 1)  # this leader's may well start here
+            for producer_id, (header, before) in noted.items():
+                if before is not None:
+                    self.producers.producers[producer_id] = before
+                else:
+                    self.producers.producers.pop(producer_id, None)
+                    self.producers.expect(header)
         except OSError as failed:
             self.health.fail(failed)
         except (CorruptBatch, CorruptIndex, UnsupportedMagic) as damage:

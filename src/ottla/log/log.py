@@ -200,7 +200,7 @@ class Log(LocalLog):
 
         ``gathered``: a small batch may be left in memory, to be written together with the next ones. The
         caller calls ``write_gathered`` before anybody else uses the log or hears of the append, and
-        looks at ``generation`` whether it was kept.
+        looks at ``undone`` whether it was kept.
 
         Raises ``KafkaError``: what ``check_client_batch`` and ``check_keys`` refuse, CORRUPT_MESSAGE,
         UNSUPPORTED_FOR_MESSAGE_FORMAT, RECORD_LIST_TOO_LARGE, OUT_OF_ORDER_SEQUENCE_NUMBER,
@@ -223,7 +223,12 @@ class Log(LocalLog):
             check_keys(records)
         if len(records) > rules.segment_bytes:
             raise _too_large_for_segment(len(records), rules)
-        return self._append_batch(records, header, leader_epoch, now_ms, gathered)
+        try:
+            return self._append_batch(records, header, leader_epoch, now_ms, gathered)
+        except KafkaError:
+            if header.producer_id >= 0:
+                self.producers.expect(header)
+            raise
 
     def _append_batch(
         self,
@@ -247,23 +252,25 @@ class Log(LocalLog):
             timestamp_ms = now_ms
             stamp_log_append_time(records, now_ms)
         segment = self._segments.active
-        if not self.is_on_disk:
-            self.make_directory()
-        elif segment.should_roll(size, timestamp_ms, last_offset, now_ms):
-            segment = self.roll(now_ms, base_offset)
-        if gathered:
-            segment.append_gathered(records, base_offset, last_offset, timestamp_ms)
-        else:
-            try:
+        try:
+            if not self.is_on_disk:
+                self.make_directory()
+            elif segment.should_roll(size, timestamp_ms, last_offset, now_ms):
+                segment = self.roll(now_ms, base_offset)
+            if gathered:
+                segment.append_gathered(records, base_offset, last_offset, timestamp_ms)
+                if header.producer_id >= 0:
+                    self._note_gathered_producer(header)
+            else:
                 segment.append(records, base_offset, last_offset, timestamp_ms)
-            except OSError as error:
-                raise self._write_failed(error) from error
+        except OSError as error:
+            raise self._write_failed(error) from error
 
         self.log_end_offset = self.producers.end_offset = last_offset + 1
         if leader_epoch != self._epochs.latest and leader_epoch >= 0:
             self._epochs.assign(leader_epoch, base_offset)
         if header.producer_id >= 0:
-            self.producers.update(header, base_offset, timestamp_ms)
+            self.producers.update(header, base_offset, timestamp_ms, is_live=True)
         if last_offset + 1 - self.flushed_end_offset >= rules.flush_messages:
             self.want_flush()
         appended_ms = timestamp_ms if rules.log_append_time else NO_TIMESTAMP_MS
@@ -369,9 +376,9 @@ class Log(LocalLog):
         segment = self._segments.active
         if not self.is_on_disk:
             self.make_directory()
-        if segment.should_roll(len(run), timestamp_ms, last.last_offset, now_ms):
-            segment = self.roll(now_ms, first.base_offset)
         try:
+            if segment.should_roll(len(run), timestamp_ms, last.last_offset, now_ms):
+                segment = self.roll(now_ms, first.base_offset)
             segment.append_run(run, headers)
         except OSError as error:
             raise self._write_failed(error) from error

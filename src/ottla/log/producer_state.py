@@ -7,7 +7,8 @@ The rules kept here (KIP-98, ``ProducerStateManager``, ``ProducerAppendInfo``, `
 - One whose sequences all lie behind the last one was appended, too, as sequences have no gaps; only its
   offset is forgotten. It is DUPLICATE_SEQUENCE_NUMBER, which clients take for success. (Kafka answers
   OUT_OF_ORDER_SEQUENCE_NUMBER, on which clients send the records again under a new epoch: after a crash,
-  where a snapshot keeps one batch of each producer, that doubles what was in flight.)
+  where a snapshot keeps one batch of each producer, that doubles what was in flight.) But what lies before
+  the first batch that this leader saw of a producer may have been refused: that is out of order.
 - An older epoch is fenced; a newer one starts at sequence 0; otherwise the sequence continues, and
   wraps from 2^31 - 1 to 0. A producer of which nothing is known may start anywhere (its records may
   have been deleted).
@@ -69,6 +70,7 @@ class ProducerEntry:
         "epoch",
         "last_timestamp_ms",
         "producer_id",
+        "starts_at",
         "transaction_first_offset",
     )
 
@@ -88,6 +90,21 @@ class ProducerEntry:
         self.last_timestamp_ms = last_timestamp_ms
         self.transaction_first_offset = transaction_first_offset
         self.batches: list[AppendedBatch] = batches if batches is not None else []
+        self.starts_at = NO_SEQUENCE
+        """The sequence before which this leader knows of nothing; ``NO_SEQUENCE`` where that was appended."""
+
+    def copy(self) -> ProducerEntry:
+        """As it is now."""
+        copied = ProducerEntry(
+            self.producer_id,
+            self.epoch,
+            coordinator_epoch=self.coordinator_epoch,
+            last_timestamp_ms=self.last_timestamp_ms,
+            transaction_first_offset=self.transaction_first_offset,
+            batches=list(self.batches),
+        )
+        copied.starts_at = self.starts_at
+        return copied
 
     def __repr__(self) -> str:
         return (
@@ -122,8 +139,10 @@ class ProducerEntry:
         if header.producer_epoch != self.epoch:
             self.batches.clear()
             self.epoch = header.producer_epoch
+            self.starts_at = NO_SEQUENCE
         elif len(self.batches) >= BATCHES_KEPT:
             del self.batches[0]
+            self.starts_at = NO_SEQUENCE  # what came before it is not in flight any more
         delta = header.last_offset_delta
         self.batches.append(
             AppendedBatch(header.last_sequence, base_offset + delta, delta, timestamp_ms)
@@ -181,15 +200,32 @@ class ProducerState:
             _check_sequence(entry, header)
         return None
 
-    def update(self, header: BatchHeader, base_offset: int, timestamp_ms: int) -> None:
-        """A data batch of a producer was appended at ``base_offset``; its largest timestamp is given."""
+    def update(
+        self, header: BatchHeader, base_offset: int, timestamp_ms: int, *, is_live: bool = False
+    ) -> None:
+        """A data batch of a producer was appended at ``base_offset``; its largest timestamp is given.
+
+        ``is_live``: by the leader, just now. If the producer was not known, what it sent before this
+        may have been refused.
+        """
         producer_id = header.producer_id
         entry = self.producers.get(producer_id)
         if entry is None:
             entry = self.producers[producer_id] = ProducerEntry(producer_id)
-        entry.add(header, base_offset, timestamp_ms)
+            entry.add(header, base_offset, timestamp_ms)
+            if is_live and header.base_sequence > 0:
+                entry.starts_at = header.base_sequence
+        else:
+            entry.add(header, base_offset, timestamp_ms)
         if header.is_transactional and entry.transaction_first_offset == NO_TRANSACTION:
             entry.transaction_first_offset = base_offset
+
+    def expect(self, header: BatchHeader) -> None:
+        """The first batch of a producer was lost to a failed write: its next ones wait until it is there."""
+        if header.base_sequence == 0 and header.producer_id not in self.producers:
+            self.producers[header.producer_id] = ProducerEntry(
+                header.producer_id, header.producer_epoch, last_timestamp_ms=header.max_timestamp_ms
+            )
 
     def replay(self, header: BatchHeader, read_batch: Callable[[], Bytes]) -> None:
         """Take over a batch of a producer that the leader, or this log in an earlier life, let through.
@@ -270,7 +306,12 @@ def _check_sequence(entry: ProducerEntry, header: BatchHeader) -> None:
     last = entry.last_sequence
     if entry.epoch == NO_EPOCH or first == (last + 1) % SEQUENCE_MODULUS:
         return
-    if entry.batches and (last - header.last_sequence) % SEQUENCE_MODULUS < SEQUENCE_MODULUS // 2:
+    was_appended = (
+        entry.starts_at == NO_SEQUENCE
+        or (first - entry.starts_at) % SEQUENCE_MODULUS < SEQUENCE_MODULUS // 2
+    )
+    is_behind = (last - header.last_sequence) % SEQUENCE_MODULUS < SEQUENCE_MODULUS // 2
+    if entry.batches and is_behind and was_appended:
         raise KafkaError(
             ErrorCode.DUPLICATE_SEQUENCE_NUMBER,
             f"sequence {first} of producer {header.producer_id} is there, it has reached {last}",

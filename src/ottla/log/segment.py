@@ -59,6 +59,7 @@ class Segment:
     """
 
     __slots__ = (
+        "_before_gathered",
         "_bytes_since_index",
         "_disk",
         "_first_timestamp_ms",
@@ -120,6 +121,7 @@ class Segment:
         self._bytes_since_index = 0
         self._gathered: list[Bytes] | None = None
         self._gathered_from = base_offset
+        self._before_gathered = (-1, base_offset)
         self.gathered_bytes = 0
         """How many of ``size_bytes`` are not in the file yet: see ``append_gathered``."""
         self._recent_offsets: array[int] | None = None
@@ -162,17 +164,23 @@ class Segment:
     def append_gathered(
         self, records: Bytes, base_offset: int, last_offset: int, max_timestamp_ms: int
     ) -> None:
-        """As ``append``, but the batch is only in memory until ``write_gathered``: nothing can fail yet.
+        """As ``append``, but the batch is only in memory until ``write_gathered``: no write can fail yet.
 
         Until then the file lacks what ``size_bytes`` and the indexes say: nobody may read it meanwhile.
+        Raises ``OSError``, ``CorruptBatch`` (the largest timestamp cannot be found): nothing is gathered.
         """
-        if self._gathered is None:
+        gathered = self._gathered
+        largest_ms = self.max_timestamp_ms  # looked up where it is not known: then this may fail
+        if gathered is None:
+            before = largest_ms, self._max_timestamp_offset
+            self.note_batch(len(records), base_offset, last_offset, max_timestamp_ms)
             self._gathered = [records]
             self._gathered_from = base_offset
+            self._before_gathered = before
         else:
-            self._gathered.append(records)
+            self.note_batch(len(records), base_offset, last_offset, max_timestamp_ms)
+            gathered.append(records)
         self.gathered_bytes += len(records)
-        self.note_batch(len(records), base_offset, last_offset, max_timestamp_ms)
 
     def write_gathered(self) -> None:
         """Write the gathered batches with one call. Raises ``OSError``: then ``drop_gathered``."""
@@ -184,8 +192,8 @@ class Segment:
         self._gathered = None
         self.gathered_bytes = 0
 
-    def drop_gathered(self, now_ms: int) -> None:
-        """Forget the gathered batches, and cut off what a failed write has left of them.
+    def drop_gathered(self, now_ms: int) -> int:
+        """Forget the gathered batches, and cut off what a failed write has left; the first one's offset.
 
         Raises ``OSError`` (the file must not be used), ``CorruptIndex``, ``CorruptBatch``.
         """
@@ -194,7 +202,8 @@ class Segment:
         self.gathered_bytes = 0
         self.size_bytes = position
         self._recent_offsets = self._recent_positions = None
-        self._cut_to(self._gathered_from, position, now_ms)
+        self._cut_to(self._gathered_from, position, now_ms, self._before_gathered)
+        return self._gathered_from
 
     def append_run(self, records: Bytes, headers: list[BatchHeader]) -> None:
         """Write several batches with one call. Raises as ``append`` does, with none of them kept."""
@@ -480,8 +489,13 @@ class Segment:
         self._cut_to(offset, place.position, now_ms)
         return dropped
 
-    def _cut_to(self, offset: int, position: int, now_ms: int) -> None:
-        """Cut the file at ``position``, where the first batch lies that ends at or behind ``offset``."""
+    def _cut_to(
+        self, offset: int, position: int, now_ms: int, largest: tuple[int, int] | None = None
+    ) -> None:
+        """Cut the file at ``position``, where the first batch lies that ends at or behind ``offset``.
+
+        ``largest``: the largest timestamp before it, and its offset, where they are known.
+        """
         try:
             indexed = self._truncate_indexes(offset, position)
         except CorruptIndex as error:
@@ -494,7 +508,10 @@ class Segment:
         if not self.size_bytes:
             self.created_ms = now_ms
             self._first_timestamp_ms = None
-        self._read_max_timestamp()
+        if largest is not None:
+            self._max_timestamp_ms, self._max_timestamp_offset = largest
+        else:
+            self._read_max_timestamp()
 
     def _truncate_indexes(self, offset: int, position: int) -> int:
         """Cut both; returns the position of the last entry that stays, which is before ``position``."""

@@ -387,9 +387,12 @@ class Connection(asyncio.BufferedProtocol):
         try:
             answer = server.dispatch(request)
         except Exception as error:
+            self._settle()  # what it and those before it have left to be done together
             answer = self._failed(request, error)
             if answer is None:
                 return
+        if self._unsettled and not isinstance(answer, Unsettled):
+            self._settle()  # those that are not settled are the last ones
         if self._closing and self._transport.is_closing():  # the handler hung up
             self._drop(request, answer)
         elif isinstance(answer, Unsettled):

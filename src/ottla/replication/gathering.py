@@ -34,7 +34,7 @@ class Gathering:
     def settle(self, now_ms: int) -> None:
         """Write everything, then tell who waits for it.
 
-        What failed is logged; its appends find that their log's ``generation`` has changed.
+        What failed is logged; its appends find that their log's ``undone`` has changed, or that it is unusable.
         """
         partitions = self._partitions
         if not partitions:

@@ -229,7 +229,8 @@ class Partition:
 
     def appended(self) -> None:
         """Records are in the log, and written: have them flushed, and move the high watermark."""
-        if self.leader_id == self.node_id and self.log.health.failure is None:
+        log = self.log
+        if self.leader_id == self.node_id and log.health.failure is None and log.unusable is None:
             self._flusher.appended(self.log)
             self._advance()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import EIO, ENOSPC
+from errno import EIO, EMFILE, ENOSPC
 
 import pytest
 from hypothesis import given, settings
@@ -83,7 +83,7 @@ def test_a_gathered_write_that_fails_leaves_nothing_of_its_appends(errno: int, b
         log.append_as_leader(idempotent(7, number), 0, NOW_MS)
     if not before:
         log.append_as_leader(batch(), 0, NOW_MS)
-    kept, end, generation = everything(log), log.log_end_offset, log.generation
+    kept, end, undone = everything(log), log.log_end_offset, log.undone
     size = len(on.read_file(BASE))
     gather(log, idempotent(7, before))
     gather(log, batch(3, timestamp_ms=NOW_MS + 99))
@@ -93,7 +93,7 @@ def test_a_gathered_write_that_fails_leaves_nothing_of_its_appends(errno: int, b
         log.write_gathered(NOW_MS)
     on.heal()
     assert raised.value.code == ErrorCode.KAFKA_STORAGE_ERROR
-    assert log.generation != generation
+    assert log.undone != undone
     assert log.log_end_offset == end
     assert len(on.read_file(BASE)) == size
     if errno == EIO:
@@ -154,3 +154,69 @@ def test_a_roll_whose_gathered_write_fails_appends_nothing() -> None:
     assert log.log_end_offset == 1
     assert len(log.segments) == 1
     assert everything(log) == kept
+
+
+def test_a_full_disk_costs_no_reading_of_the_segment(monkeypatch: pytest.MonkeyPatch) -> None:
+    on = disk()
+    log = new_log(on, index_interval_bytes=1000)
+    for number in range(300):
+        log.append_as_leader(idempotent(7, number), 0, NOW_MS)
+    reads: list[int] = []
+    real = on.pread
+
+    def counted(descriptor: int, size: int, position: int) -> bytes:
+        reads.append(size)
+        return real(descriptor, size, position)
+
+    monkeypatch.setattr(on, "pread", counted)
+    for _ in range(5):
+        gather(log, idempotent(7, 300))
+        gather(log, idempotent(8, 0))
+        on.fail("pwrite", error=ENOSPC, path=".log")
+        with pytest.raises(KafkaError):
+            log.write_gathered(NOW_MS)
+        on.heal()
+    assert sum(reads) < 200
+    assert gather(log, idempotent(7, 300)) == 300
+    assert log.append_as_leader(idempotent(7, 299), 0, NOW_MS).duplicate
+    log.write_gathered(NOW_MS)
+    assert log.producers.producers[7].last_sequence == 300
+
+
+def test_what_a_full_disk_refuses_ends_no_flush_no_move_and_no_cleaning() -> None:
+    on = disk()
+    log = new_log(on)
+    append(log)
+    log.begin_epoch(5)
+    flush = log.begin_flush()
+    assert flush is not None
+    generation = log.generation
+    log.append_as_leader(batch(), 5, NOW_MS, gathered=True)
+    on.fail("pwrite", error=ENOSPC)
+    with pytest.raises(KafkaError):
+        log.write_gathered(NOW_MS)
+    on.heal()
+    flush.run()
+    log.complete_flush(flush, NOW_MS)
+    assert (log.generation, log.flushed_end_offset, log.latest_epoch) == (generation, 1, 5)
+
+
+def test_a_batch_that_meets_an_error_before_it_is_written_is_not_gathered() -> None:
+    on = disk()
+    log = new_log(on)
+    append(log)
+    append(log)
+    log.close(NOW_MS)
+    log = reopened(on, clean=True)
+    for segment in log.segments:
+        segment.close()
+    on.fail("open", error=EMFILE, times=9, path=".log")  # how old the segment is, is not known yet
+    for _ in range(2):
+        with pytest.raises(KafkaError) as raised:
+            gather(log, batch())
+        assert raised.value.code == ErrorCode.KAFKA_STORAGE_ERROR
+    on.heal()
+    assert log.segments.active.gathered_bytes == 0
+    assert gather(log, batch()) == 2
+    log.write_gathered(NOW_MS)
+    assert len(everything(log)) == log.size_bytes

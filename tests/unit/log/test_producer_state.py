@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from errno import ENOSPC
+
 import pytest
 
 from ottla.errors import ErrorCode, KafkaError
@@ -66,10 +68,36 @@ def test_what_was_in_flight_at_a_restart_is_not_appended_again() -> None:
 
 def test_an_old_sequence_is_told_from_a_gap_over_the_wrap() -> None:
     log = new_log(disk())
-    for sequence in (2**31 - 4, 2**31 - 2, 0):
-        send(log, sequence, 2)
-    assert refused(log, 2**31 - 5) is ErrorCode.DUPLICATE_SEQUENCE_NUMBER
+    for sequence in range(2**31 - 12, 2**31 + 2, 2):
+        send(log, sequence % 2**31, 2)
+    assert refused(log, 2**31 - 9) is ErrorCode.DUPLICATE_SEQUENCE_NUMBER
     assert refused(log, 3) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+
+
+def test_what_lies_before_the_first_batch_of_an_unknown_producer_is_no_duplicate() -> None:
+    log = new_log(disk())
+    send(log, 2, 2)  # those before it were refused, or are on their way
+    send(log, 4)
+    assert refused(log, 0, 2) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert send(log, 2, 2).duplicate
+    assert send(log, 5).base_offset == 3
+
+
+@pytest.mark.parametrize("gathered", [False, True])
+def test_the_batches_behind_a_first_one_that_found_no_room_wait_for_it(gathered: bool) -> None:
+    on = disk()
+    log = new_log(on)
+    on.fail("pwrite", error=ENOSPC)
+    with pytest.raises(KafkaError):  # noqa: PT012 - whichever of the two writes
+        log.append_as_leader(idempotent(9, 0), 0, NOW_MS, gathered=gathered)
+        log.write_gathered(NOW_MS)
+    on.heal()
+    assert refused(log, 1) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert log.producers.remove_expired(NOW_MS + 1000, 2000) == 0
+    assert [send(log, 0).duplicate, send(log, 1).duplicate] == [False, False]
+    assert offsets(log) == [0, 1]
+    log.close(NOW_MS)
+    assert offsets(reopened(on, clean=True)) == [0, 1]
 
 
 def test_gap_and_overlap_are_out_of_order() -> None:

@@ -13,6 +13,7 @@ import pytest
 from ottla.errors import ErrorCode, KafkaError
 from ottla.network.connection import REQUESTS_PER_TURN
 from ottla.network.limits import NetworkLimits
+from ottla.network.request import Unsettled
 
 
 def offset_of(response: Any) -> int:
@@ -283,6 +284,48 @@ def test_a_handler_that_raises_gets_its_answer_from_the_broker(kit: Any) -> None
                 (partition,) = response.responses[0].partition_responses
                 outcomes.append((partition.error_code, partition.error_message))
             assert outcomes == [(29, "not yours"), (-1, None), (7, "too slow")]
+
+    kit.run(main())
+
+
+def test_a_handler_that_raises_behind_requests_that_are_not_settled_loses_none(kit: Any) -> None:
+    async def main() -> None:
+        async with kit.stage() as on:
+            undone: list[int] = []
+            settled: list[int] = []
+
+            class Later(Unsettled):
+                __slots__ = ("number",)
+
+                def __init__(self, number: int) -> None:
+                    self.number = number
+
+                def settle(self) -> Any:
+                    assert self.number not in undone
+                    return kit.produced(self.number)
+
+            def settle() -> None:
+                settled.extend(undone)
+                undone.clear()
+
+            def dispatch(request: Any) -> Any:
+                undone.append(request.correlation_id)
+                if request.correlation_id % 3 == 2:
+                    raise ZeroDivisionError("after it has left something to be done")
+                return Later(request.correlation_id)
+
+            on.server.settle = settle
+            on.broker.answers[0] = dispatch
+            peer = await on.peer()
+            for number in range(8):
+                peer.send(kit.produce(), 9, number)
+            for number in range(8):
+                correlation_id, response = await peer.response(0, 9)
+                expected = -1 if number % 3 == 2 else number
+                assert (correlation_id, offset_of(response)) == (number, expected)
+            peer.send(kit.produce(), 9, 11)
+            assert (await peer.response(0, 9))[0] == 11
+            assert (settled, undone) == ([*range(8), 11], [])
 
     kit.run(main())
 

@@ -137,7 +137,7 @@ class _Produce(Unsettled):
         self.rewrites = 0
         self.future: asyncio.Future[ProduceResponse | None] | None = None
         self.timer: asyncio.TimerHandle | None = None
-        # What was appended but perhaps not written: partition, answer, end offset, the log's generation.
+        # What was appended but perhaps not written: partition, answer, end offset, the log's ``undone``.
         self.gathered: list[tuple[Partition, PartitionProduceResponse, int, int]] = []
         # Parked partitions' answers, by identity: they are the tokens of the waiters.
         self.unanswered: dict[int, PartitionProduceResponse] = {}
@@ -191,7 +191,7 @@ class _Produce(Unsettled):
         else:
             self._appended(answer, outcome)
             end_offset = outcome.last_offset + 1
-            self.gathered.append((partition, answer, end_offset, partition.log.generation))
+            self.gathered.append((partition, answer, end_offset, partition.log.undone))
 
     def _rewritten(
         self,
@@ -229,8 +229,8 @@ class _Produce(Unsettled):
 
         What was gathered has been written now, or has failed.
         """
-        for partition, answer, end_offset, generation in self.gathered:
-            if partition.log.generation == generation:
+        for partition, answer, end_offset, undone in self.gathered:
+            if partition.log.undone == undone and partition.log.unusable is None:
                 self._commit(partition, answer, end_offset)
             else:
                 fail(answer, KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "the write failed"))
