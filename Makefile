@@ -37,9 +37,10 @@ fuzz: TARGETS ?=
 fuzz: $(VENV)/.installed-fuzz  ## atheris against every decoder and a live socket (SECONDS_EACH, TARGETS, SEED)
 	$(BIN)/python -m tests.fuzz $(TARGETS) --seconds $(SECONDS_EACH) $(if $(SEED),--seed $(SEED))
 
-docs: $(VENV)/.installed-test  ## write docs/cli.md, the man pages and docs/compatibility.md anew
+docs: $(VENV)/.installed-test  ## write docs/cli.md, the man pages, docs/compatibility.md and docs/invariants.md anew
 	$(BIN)/python -m tools.cli_reference
 	$(BIN)/python -m tools.compatibility
+	$(BIN)/python -m tools.invariants
 
 install-man:  ## copy the man pages where man looks for them (PREFIX=/usr/local)
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1

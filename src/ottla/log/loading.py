@@ -133,6 +133,7 @@ class _Loader:
             self.sizes = self._list()
         epochs = self._load_epochs()
         segments = self._open_segments()
+        self._drop_before_start(segments)
         try:
             producers, end = self._load_end(segments, recovery_point, epochs, clean)
         except (CorruptBatch, UnsupportedMagic) as error:
@@ -201,6 +202,17 @@ class _Loader:
             segment.create()
             return Segments([segment])
         return Segments([self._open_segment(base) for base in bases])
+
+    def _drop_before_start(self, segments: Segments) -> None:
+        """Segments that end before the log's start were deleted: a power loss brings back any of their names.
+
+        Recovery would take the gaps between them for torn ones, and drop all that follows.
+        """
+        bases = [segment.base_offset for segment in segments]
+        count = sum(following <= self.log_start for following in bases[1:])
+        if count:
+            log.info("deleted segments are back", directory=self.directory, count=count)
+            self._retire(segments.remove_first(count))
 
     def _open_segment(self, base_offset: int) -> Segment:
         size, index, time_index = (

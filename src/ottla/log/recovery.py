@@ -243,19 +243,21 @@ def recover_segments(
         latest_epoch, end_offset = scan.latest_epoch, scan.next_offset
         if following is None or following.base_offset == end_offset:
             continue
-        if cut or _is_torn_gap(following, end_offset, recovery_point):
+        # What is missing before the log's start was deleted.
+        missing_from = max(end_offset, log_start_offset)
+        if cut or _is_torn_gap(following, missing_from, recovery_point):
             return producers, end_offset, _drop_behind(segments, segment.base_offset, directory)
     return producers, end_offset, []
 
 
-def _is_torn_gap(segment: Segment, end_offset: int, recovery_point: int) -> bool:
+def _is_torn_gap(segment: Segment, missing_from: int, recovery_point: int) -> bool:
     """Whether a file is missing before ``segment`` because its name was never synced.
 
     Below the recovery point, and where compaction may have taken all of a segment, a gap is a gap.
     """
-    if end_offset < recovery_point or segment.rules.compact:
+    if missing_from < recovery_point or segment.rules.compact:
         log.warning(
-            "log has a gap", path=segment.log_file.path, first=end_offset, end=segment.base_offset
+            "log has a gap", path=segment.log_file.path, first=missing_from, end=segment.base_offset
         )
         return False
     return True

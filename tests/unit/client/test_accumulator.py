@@ -125,6 +125,15 @@ def test_sequences_are_assigned_in_the_order_of_draining() -> None:
     assert {(b.producer_id, b.producer_epoch) for b in drained} == {(7, 0)}
 
 
+def test_sequences_wrap_to_zero_as_the_brokers_do() -> None:
+    room = Room()
+    room.topic.queues[0].producer_id, room.topic.queues[0].epoch = 7, 0
+    room.topic.queues[0].next_sequence = 2**31 - 2
+    for _ in range(3):
+        room.send(size=90)
+    assert [b.base_sequence for b in room.drain_all(after_ms=10)] == [2**31 - 2, 2**31 - 1, 0]
+
+
 def test_at_most_five_batches_of_a_partition_are_in_flight() -> None:
     room = Room()
     for _ in range(7):

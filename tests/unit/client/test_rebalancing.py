@@ -12,7 +12,7 @@ from ottla.client.consumer.membership import Joined, Membership
 from ottla.client.consumer.positions import Positions
 from ottla.client.consumer.rebalancing import Rebalancing
 from ottla.client.consumer.subscription import Listeners, OnRebalance, Subscription
-from ottla.client.types import TopicPartition
+from ottla.client.types import OffsetAndMetadata, TopicPartition
 
 OLD, KEPT, NEW = (TopicPartition("t", number) for number in range(3))
 
@@ -42,6 +42,7 @@ class Poll:
         self.positions = Positions()
         self.positions.assign([OLD, KEPT])
         self.commits: list[BaseException] = []
+        self.committed: list[dict[TopicPartition, OffsetAndMetadata]] = []
         subscription = Subscription()
         subscription.set_topics(["t"], listeners)
         self.rebalancing = Rebalancing(
@@ -56,6 +57,7 @@ class Poll:
     async def _commit(self) -> None:
         if self.commits:
             raise self.commits.pop()
+        self.committed.append(self.positions.passed())
 
     def _invoke(self, listener: OnRebalance, partitions: list[TopicPartition]) -> Awaitable[None]:
         async def call() -> None:
@@ -91,3 +93,13 @@ def test_an_assignment_is_taken_by_the_next_poll_when_this_one_is_cancelled() ->
     poll.attend()
     assert poll.positions.partitions == {KEPT, NEW}
     assert revoked == [OLD]
+
+
+def test_what_is_given_up_is_committed_first_as_far_as_it_was_passed() -> None:
+    poll = Poll(Listeners(on_revoked=lambda partitions: None))
+    for partition in (OLD, KEPT):
+        poll.positions.get(partition).seek(5)
+        poll.positions.get(partition).handed_out(9, -1)  # and the application is at it still
+    poll.attend()
+    assert poll.committed == [{OLD: OffsetAndMetadata(5), KEPT: OffsetAndMetadata(5)}]
+    assert poll.positions.partitions == {KEPT, NEW}

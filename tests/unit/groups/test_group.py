@@ -86,6 +86,16 @@ def test_every_member_of_a_generation_gets_its_part_of_one_assignment(table: Any
     assert table.group.state is GroupState.STABLE
 
 
+def test_an_assignment_that_a_follower_brings_is_not_taken(table: Any) -> None:
+    a = table.join(name="a")
+    b = table.join(name="b")
+    a = table.join(a.response.member_id)
+    follower = table.sync(b.response.member_id, 2, {"a-1": b"stolen", "b-2": b"stolen"})
+    assert (follower.code, table.group.state) == (None, GroupState.COMPLETING)
+    leader = table.sync(a.response.member_id, 2, {"a-1": b"one", "b-2": b"two"})
+    assert (leader.response.assignment, follower.response.assignment) == (b"one", b"two")
+
+
 def test_the_protocol_that_most_members_prefer_wins(table: Any) -> None:
     ours = {"range": b"", "sticky": b""}
     theirs = {"sticky": b"", "range": b""}

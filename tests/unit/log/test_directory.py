@@ -158,6 +158,21 @@ def test_log_start_comes_back() -> None:
     assert opened(on).logs["orders", 0].log_start_offset == 3
 
 
+def test_a_log_whose_starts_checkpoint_is_lost_starts_with_its_first_segment() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    log = create(directory, records=12)
+    log.flush(NOW_MS)
+    log.increment_log_start_offset(10, 12)
+    log.delete_old_segments(NOW_MS, 12)
+    first = log.segments.first.base_offset
+    assert first > 0
+    directory.close(NOW_MS)
+    on.write_file(f"{PATH}/log-start-offset-checkpoint", b"garbage")
+    log = opened(on).logs["orders", 0]
+    assert (log.log_start_offset, log.log_end_offset) == (first, 12)
+
+
 def test_log_start_survives_a_power_loss_that_brings_deleted_segments_back() -> None:
     on = SimulatedDisk()
     directory = opened(on)

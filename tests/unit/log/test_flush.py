@@ -85,6 +85,18 @@ def test_flush_after_a_roll_covers_the_old_segment_and_its_indexes() -> None:
     assert {path: after[path] for path in before} == before
 
 
+def test_first_flush_after_a_roll_covers_the_new_segments_name() -> None:
+    on = disk()
+    log = new_log(on, segment_bytes=200)
+    append(log, size=100)
+    log.flush(NOW_MS)
+    append(log, size=100)
+    assert len(log.segments) == 2
+    log.flush(NOW_MS)
+    on.lose_power()
+    assert offsets(reopened(on, recovery_point=2, segment_bytes=200)) == [0, 1]
+
+
 def test_epochs_are_durable_before_what_was_written_in_them() -> None:
     on = disk()
     log = new_log(on, segment_bytes=200)

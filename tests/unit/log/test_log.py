@@ -20,6 +20,7 @@ from tests.unit.log.samples import (
     headers,
     new_log,
     offsets,
+    reopened,
     taken,
 )
 
@@ -79,6 +80,24 @@ def test_failed_write_leaves_nothing_and_the_log_goes_on() -> None:
     assert offsets(log) == [0, 1]
 
 
+def test_a_write_that_fails_amid_a_batch_leaves_no_part_of_it() -> None:
+    """KAFKA-10778: nor is anything written behind what it left."""
+    on = disk()
+    log = new_log(on)
+    append(log)
+    before = on.tree()
+    on.write_short(30)
+    on.fail("pwrite", ENOSPC, after=1)
+    with pytest.raises(KafkaError, match="No space left"):
+        append(log, 5, size=100)
+    assert on.tree() == before
+    log.flush(NOW_MS)
+    on.lose_power()
+    log = reopened(on, recovery_point=1)
+    assert append(log, 2).base_offset == 1
+    assert offsets(log) == [0, 1, 2]
+
+
 def test_full_disk_refuses_until_there_is_room() -> None:
     on = disk(capacity_bytes=20_000)
     log = new_log(on)
@@ -102,12 +121,13 @@ def test_short_write_is_completed() -> None:
     assert offsets(log) == [0, 1, 2]
 
 
-def test_failed_write_that_cannot_be_cut_back_takes_the_directory_offline() -> None:
+@pytest.mark.parametrize("error", [EIO, ENOSPC])  # some file systems need room to cut
+def test_failed_write_that_cannot_be_cut_back_takes_the_directory_offline(error: int) -> None:
     on = disk()
     log = new_log(on)
     append(log)
     on.fail("pwrite", ENOSPC)
-    on.fail("ftruncate", EIO)
+    on.fail("ftruncate", error)
     with pytest.raises(KafkaError):
         append(log)
     for use in (lambda: append(log), lambda: log.read(0, 1, 1), log.begin_flush):

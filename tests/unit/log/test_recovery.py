@@ -167,6 +167,28 @@ def test_damage_below_the_recovery_point_quarantines_and_cuts_nothing() -> None:
             reopened(on, clean=clean, recovery_point=0, **SMALL)
 
 
+def test_a_log_that_ends_below_its_recovery_point_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whole batches are missing, so that nothing shows in what is left: but it was on the disk once."""
+    on = disk()
+    log = new_log(on)
+    sizes = []
+    for count in (1, 2, 3):
+        append(log, count)
+        sizes.append(log.size_bytes)
+    crashed(on, log)
+    file = on.file(LOG)
+    file.truncate(sizes[1])
+    assert reopened(on, recovery_point=3).log_end_offset == 3
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+    assert reopened(on, recovery_point=6).log_end_offset == 3
+    errors = [vars(record) for record in caplog.records if record.levelname == "ERROR"]
+    assert [error["message"] for error in errors] == ["log ends below its recovery point"]
+    told = {"directory": DIRECTORY, "log_end_offset": 3, "recovery_point": 6}
+    assert errors[0]["fields"] == told
+
+
 def test_quarantine_ends_when_its_file_is_removed() -> None:
     on = disk()
     crashed(on, filled(on))
@@ -247,6 +269,20 @@ def test_index_that_points_elsewhere_is_rebuilt_when_it_is_used() -> None:
     log = reopened(on, clean=True)
     assert offsets(log) == list(range(end))
     assert [log.read(offset, 1, end).first_offset <= offset for offset in range(end)]
+
+
+def test_index_that_leads_past_an_offset_is_rebuilt_when_it_is_used() -> None:
+    on = disk()
+    log = filled(on, 60, segment_bytes=1 << 20, index_interval_bytes=150)
+    end = log.log_end_offset
+    log.close(NOW_MS)
+    path = LOG.replace(".log", ".index")
+    content = bytearray(on.tree()[path])
+    content[28:32] = content[44:48]  # a batch begins there, but two entries further on
+    on.write_file(path, bytes(content))
+    log = reopened(on, clean=True)
+    assert all(log.read(offset, 1, end).first_offset <= offset for offset in range(end))
+    assert offsets(log) == list(range(end))
 
 
 def test_orphaned_index_is_removed() -> None:
@@ -405,6 +441,53 @@ def test_topic_id_is_read_back_and_a_broken_one_is_unknown() -> None:
     assert on.tree()[f"{DIRECTORY}/partition.metadata"] == (
         b"version: 0\ntopic_id: AAECAwQFBgcICQoLDA0ODw"
     )
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_deleted_segments_that_a_power_loss_brings_back_cost_none_of_the_others(
+    clean: bool,
+) -> None:
+    """Their names were not synced away: any of them may be back, with gaps between them."""
+    on = disk()
+    log = filled(on, 40)
+    bases = [segment.base_offset for segment in log.segments]
+    back = {path: on.tree()[path] for path in (LOG, f"{DIRECTORY}/{bases[2]:020d}.log")}
+    log.flush(NOW_MS)
+    log.increment_log_start_offset(bases[4] + 1, log.log_end_offset)
+    log.delete_old_segments(NOW_MS, log.log_end_offset)
+    assert log.segments.first.base_offset == bases[4]
+    kept, end = offsets(log), log.log_end_offset
+    log.close(NOW_MS, clean=clean)
+    for _ in range(2):
+        for path, content in back.items():
+            on.write_file(path, content)
+        log = Log.open(on, DIRECTORY, log.config, NOW_MS, log_start_offset=kept[0], clean=clean)
+        assert (log.log_start_offset, log.log_end_offset) == (kept[0], end)
+        assert [segment.base_offset for segment in log.segments] == bases[4:]
+        assert offsets(log) == kept
+        log.close(NOW_MS, clean=clean)
+
+
+def test_gap_behind_a_deleted_segment_that_is_back_is_no_part_of_the_log() -> None:
+    """All that was synced is deleted, and of what was not, only a later file's name is there."""
+    on = disk()
+    log = filled(on, 40)
+    log.flush(NOW_MS)
+    end = log.log_end_offset
+    for number in range(20):
+        append(log, 3, timestamp_ms=NOW_MS + number)
+    bases = [segment.base_offset for segment in log.segments]
+    first_unsynced = next(base for base in bases if base >= end)
+    crashed(on, log)
+    for base in bases[1:]:
+        for suffix in (".log", ".index", ".timeindex"):
+            if base != bases[-1]:
+                on.remove(f"{DIRECTORY}/{base:020d}{suffix}")
+    assert bases[-1] > first_unsynced
+    for _ in range(2):
+        log = Log.open(on, DIRECTORY, log.config, NOW_MS, recovery_point=end, log_start_offset=end)
+        assert (log.log_start_offset, log.log_end_offset) == (end, end)
+        crashed(on, log)
 
 
 def test_file_whose_name_was_never_synced_ends_the_log() -> None:
