@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from ottla.errors import ErrorCode
+from ottla.log.validation import RECORD_ERRORS_MAX
 from ottla.messages.init_producer_id import InitProducerIdRequest
 from ottla.records.batch import CompressionType, TimestampType, read_header
+from ottla.records.builder import build_batch
 from ottla.records.codec import decode_batch
-from ottla.replication.recompression import REWRITES_MAX, Recompression
+from ottla.replication.recompression import UNPACKED_AT_ONCE, UNPACKED_BYTES_MAX, Recompression
 from ottla.testing import Broker
 from tests.support.requests import (
     create_topic,
@@ -24,6 +26,8 @@ from tests.support.requests import (
 )
 from tests.support.waiting import wait_until
 from tests.support.wire import Wire, batch
+
+NOW_MS = 1_700_000_000_000
 
 
 def test_offsets_are_dense_and_in_the_order_of_the_requests(wire: Wire) -> None:
@@ -333,4 +337,41 @@ def test_few_batches_are_rewritten_at_once_whatever_arrives(
     for number in sent:
         answer = wire.receive(produce_request("t", None), 9, number)
         assert answer.responses[0].partition_responses[0].error_code == 0
-    assert 1 <= most <= REWRITES_MAX
+    assert 1 <= most <= UNPACKED_AT_ONCE
+
+
+def test_what_a_batch_may_unpack_to_is_counted_while_it_is_unpacked(
+    ottla_broker: Broker, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_topic(wire, "t", compression_type="gzip")
+    assert ottla_broker.server is not None
+    server = ottla_broker.server._server
+    assert server is not None
+    go_on = held_rewrites(monkeypatch)
+    request = produce_request("t", batch(bytes(100_000)))
+    number = wire.send(request, 9)
+    wait_until(lambda: server.budget.used_bytes >= UNPACKED_BYTES_MAX + 100_000)
+    go_on.set()
+    answer = wire.receive(request, 9, number).responses[0].partition_responses[0]
+    assert answer.error_code == 0
+    wait_until(lambda: not server.budget.used_bytes)
+
+
+def test_keys_are_looked_at_in_order_with_what_follows(wire: Wire) -> None:
+    create_topic(wire, "t", cleanup_policy="compact")
+    many = build_batch(
+        [(NOW_MS, b"k%d" % n, b"v", []) for n in range(5000)], compression=CompressionType.LZ4
+    )
+    keyless = build_batch([(NOW_MS, None, b"v", [])] * 3000)
+    few = batch(b"v", key=b"k")
+    request = produce_request("t", None)
+    sent = [
+        wire.send(produce_request("t", bytes(records)), 9)
+        for records in (many, few, keyless, few, many)
+    ]
+    answers = [
+        wire.receive(request, 9, number).responses[0].partition_responses[0] for number in sent
+    ]
+    assert [answer.base_offset for answer in answers] == [0, 5000, -1, 5001, 5002]
+    assert answers[2].error_code == ErrorCode.INVALID_RECORD
+    assert len(answers[2].record_errors) == RECORD_ERRORS_MAX

@@ -1,7 +1,6 @@
 """A live broker: frames over real sockets, several connections at once, honest traffic beside them.
 
-The broker is a process of its own (its code is not instrumented: the corpus of ``messages`` guides instead, and
-is taken for seeds). After each burst an honest client writes a record and reads it, and the broker's peak
+The broker is a process of its own, and its code is not instrumented: the corpus of ``messages`` guides instead. After each burst an honest client writes a record and reads it, and the broker's peak
 memory is held against the bound. An input is a row of frames: flags, a length of two bytes, the bytes. The
 flags say on which connection, whether the length on the wire is a lie, and whether to hang up behind it.
 """
@@ -9,7 +8,9 @@ flags say on which connection, whether the length on the wire is a lie, and whet
 from __future__ import annotations
 
 import atexit
+import functools
 import os
+import random
 import socket
 import struct
 import tempfile
@@ -82,19 +83,42 @@ class Ground:
 _grounds: list[Ground] = []
 
 
+@functools.cache
+def frames() -> list[bytes]:
+    """Every request, and what ``messages`` has found, where it has run (``FUZZ_MESSAGES``: its corpus)."""
+    found = os.environ.get("FUZZ_MESSAGES")
+    contents = [path.read_bytes() for path in sorted(Path(found).iterdir())] if found else []
+    return whole_requests(9) + [
+        content[1:] for content in contents if content[:1] == b"\0" and len(content) < 4000
+    ]
+
+
 def seeds() -> Iterator[bytes]:
-    """Every request alone and the last few together; what ``messages`` has found, where it has run."""
-    frames = whole_requests(9)
-    for frame in frames:
+    """Every request alone, and some together."""
+    whole = whole_requests(9)
+    for frame in whole:
         yield _row((0, frame))
-    for start in range(0, len(frames), 7):
-        yield _row(*((n % CONNECTIONS, frame) for n, frame in enumerate(frames[start : start + 7])))
-    yield _row((LIE, b"\x7f\xff\xff\xff"), (1, frames[0]), (1 | HANG_UP, frames[3]))
-    found = os.environ.get("OTTLA_FUZZ_MESSAGES")
-    for path in sorted(Path(found).iterdir()) if found else []:
-        content = path.read_bytes()
-        if content[:1] == b"\0" and len(content) < 4000:
-            yield _row((0, content[1:]))
+    for start in range(0, len(whole), 7):
+        yield _row(*((n % CONNECTIONS, frame) for n, frame in enumerate(whole[start : start + 7])))
+    yield _row((LIE, b"\x7f\xff\xff\xff"), (1, whole[0]), (1 | HANG_UP, whole[3]))
+
+
+def mutated(data: bytes, size_max: int, seed: int) -> bytes:
+    """A few requests, some bent by libFuzzer: no coverage of the broker tells which inputs to go on with."""
+    import atheris  # type: ignore[import-not-found, unused-ignore]
+
+    chance = random.Random(seed)
+    chosen = []
+    for _ in range(chance.randint(1, 5)):
+        frame = chance.choice(frames())
+        if chance.random() < 0.7:
+            frame = bytes(atheris.Mutate(frame, len(frame) + 64))
+        flags = chance.choice((0, 0, 1, 2, 3, HANG_UP, LIE))
+        chosen.append((flags, frame[:0xFFFF]))
+    return _row(*chosen)[:size_max]
+
+
+MUTATOR = {"custom_mutator": mutated}
 
 
 def _row(*frames: tuple[int, bytes]) -> bytes:

@@ -309,6 +309,7 @@ class Broker:
     async def _listen(self) -> tuple[Endpoint, ...]:
         assert self._server is not None
         self._exits.push_async_callback(self._stop_serving, self._server)
+        self.replicas.unpacking.budget = self._server.budget
         for listener in self._listeners:
             self._server.accept(listener)
         listening.warn_of_open_listeners(self.config, self._listeners)

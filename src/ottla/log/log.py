@@ -191,12 +191,15 @@ class Log(LocalLog):
         now_ms: int,
         *,
         from_client: bool = True,
+        keys_checked: bool = False,
         gathered: bool = False,
     ) -> AppendInfo:
         """Give the batch in ``records`` the next offsets, in place, and append it.
 
         A client sends exactly one batch; with ``from_client=False`` (coordinators) there may be several,
         which are trusted but for their checksums, and appended together or not at all.
+
+        ``keys_checked``: the caller has done what ``check_keys`` does.
 
         ``gathered``: a small batch may be left in memory, to be written together with the next ones. The
         caller calls ``write_gathered`` before anybody else uses the log or hears of the append, and
@@ -219,7 +222,7 @@ class Log(LocalLog):
             duplicate = self.producers.check(header, sequences=from_client)
             if duplicate is not None:
                 return self._duplicate(duplicate, header)
-        if rules.compact and from_client:
+        if rules.compact and from_client and not keys_checked:
             check_keys(records)
         if len(records) > rules.segment_bytes:
             raise _too_large_for_segment(len(records), rules)

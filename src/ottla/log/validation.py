@@ -7,6 +7,8 @@ Kafka looks at every record's timestamp, the first one's and the largest are loo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ottla.errors import ErrorCode, KafkaError
 from ottla.log.rules import LogRules
 from ottla.records.batch import (
@@ -21,6 +23,8 @@ from ottla.records.batch import (
     CompressionType,
     CorruptBatch,
     InvalidRecord,
+    read_header,
+    verify_crc,
 )
 
 DECOMPRESSED_BYTES_MAX = 64 << 20
@@ -29,6 +33,10 @@ DECOMPRESSED_BYTES_MAX = 64 << 20
 _CODECS = len(CompressionType)
 _REFUSED_BITS = CONTROL_BIT | TRANSACTIONAL_BIT | TIMESTAMP_TYPE_BIT
 _ERRORS_SHOWN = 3
+RECORD_ERRORS_MAX = 1000
+"""How many wrong records an answer names; the rest of the batch is not looked at."""
+KEYS_PER_STEP = 2000
+"""How many records' keys are looked at in one go: about a millisecond."""
 
 
 class InvalidRecords(InvalidRecord):
@@ -85,14 +93,29 @@ def check_client_batch(
 
 def check_keys(records: Bytes) -> None:
     """Every record of a compacted topic needs a key. Raises ``InvalidRecords``, ``KafkaError``."""
+    for _ in check_keys_in_steps(records):
+        pass
+
+
+def keys_take_long(header: BatchHeader) -> bool:
+    """Whether ``check_keys`` may be more than a moment's work: a small batch may unpack to millions of records."""
+    return header.attributes & COMPRESSION_MASK != 0 or header.record_count > KEYS_PER_STEP
+
+
+def check_keys_in_steps(records: Bytes) -> Iterator[None]:
+    """As ``check_keys``, in steps of ``KEYS_PER_STEP`` records; the first checks the checksum and unpacks."""
     from ottla.records.codec import iter_keys
 
+    verify_crc(records, read_header(records))
+    missing: list[tuple[int, str]] = []
     keys = iter_keys(records, max_decompressed_bytes=DECOMPRESSED_BYTES_MAX)
-    missing = [
-        (index, "a compacted topic takes no record without a key")
-        for index, (_, key) in enumerate(keys)
-        if key is None
-    ]
+    for index, (_, key) in enumerate(keys):
+        if key is None:
+            missing.append((index, "a compacted topic takes no record without a key"))
+            if len(missing) == RECORD_ERRORS_MAX:
+                break
+        if index % KEYS_PER_STEP == KEYS_PER_STEP - 1:
+            yield
     if missing:
         raise InvalidRecords(missing)
 

@@ -49,6 +49,10 @@ class RequestBudget:
             return True
         return False
 
+    def take(self, size: int) -> None:
+        """Count ``size`` bytes that are taken in any case: others wait the longer."""
+        self.used_bytes += size
+
     def wait(self, size: int, granted: Callable[[], None]) -> Waiter:
         """Queue for ``size`` bytes that ``reserve`` has refused; ``granted`` is called once they are reserved.
 
@@ -119,6 +123,10 @@ class SharedBudget:
     def reserve(self, size: int) -> bool:
         """Take ``size`` bytes if they are free and nobody of the like waits for them already."""
         return (self._small if size <= SMALL_BYTES_MAX else self._large).reserve(size)
+
+    def take(self, size: int) -> None:
+        """Count ``size`` bytes, as ``RequestBudget.take``."""
+        self._part(size).take(size)
 
     def wait(self, size: int, granted: Callable[[], None]) -> Waiter:
         """Queue for ``size`` bytes, as ``RequestBudget.wait``."""

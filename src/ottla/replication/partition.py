@@ -14,8 +14,10 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from ottla.errors import ErrorCode, KafkaError
+from ottla.log.validation import check_client_batch, keys_take_long
 from ottla.logs import logger
-from ottla.replication.recompression import Recompression, wanted_codec
+from ottla.records.batch import read_header
+from ottla.replication.recompression import Recompression, Unpacking, wanted_codec
 from ottla.replication.waiters import CommitWaiters, Waiter
 
 if TYPE_CHECKING:
@@ -76,11 +78,11 @@ class Partition:
         *,
         node_id: int,
         flusher: Flusher,
-        rewrites: asyncio.Semaphore,
+        unpacking: Unpacking,
     ) -> None:
         """A replica that nobody leads yet; ``flusher`` knows what an acknowledgement means.
 
-        ``rewrites`` bounds how many batches all partitions recompress at once.
+        ``unpacking`` bounds what all partitions unpack at once.
         """
         self.topic = topic
         self.topic_id = topic_id
@@ -97,7 +99,7 @@ class Partition:
         self._epoch_start_offset = 0
         self._flusher = flusher
         self._waiters = CommitWaiters()
-        self._recompression = Recompression(rewrites)
+        self._recompression = Recompression(unpacking)
         # A dict, not a set: readers are told in the order in which they came, in a simulation too.
         self._readers: dict[Reader, None] = {}
         partition_log.on_flushed = self._flushed
@@ -176,8 +178,8 @@ class Partition:
 
         With ``gathering`` the append counts once that is settled, unless a future is returned.
 
-        A future where the topic's ``compression.type`` makes the broker rewrite the batch, or another
-        rewrite is ahead of it; its exception is what would have been raised.
+        A future where the batch has to be unpacked (the topic's ``compression.type`` is another, or there are
+        many keys to look at), or one that has is ahead of it; its exception is what would have been raised.
 
         Errors: NOT_LEADER_OR_FOLLOWER, NOT_ENOUGH_REPLICAS (acks=all below min.insync.replicas), and
         those of ``Log.append_as_leader``.
@@ -187,13 +189,25 @@ class Partition:
             codec = None
             if compression_type != "producer":
                 codec = wanted_codec(records, compression_type)
-            if codec is not None or self._recompression.busy:
+            keys = self.log.rules.compact and self._has_many_keys(records, now_ms)
+            if codec is not None or keys or self._recompression.busy:
                 return self._recompression.append(
                     records,
                     codec,
-                    lambda rewritten: self._append(rewritten, now_ms, required_acks, from_client),
+                    lambda rewritten: self._append(
+                        rewritten, now_ms, required_acks, from_client, keys_checked=keys
+                    ),
+                    keys=keys,
                 )
         return self._append(records, now_ms, required_acks, from_client, gathering)
+
+    def _has_many_keys(self, records: memoryview, now_ms: int) -> bool:
+        """Whether to look at the keys off the loop; what is to be refused anyway is refused first."""
+        header = read_header(records)
+        if not keys_take_long(header):
+            return False
+        check_client_batch(records, header, self.log.rules, now_ms)
+        return True
 
     def _append(
         self,
@@ -202,6 +216,8 @@ class Partition:
         required_acks: int,
         from_client: bool,
         gathering: Gathering | None = None,
+        *,
+        keys_checked: bool = False,
     ) -> AppendInfo:
         if self.leader_id != self.node_id:
             raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
@@ -215,6 +231,7 @@ class Partition:
             self.leader_epoch,
             now_ms,
             from_client=from_client,
+            keys_checked=keys_checked,
             gathered=gathering is not None,
         )
         if appended.duplicate:

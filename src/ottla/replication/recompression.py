@@ -1,25 +1,74 @@
-"""Appends to a partition whose topic has its own ``compression.type``.
+"""Appends of batches that have to be unpacked first, off the loop and bounded.
 
-A batch in another codec is rewritten in a thread, because the codecs release the GIL and take milliseconds
-for large batches. Rule: the partition's appends happen in the order in which they came, so whatever comes
-after a rewrite waits behind it, also a batch that needs none. All partitions together rewrite ``REWRITES_MAX``
-batches at once, because each may stand in memory decompressed, at up to ``MAX_DECOMPRESSED_BYTES``.
+A topic with its own ``compression.type`` has batches in another codec rewritten; a compacted topic has the keys
+of a batch looked at. Both are done in a thread as far as the codecs go, because they release the GIL and take
+milliseconds for large batches; the keys in steps between which the loop does other things. Rules:
+
+- The partition's appends happen in the order in which they came: whatever comes after a batch that is unpacked
+  waits behind it, also one that needs none of it.
+- All partitions together unpack ``UNPACKED_AT_ONCE`` batches, each to at most ``UNPACKED_BYTES_MAX``; what that may
+  take is counted in the budget for requests meanwhile, so that others are read later where memory is short.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from ottla.errors import KafkaError
 
 if TYPE_CHECKING:
     from ottla.log.log import AppendInfo
     from ottla.records.batch import CompressionType
 
-REWRITES_MAX = 2
+UNPACKED_AT_ONCE = 2
+
+UNPACKED_BYTES_MAX = 64 << 20
+"""A batch that would be larger is refused (MESSAGE_TOO_LARGE)."""
+
+_RATIO = 1032
+"""What deflate's densest code makes of a byte. Others go beyond it, but then up to the bound at once."""
 
 Append = Callable[[memoryview], "AppendInfo"]
+
+
+class Budget(Protocol):
+    """What counts the memory: the network's budget for requests."""
+
+    def take(self, size: int) -> None:
+        """Count ``size`` bytes, whether they are free or not."""
+        ...
+
+    def release(self, size: int) -> None:
+        """Give them back."""
+        ...
+
+
+class Unpacking:
+    """What all partitions of a broker share: how much they unpack at once. ``budget`` may be set later."""
+
+    __slots__ = ("_slots", "budget")
+
+    def __init__(self, at_once: int = UNPACKED_AT_ONCE) -> None:
+        self._slots = asyncio.Semaphore(at_once)
+        self.budget: Budget | None = None
+
+    @asynccontextmanager
+    async def room_for(self, records: memoryview) -> AsyncIterator[None]:
+        """Wait for a turn, and count what ``records`` may unpack to."""
+        size = min(UNPACKED_BYTES_MAX, _RATIO * len(records))
+        async with self._slots:
+            budget = self.budget
+            if budget is not None:
+                budget.take(size)
+            try:
+                yield
+            finally:
+                if budget is not None:
+                    budget.release(size)
 
 
 def wanted_codec(records: memoryview, compression_type: str) -> CompressionType | None:
@@ -36,17 +85,25 @@ def wanted_codec(records: memoryview, compression_type: str) -> CompressionType 
     return None if read_header(records).compression == wanted else wanted
 
 
+class _Queued(NamedTuple):
+    """An append in its place: what has to be done to the batch before, and what to do with it then."""
+
+    records: memoryview
+    codec: CompressionType | None
+    keys: bool
+    append: Append
+    future: asyncio.Future[AppendInfo]
+
+
 class Recompression:
     """The queue of one partition."""
 
-    __slots__ = ("_queue", "_rewrites", "_running")
+    __slots__ = ("_queue", "_running", "_unpacking")
 
-    def __init__(self, rewrites: asyncio.Semaphore) -> None:
-        """``rewrites`` is shared by all partitions."""
-        self._rewrites = rewrites
-        self._queue: deque[
-            tuple[memoryview, CompressionType | None, Append, asyncio.Future[AppendInfo]]
-        ] = deque()
+    def __init__(self, unpacking: Unpacking) -> None:
+        """``unpacking`` is shared by all partitions."""
+        self._unpacking = unpacking
+        self._queue: deque[_Queued] = deque()
         self._running: asyncio.Task[None] | None = None
 
     @property
@@ -55,12 +112,12 @@ class Recompression:
         return self._running is not None
 
     def append(
-        self, records: memoryview, codec: CompressionType | None, append: Append
+        self, records: memoryview, codec: CompressionType | None, append: Append, *, keys: bool
     ) -> asyncio.Future[AppendInfo]:
-        """Rewrite ``records`` if ``codec`` says so, and append them in their turn."""
+        """Rewrite ``records`` if ``codec`` says so, look at the ``keys``, and append them in their turn."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[AppendInfo] = loop.create_future()
-        self._queue.append((records, codec, append, future))
+        self._queue.append(_Queued(records, codec, keys, append, future))
         if self._running is None:
             self._running = loop.create_task(self._run())
         return future
@@ -68,18 +125,39 @@ class Recompression:
     async def _run(self) -> None:
         try:
             while self._queue:
-                records, codec, append, future = self._queue.popleft()
+                queued = self._queue.popleft()
                 try:
-                    if codec is not None:
-                        async with self._rewrites:
-                            records = await asyncio.to_thread(self._rewrite, records, codec)
-                    info = append(records)
-                except Exception as error:  # the request's handler tells a refusal from a bug
-                    future.set_exception(error)
+                    info = queued.append(await self._unpacked(queued))
+                except KafkaError as error:
+                    # Without its frames, which hold what was unpacked until the collector comes by.
+                    queued.future.set_exception(error.with_traceback(None))
+                except Exception as error:  # a bug, which the request's handler logs
+                    queued.future.set_exception(error)
                 else:
-                    future.set_result(info)
+                    queued.future.set_result(info)
         finally:
             self._running = None
+
+    async def _unpacked(self, queued: _Queued) -> memoryview:
+        records, codec = queued.records, queued.codec
+        if codec is None and not queued.keys:
+            return records
+        async with self._unpacking.room_for(records):
+            if queued.keys:
+                await self._check_keys(records)
+            if codec is not None:
+                records = await asyncio.to_thread(self._rewrite, records, codec)
+        return records
+
+    @staticmethod
+    async def _check_keys(records: memoryview) -> None:
+        from ottla.log.validation import check_keys_in_steps
+
+        steps = check_keys_in_steps(records)
+        done = object()
+        if await asyncio.to_thread(next, steps, done) is not done:
+            for _ in steps:
+                await asyncio.sleep(0)
 
     @staticmethod
     def _rewrite(records: memoryview, codec: CompressionType) -> memoryview:
@@ -87,4 +165,4 @@ class Recompression:
         from ottla.records.compression import recompress
 
         verify_crc(records, read_header(records))
-        return memoryview(recompress(records, codec))
+        return memoryview(recompress(records, codec, max_decompressed_bytes=UNPACKED_BYTES_MAX))

@@ -19,7 +19,7 @@ from ottla.logs import logger
 from ottla.replication.checkpointed_starts import CheckpointedStarts
 from ottla.replication.moves import ReplicaMoves
 from ottla.replication.partition import Partition
-from ottla.replication.recompression import REWRITES_MAX
+from ottla.replication.recompression import Unpacking
 from ottla.topic_ids import ZERO_ID
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Replicas:
         self._clock = clock
         self._exists = exists
         self._config_of = config_of
-        self._rewrites = asyncio.Semaphore(REWRITES_MAX)
+        self.unpacking = Unpacking()
         self._partitions: dict[tuple[str, int], Partition] = {}
         self._starts: dict[LogDirectory, CheckpointedStarts] = {}
         self._offline: set[tuple[str, int]] = set()
@@ -275,5 +275,5 @@ class Replicas:
             found,
             node_id=self._node_id,
             flusher=self._flusher,
-            rewrites=self._rewrites,
+            unpacking=self.unpacking,
         )

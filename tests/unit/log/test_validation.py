@@ -8,8 +8,14 @@ from typing import Any
 import pytest
 
 from ottla.errors import ErrorCode, KafkaError
-from ottla.log.validation import InvalidRecords
-from ottla.records.batch import CompressionType, pack_header
+from ottla.log.validation import (
+    KEYS_PER_STEP,
+    RECORD_ERRORS_MAX,
+    InvalidRecords,
+    check_keys_in_steps,
+    keys_take_long,
+)
+from ottla.records.batch import CompressionType, pack_header, read_header
 from ottla.records.builder import build_batch
 from tests.unit.log.samples import NOW_MS, batch, disk, header_of, idempotent, new_log
 
@@ -125,3 +131,20 @@ def test_compacted_topic_requires_keys(codec: CompressionType) -> None:
     assert caught.value.code is ErrorCode.INVALID_RECORD
     assert [index for index, _ in caught.value.record_errors] == [1, 2]
     assert log.log_end_offset == 1
+
+
+@pytest.mark.parametrize("codec", CompressionType)
+def test_no_more_wrong_records_are_named_than_an_answer_should_hold(codec: CompressionType) -> None:
+    log = new_log(disk(), cleanup_policy="compact")
+    keyless = build_batch([(NOW_MS, None, b"v", [])] * 5000, compression=codec)
+    with pytest.raises(InvalidRecords) as caught:
+        log.append_as_leader(bytearray(keyless), 0, NOW_MS)
+    assert len(caught.value.record_errors) == RECORD_ERRORS_MAX
+    assert log.log_end_offset == 0
+
+
+def test_a_batch_of_many_keys_is_looked_at_in_steps() -> None:
+    keyed = build_batch([(NOW_MS, b"k", b"v", [])] * 5000, compression=CompressionType.ZSTD)
+    assert keys_take_long(read_header(keyed))
+    assert len(list(check_keys_in_steps(keyed))) == 5000 // KEYS_PER_STEP
+    assert not keys_take_long(read_header(build_batch([(NOW_MS, b"k", b"v", [])])))

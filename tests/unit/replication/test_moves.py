@@ -18,6 +18,7 @@ from ottla.records.codec import Record
 from ottla.replication import moves as moves_module
 from ottla.replication.moves import ReplicaMoves
 from ottla.replication.partition import Partition
+from ottla.replication.recompression import Unpacking
 from ottla.settings.definitions import TopicConfig
 from ottla.simulation.disk import SimulatedDisk, Stopped
 from tests.unit.log.samples import NOW_MS, TOPIC_ID, all_records, batch, idempotent
@@ -75,7 +76,7 @@ class World:
             log,
             node_id=1,
             flusher=cast(Flusher, self.flusher),
-            rewrites=asyncio.Semaphore(1),
+            unpacking=Unpacking(),
         )
         partition.become_leader(5, 0, [1], [1])
         return partition

@@ -1,0 +1,1 @@
+"""Peers that mean ill, in processes of their own, and what honest clients notice of them."""
