@@ -22,6 +22,8 @@ from ottla.records.batch import CorruptBatch, UnsupportedMagic
 log = logger(__name__)
 
 _LOG_SWAP = names.LOG_SUFFIX + names.SWAP_SUFFIX
+_DOTS_OF_KAFKA = 2
+"""In ``<offset>.log.cleaned``. ``compaction.job.cleaned_path`` puts one more in between."""
 _TEMPORARY = (names.DELETED_SUFFIX, names.CLEANED_SUFFIX, names.SWAP_SUFFIX, ".tmp")
 
 
@@ -36,7 +38,9 @@ def finish_leftovers(
     leftovers = [name for name in sizes if name.endswith(_TEMPORARY)]
     cleaned = [name for name in leftovers if name.endswith(names.CLEANED_SUFFIX)]
     swaps = [name for name in leftovers if name.endswith(names.SWAP_SUFFIX)]
-    oldest_cleaned = min((names.offset_of(name) or 0 for name in cleaned), default=None)
+    # Ours name the cleaning they belong to, and each has one segment to put in place: they tell of no split.
+    of_split = [name for name in cleaned if name.count(".") == _DOTS_OF_KAFKA]
+    oldest_cleaned = min((names.offset_of(name) or 0 for name in of_split), default=None)
     logs = {names.offset_of(name) for name in swaps if name.endswith(_LOG_SWAP)}
     complete = []
     for name in leftovers:

@@ -10,7 +10,14 @@ import pytest
 from ottla.errors import KafkaError
 from ottla.log.cleaned_log import PendingSwap
 from ottla.log.compaction.cleaning import Cleaning
-from ottla.log.compaction.job import DISK, GONE, CleanedGroup, CleaningFailed, remove_cleaned
+from ottla.log.compaction.job import (
+    DISK,
+    GONE,
+    CleanedGroup,
+    CleaningFailed,
+    cleaned_path,
+    remove_cleaned,
+)
 from ottla.log.log import Log
 from ottla.records.builder import build_batch
 from ottla.simulation.disk import SimulatedDisk
@@ -235,3 +242,15 @@ def test_index_of_a_swap_whose_log_is_not_there_is_removed(swapping: Swapping) -
     on.write_file(f"{DIRECTORY}/{0:020d}.index.swap", b"\0" * 8)
     assert latest(swapping.check_restart()) == swapping.latest
     assert not swapping.leftovers()
+
+
+def test_what_an_earlier_cleaning_has_left_undoes_no_swap_that_counts(swapping: Swapping) -> None:
+    # A worker whose log was deleted and made again, or that was given up, writes where the next one swaps.
+    path = cleaned_path(DIRECTORY, 0, ".log", "0badf00d")
+    swapping.disk.write_file(path, b"half of it", sync=True)
+    swapping.prepare()
+    swapping.exchange()
+    again = swapping.check_restart()
+    assert again.segments.first.base_offset == 0
+    assert latest(again) == swapping.latest
+    assert swapping.leftovers() == []
