@@ -314,7 +314,11 @@ class LogDirectories:
 
     def replace(self, old: Log, new: Log) -> None:
         """A partition goes on with ``new``, its copy in another directory."""
-        promised = self.directory_of(old).leave(old)
+        source = self.directory_of(old)
+        promised = source.leave(old)
+        start = max(promised, old.log_start_offset)
+        if start:
+            source.keep_start(old, start)
         directory = self.directory_of(new)
         directory.enter(new)
         if promised > new.log_start_offset:

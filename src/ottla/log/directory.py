@@ -19,10 +19,10 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from threading import Lock
-from typing import NamedTuple
 
 from ottla.errors import ErrorCode, KafkaError
 from ottla.log import names
+from ottla.log.checkpoint_turns import Checkpoint, CheckpointTurns
 from ottla.log.checkpoints import (
     CorruptCheckpoint,
     MetaProperties,
@@ -50,13 +50,6 @@ log = logger(__name__)
 
 _CHECKPOINT_BYTES_MAX = 1 << 28
 _FLUSHED_AT_ONCE_MAX = 16  # each has its files open meanwhile
-
-
-class Checkpoint(NamedTuple):
-    """Offsets as they were at a moment; those of a later moment have a larger ``number``."""
-
-    number: int
-    offsets: dict[tuple[str, int], int]
 
 
 class DirectoryInUse(Exception):
@@ -102,8 +95,8 @@ class LogDirectory:
         self._clean_ends: dict[tuple[str, int], int] = {}
         self._ceilings: dict[tuple[str, int], tuple[int, int]] = {}
         self._promised: dict[Log, tuple[int, int]] = {}
-        self._taken = 0
-        self._points_written = self._starts_written = self._clean_ends_written = 0
+        self._departing: dict[tuple[str, int], int] = {}
+        self._turns = CheckpointTurns()
         self._starts_checkpointed: frozenset[tuple[str, int]] = frozenset()
         self._stale = False
         self._checkpoint_lock = Lock()
@@ -396,11 +389,22 @@ class LogDirectory:
         key = (found.topic, found.partition)
         del self.logs[key]
         self.high_watermarks.pop(key, None)
-        being_written = self._checkpoint_lock.locked()
         known = self._checkpointed.pop(key, None) is not None or key in self._starts_checkpointed
         known |= key in self._clean_ends
-        self._stale |= known or being_written
+        self._stale |= known or self._turns.outstanding or self._checkpoint_lock.locked()
         return self._promised.pop(found, (0, 0))[0]
+
+    def keep_start(self, gone: Log, start: int) -> None:
+        """A log that left goes on elsewhere, while its directory is still here: ``log_starts`` names it.
+
+        What lies there may be all that a crash leaves, until ``gone_for_good``.
+        """
+        self._departing[gone.topic, gone.partition] = start
+
+    def gone_for_good(self, gone: Log) -> None:
+        """The directory of a log that left is not here any more."""
+        if self._departing.pop((gone.topic, gone.partition), None) is not None:
+            self._stale = True
 
     def _retire(self, found: Log, suffix: str) -> str | None:
         path = found.retire(os.urandom(16).hex(), suffix)
@@ -433,11 +437,8 @@ class LogDirectory:
             found = self.logs.get(key)
             if found is None or found.generation != generation:
                 del self._ceilings[key]  # the log has been cut since
-        return self._take({key: one.recovery_point for key, one in self.logs.items()})
-
-    def _take(self, offsets: dict[tuple[str, int], int]) -> Checkpoint:
-        self._taken += 1
-        return Checkpoint(self._taken, offsets)
+        points = {key: one.recovery_point for key, one in self.logs.items()}
+        return self._turns.take(names.RECOVERY_POINT_CHECKPOINT, points)
 
     def promise_log_start(self, log: Log, offset: int) -> None:
         """``log`` is going to start at ``offset``: let ``log_starts`` say so from now on.
@@ -453,6 +454,7 @@ class LogDirectory:
         offsets = {
             key: one.log_start_offset for key, one in self.logs.items() if one.log_start_offset
         }
+        offsets |= {key: start for key, start in self._departing.items() if key not in self.logs}
         for one, (offset, generation) in list(self._promised.items()):
             key = (one.topic, one.partition)
             kept = self.logs.get(key) is one and one.generation == generation
@@ -460,14 +462,14 @@ class LogDirectory:
                 del self._promised[one]  # it is gone, was cut since, or has moved
             else:
                 offsets[key] = offset
-        return self._take(offsets)
+        return self._turns.take(names.LOG_START_CHECKPOINT, offsets)
 
     def write_recovery_points(self, points: Checkpoint) -> None:
         """Replace the recovery-point checkpoint, unless a later one is there. Blocks; raises ``KafkaError``."""
         with self._checkpoint_lock:
-            if points.number > self._points_written:
+            if self._turns.is_next(names.RECOVERY_POINT_CHECKPOINT, points):
                 self._write_recovery_points(points.offsets)
-                self._points_written = points.number
+                self._turns.wrote(names.RECOVERY_POINT_CHECKPOINT, points)
 
     def _write_recovery_points(self, offsets: Mapping[tuple[str, int], int]) -> None:
         points = dict(offsets)
@@ -480,9 +482,9 @@ class LogDirectory:
     def write_log_starts(self, starts: Checkpoint) -> None:
         """Replace the log-start checkpoint, unless a later one is there. Blocks; raises ``KafkaError``."""
         with self._checkpoint_lock:
-            if starts.number > self._starts_written:
+            if self._turns.is_next(names.LOG_START_CHECKPOINT, starts):
                 self._write_offsets(names.LOG_START_CHECKPOINT, starts.offsets)
-                self._starts_written = starts.number
+                self._turns.wrote(names.LOG_START_CHECKPOINT, starts)
                 self._starts_checkpointed = frozenset(starts.offsets)
 
     @property
@@ -512,9 +514,8 @@ class LogDirectory:
 
     def clean_ends(self) -> Checkpoint:
         """What ``write_clean_ends`` is to write: how far each log is compacted, where it is at all."""
-        return self._take(
-            {key: one.clean_end_offset for key, one in self.logs.items() if one.clean_end_offset}
-        )
+        ends = {key: one.clean_end_offset for key, one in self.logs.items() if one.clean_end_offset}
+        return self._turns.take(names.CLEANER_CHECKPOINT, ends)
 
     def write_clean_ends(self, ends: Checkpoint) -> None:
         """Replace the cleaner's checkpoint, unless it says that, or a later one is there.
@@ -522,9 +523,9 @@ class LogDirectory:
         Blocks; raises ``KafkaError``.
         """
         with self._checkpoint_lock:
-            if ends.number > self._clean_ends_written:
+            if self._turns.is_next(names.CLEANER_CHECKPOINT, ends):
                 self._write_clean_ends(ends.offsets)
-                self._clean_ends_written = ends.number
+                self._turns.wrote(names.CLEANER_CHECKPOINT, ends)
 
     def _write_clean_ends(self, offsets: Mapping[tuple[str, int], int]) -> None:
         if offsets != self._clean_ends:

@@ -304,6 +304,7 @@ class FutureLog:
         log, current = self.log, self.current
         assert log is not None
         assert self.is_published
+        current.check_usable()  # it may have been found damaged, or its directory has failed
         while not self.catch_up(now_ms):
             continue
         log.follow(current)

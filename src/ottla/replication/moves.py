@@ -245,7 +245,7 @@ class ReplicaMoves:
         log.info("replica moved", partition=repr(partition), to=new.directory)
         try:
             await self._flush(new)
-            await self._off_loop(self._write_checkpoints, move.directory)
+            await self._write_checkpoints(move.directory)
         except KafkaError:
             # The old one must not be found and led without the other, which has more.
             await self._remove(old, names.STRAY_DIRECTORY_SUFFIX)
@@ -267,12 +267,12 @@ class ReplicaMoves:
             await self._off_loop(source.disk.sync_directory, source.path)
             if suffix == names.DELETE_DIRECTORY_SUFFIX:
                 source.trash.put(path, self._clock.now_ms() + old.rules.file_delete_delay_ms)
+        source.gone_for_good(old)
         if source.has_stale_checkpoints:
-            await self._off_loop(self._write_checkpoints, source)
+            await self._write_checkpoints(source)
 
-    @staticmethod
-    def _write_checkpoints(directory: LogDirectory) -> None:
-        directory.write_checkpoints(directory.take_checkpoints())
+    async def _write_checkpoints(self, directory: LogDirectory) -> None:
+        await self._off_loop(directory.write_checkpoints, directory.take_checkpoints())
 
     async def _discard(self, future: FutureLog) -> None:
         try:

@@ -612,3 +612,21 @@ def test_the_lock_is_held_after_a_failure_was_heeded(tmp_path: Path) -> None:
         assert b"BlockingIOError" in other.stderr
     finally:
         abandoned(directory)
+
+
+def test_a_checkpoint_that_was_taken_before_a_deletion_and_is_not_written_yet_is_stale() -> None:
+    on = SimulatedDisk()
+    directory = opened(on)
+    log = create(directory, records=12)
+    log.flush(NOW_MS)
+    directory.promise_log_start(log, 10)
+    taken = directory.log_starts()  # its thread has not begun
+    directory.delete("orders", 0, NOW_MS)
+    assert directory.has_stale_checkpoints
+    checkpoint(directory)
+    directory.write_log_starts(taken)
+    append(create(directory))
+    directory.logs["orders", 0].flush(NOW_MS)
+    on.lose_power()
+    log = opened(on).logs["orders", 0]
+    assert (log.log_start_offset, log.log_end_offset) == (0, 1)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from ottla.errors import ErrorCode, KafkaError
-from ottla.log.directory import Checkpoint, LogDirectory
+from ottla.log.checkpoint_turns import Checkpoint
+from ottla.log.directory import LogDirectory
 from ottla.log.log import Log
 from ottla.replication.checkpointed_starts import CheckpointedStarts
 from ottla.settings.definitions import TopicConfig

@@ -12,6 +12,7 @@ import pytest
 from ottla.clock import ManualClock
 from ottla.errors import ErrorCode, KafkaError
 from ottla.log.directories import LogDirectories
+from ottla.log.directory import LogDirectory
 from ottla.log.flusher import Flusher
 from ottla.log.log import Log
 from ottla.records.codec import Record
@@ -571,3 +572,72 @@ def test_a_log_start_that_moves_meanwhile_moves_with_it() -> None:
         assert again.log_start_offset == 11
 
     run(scene())
+
+
+def checkpointing(world: World) -> None:
+    """The checkpoints of every directory are written, as from time to time."""
+    for directory in world.directories:
+        directory.write_checkpoints(directory.take_checkpoints())
+
+
+def test_a_checkpoint_at_any_moment_of_a_move_takes_no_log_start_back() -> None:
+    for calls, crashed, committed, _ in crashes(checkpointing):
+        crashed.disk.lose_power()
+        recovered(crashed, calls, committed)
+
+
+def test_a_log_that_is_quarantined_at_the_end_of_its_move_is_not_served_from_the_copy() -> None:
+    async def scene() -> None:
+        world = World()
+        partition = world.new_partition()
+        log = partition.log
+
+        async def off_loop(call: Callable[..., Any], *arguments: Any) -> Any:
+            outcome = call(*arguments)
+            if call.__name__ == "publish":
+                log.quarantine("somebody has looked")
+                partition.storage_failed()
+            return outcome
+
+        world.moves._off_loop = off_loop
+        await world.move()
+        assert partition.log is log
+        assert (world.names("/a"), len(world.moves)) == ({"orders-0"}, 0)
+        world.directories.all[1].trash.remove(world.directories.all[1].trash.take_due(NOW_MS + 1))
+        world.directories.close(NOW_MS)
+        again = World(world.disk).directories
+        assert again.get("orders", 0) is None
+        assert again.all[0].quarantined["orders", 0].endswith("somebody has looked")
+
+    run(scene())
+
+
+def test_checkpoints_are_taken_on_the_loop_which_changes_what_they_tell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    away: list[str] = []
+    taken: list[bool] = []
+    real = LogDirectory.take_checkpoints
+
+    def take(self: LogDirectory) -> Any:
+        taken.append(bool(away))
+        return real(self)
+
+    async def scene() -> None:
+        world = World()
+        world.new_partition()
+        monkeypatch.setattr(LogDirectory, "take_checkpoints", take)
+
+        async def off_loop(call: Callable[..., Any], *arguments: Any) -> Any:
+            away.append(call.__name__)
+            try:
+                return call(*arguments)
+            finally:
+                away.pop()
+
+        world.moves._off_loop = off_loop
+        await world.move()
+        assert world.place == "/b"
+
+    run(scene())
+    assert taken == [False, False]
