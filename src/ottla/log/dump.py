@@ -143,27 +143,28 @@ def _codec_name(header: BatchHeader) -> str:
 
 
 def _record_lines(header: BatchHeader, batch: bytes, contents: bool) -> Iterator[Line]:
-    from ottla.records.codec import decode_batch
+    from ottla.records.codec import decode_in_chunks
 
+    time_name = _TIMESTAMP_NAMES[header.timestamp_type]
+    number = 0
     try:
-        records = decode_batch(batch)
+        for records, _ in decode_in_chunks(batch, header=header):
+            for record in records:
+                fields: dict[str, object] = {
+                    "offset": record.offset,
+                    time_name: record.timestamp_ms,
+                    "keySize": -1 if record.key is None else len(record.key),
+                    "valueSize": -1 if record.value is None else len(record.value),
+                    "sequence": -1 if header.base_sequence < 0 else header.base_sequence + number,
+                    "headerKeys": [key for key, _ in record.headers],
+                }
+                if contents:
+                    fields["key"] = record.key
+                    fields["payload"] = record.value
+                yield fields
+                number += 1
     except KafkaError as error:
         yield {"error": error.message}
-        return
-    time_name = _TIMESTAMP_NAMES[header.timestamp_type]
-    for number, record in enumerate(records):
-        fields: dict[str, object] = {
-            "offset": record.offset,
-            time_name: record.timestamp_ms,
-            "keySize": -1 if record.key is None else len(record.key),
-            "valueSize": -1 if record.value is None else len(record.value),
-            "sequence": -1 if header.base_sequence < 0 else header.base_sequence + number,
-            "headerKeys": [key for key, _ in record.headers],
-        }
-        if contents:
-            fields["key"] = record.key
-            fields["payload"] = record.value
-        yield fields
 
 
 def dump_offset_index(path: str, base_offset: int, disk: Disk) -> Iterator[Line]:

@@ -44,6 +44,11 @@ NewRecord: TypeAlias = tuple[int, bytes | None, bytes | None, Sequence[Header]]
 # Length, attributes, timestamp, offset, key's length, value's length, number of headers.
 _SHORTEST_RECORD_BYTES = 7
 _SMALL_VARINTS = 4096
+CHUNK_RECORDS = 20_000
+CHUNK_BYTES = 4 << 20
+"""What ``decode_in_chunks`` decodes at once: a record of 7 bytes takes some 200 as an object."""
+RECORD_HEADERS_MAX = 1_000_000
+"""A header of 2 bytes takes some 70 as an object; Kafka has no such bound."""
 _NULL = b"\x01"
 _NO_HEADERS = b"\x00"
 
@@ -164,6 +169,44 @@ def decode_batch(
     data = _plain_records(buf, position, header, max_decompressed_bytes)
     try:
         return _decode(data, header)
+    except IndexError:
+        raise InvalidRecord("the batch ends within a record") from None
+
+
+def decode_in_chunks(
+    buf: Bytes,
+    *,
+    max_decompressed_bytes: int = MAX_DECOMPRESSED_BYTES,
+    position: int = 0,
+    header: BatchHeader | None = None,
+) -> Iterator[tuple[list[Record], bool]]:
+    """As ``decode_batch``, some records at a time, each time with whether they are the last.
+
+    A small batch may unpack to millions of records: their bytes are bounded, but as objects they take thirty
+    times as much. Raises ``KafkaError`` alone, perhaps after some records that are whole.
+    """
+    if header is None:
+        header = read_header(buf, position)
+    data = _plain_records(buf, position, header, max_decompressed_bytes)
+    left, size, p = header.record_count, len(data), 0
+    try:
+        while left > CHUNK_RECORDS or size - p > CHUNK_BYTES:
+            start, count = p, 0
+            while count < min(left, CHUNK_RECORDS) and p - start < CHUNK_BYTES:
+                n, p = _varint(data, p)
+                if n & 1 or p + (n >> 1) > size:
+                    raise InvalidRecord(f"a record of {_signed(n)} bytes in {size - p}")
+                p += n >> 1
+                count += 1
+            left -= count
+            yield (
+                _decode(data[start:p], header._replace(record_count=count)),
+                left == 0 and p == size,
+            )
+            if not left:
+                break
+        if left or p < size or not size:
+            yield _decode(data[p:] if p else data, header._replace(record_count=left)), True
     except IndexError:
         raise InvalidRecord("the batch ends within a record") from None
 
@@ -432,7 +475,7 @@ def _read_headers(data: bytes, p: int, end: int, headers: list[Header]) -> int:
     """Read a record's headers into ``headers``; the position behind them."""
     n, p = _varint(data, p)
     count = _signed(n)
-    if not 0 <= count <= end - p:
+    if not 0 <= count <= min((end - p) // 2, RECORD_HEADERS_MAX):
         raise InvalidRecord(f"{count} record headers in {end - p} bytes")
     for _ in range(count):
         n, p = _varint(data, p)

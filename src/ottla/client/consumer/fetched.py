@@ -9,7 +9,7 @@ the offset from which on they are aborted, up to their abort marker). Source: ``
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ottla.client.consumer.positions import PartitionState
@@ -18,7 +18,7 @@ from ottla.client.types import Record, TopicPartition
 from ottla.errors import ErrorCode, KafkaError
 from ottla.records.batch import BatchHeader, iter_batches, verify_crc
 from ottla.records.codec import Record as StoredRecord
-from ottla.records.codec import decode_batch
+from ottla.records.codec import decode_batch, decode_in_chunks
 
 ABORT_MARKER = 0
 
@@ -63,6 +63,7 @@ class FetchedPartition:
         "_aborted_producers",
         "_batches",
         "_buffer",
+        "_chunks",
         "_decoded",
         "_decoded_end",
         "_decoded_epoch",
@@ -89,6 +90,7 @@ class FetchedPartition:
         self._buffer = buffer
         self._batches: list[tuple[int, BatchHeader]] = list(iter_batches(buffer))
         self._next = 0
+        self._chunks: Iterator[tuple[list[StoredRecord], bool]] | None = None
         self._aborted = sorted(aborted, reverse=True)
         self._aborted_producers: set[int] = set()
         self._decoded: list[StoredRecord] = []
@@ -129,18 +131,31 @@ class FetchedPartition:
         return Chunk(self.state, self.version, records, end, self._decoded_epoch)
 
     def _decode_next(self) -> None:
+        """The next batch, or the next part of a batch of very many records."""
         at, header = self._batches[self._next]
         position = self.state.position
-        self._decoded_end = max(header.next_offset, position)
-        self._decoded_epoch = header.leader_epoch
-        if header.next_offset > position:
-            if self._reading.check_crcs:
-                verify_crc(self._buffer, header, at)
-            if not self._skipped(at, header):
-                records = decode_batch(self._buffer, position=at, header=header)
-                if header.base_offset < position:
-                    records = [record for record in records if record.offset >= position]
-                self._decoded = records
+        if self._chunks is None:
+            self._decoded_end = max(header.next_offset, position)
+            self._decoded_epoch = header.leader_epoch
+            if header.next_offset > position:
+                if self._reading.check_crcs:
+                    verify_crc(self._buffer, header, at)
+                if not self._skipped(at, header):
+                    self._chunks = decode_in_chunks(self._buffer, position=at, header=header)
+        if self._chunks is not None:
+            try:
+                records, last = next(self._chunks)
+            except KafkaError:
+                self._chunks = None
+                raise
+            end = header.next_offset if last else records[-1].offset + 1
+            self._decoded_end = max(end, position)
+            if header.base_offset < position:
+                records = [record for record in records if record.offset >= position]
+            self._decoded = records
+            if not last:
+                return
+            self._chunks = None
         self._next += 1
 
     def _skipped(self, at: int, header: BatchHeader) -> bool:

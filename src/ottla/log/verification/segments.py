@@ -391,20 +391,21 @@ def _sequence_problem(producers: ProducerState, header: BatchHeader) -> str | No
 
 def _records_problem(batch: bytes, header: BatchHeader, dense: bool) -> str | None:
     """What is wrong with the records inside a batch."""
-    from ottla.records.codec import decode_batch
+    from ottla.records.codec import decode_in_chunks
 
+    last, number = header.base_offset - 1, 0
     try:
-        records = decode_batch(
+        for records, _ in decode_in_chunks(
             batch, header=header, max_decompressed_bytes=DEEP_DECOMPRESSED_BYTES_MAX
-        )
+        ):
+            for record in records:
+                expected = header.base_offset + number
+                if record.offset <= last or (dense and record.offset != expected):
+                    return f"record {number} has offset {record.offset}, after {last}"
+                last = record.offset
+                number += 1
     except KafkaError as error:
         return f"its records can't be read: {error.message or error}"
-    last = header.base_offset - 1
-    for number, record in enumerate(records):
-        expected = header.base_offset + number
-        if record.offset <= last or (dense and record.offset != expected):
-            return f"record {number} has offset {record.offset}, after {last}"
-        last = record.offset
     if last > header.last_offset:
         return f"its last record has offset {last}, the batch ends at {header.last_offset}"
     return None
