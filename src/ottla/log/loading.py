@@ -31,7 +31,7 @@ from ottla.log.recovery import (
 from ottla.log.rules import LogRules
 from ottla.log.segment import Segment
 from ottla.log.segments import Segments
-from ottla.log.snapshots import snapshot_path, stray_snapshots, take_snapshot
+from ottla.log.snapshots import UnprovenSnapshots, snapshot_path, stray_snapshots
 from ottla.log.sparse_index import CorruptIndex
 from ottla.logs import logger
 from ottla.records.batch import CorruptBatch, UnsupportedMagic
@@ -93,6 +93,7 @@ def load_log(
     try:
         return loader.load(name, recovery_point, clean)
     except CorruptLog as error:
+        loader.snapshots.end()
         mark_quarantined(disk, directory, str(error))
         raise
 
@@ -123,6 +124,7 @@ class _Loader:
         self.dropped: list[Segment] = []
         self.unindexed: list[Segment] = []
         self.epochs_lost = False
+        self.snapshots = UnprovenSnapshots(disk, directory, ())
 
     def load(self, name: names.PartitionDirectory, recovery_point: int, clean: bool) -> LoadedLog:
         self.sizes = self._list()
@@ -132,6 +134,7 @@ class _Loader:
         if finish_leftovers(self.disk, self.directory, self.sizes, self.rules, self.now_ms):
             self.sizes = self._list()
         epochs = self._load_epochs()
+        checkpointed = list(epochs.entries)
         segments = self._open_segments()
         self._drop_before_start(segments)
         try:
@@ -153,6 +156,9 @@ class _Loader:
         epochs.truncate_from_start(log_start)
         epochs.truncate_from_end(end)
         unsynced, paths = self._finish(producers, end, clean)
+        if not self.epochs_lost and unsynced and epochs.entries == checkpointed:
+            epochs.changed = False  # the file stays; but whether it was synced is not known
+            paths += (f"{self.directory}/{names.LEADER_EPOCH_CHECKPOINT}",)
         return LoadedLog(
             topic=name.topic,
             partition=name.partition,
@@ -254,8 +260,15 @@ class _Loader:
             self._remove_stray_snapshots(segments)
             producers = self._load_producers(segments, end)
         else:
+            self.snapshots = UnprovenSnapshots(self.disk, self.directory, self._snapshots())
             producers, end, dropped = recover_segments(
-                self.disk, self.directory, segments, recovery_point, self.log_start, epochs
+                self.disk,
+                self.directory,
+                segments,
+                recovery_point,
+                self.log_start,
+                epochs,
+                self.snapshots,
             )
             self.changed += segments.from_offset(recovery_point)
             self._retire(dropped)
@@ -338,9 +351,12 @@ class _Loader:
         if clean:
             return changed, ()
         producers.end_offset = end
-        take_snapshot(self.disk, self.directory, producers)
-        snapshots = snapshot_offsets(self.disk, self.directory)
-        return changed, tuple(snapshot_path(self.directory, offset) for offset in snapshots)
+        self.snapshots.take(producers)
+        self.snapshots.end()
+        kept = self.snapshots.proven
+        if self.snapshots.older or self.retired:  # some of which may be gone by now
+            kept = snapshot_offsets(self.disk, self.directory)
+        return changed, tuple(snapshot_path(self.directory, offset) for offset in kept)
 
     # Small files
 

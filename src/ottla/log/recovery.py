@@ -24,7 +24,7 @@ from ottla.log.names import SNAPSHOT_SUFFIX, offset_of
 from ottla.log.producer_state import ProducerState
 from ottla.log.segment import Segment
 from ottla.log.segments import Segments
-from ottla.log.snapshots import load_newest, snapshot_path, take_snapshot
+from ottla.log.snapshots import UnprovenSnapshots, load_newest, snapshot_path
 from ottla.logs import logger
 from ottla.records.batch import (
     CRC_COVERS_FROM,
@@ -98,13 +98,15 @@ class SegmentScan:
         self.position = 0
         self.file_bytes = segment.size_bytes
 
-    def run(self) -> int:
+    def run(self, *, again: bool = False) -> int:
         """Rebuild the segment from what is whole; returns the bytes cut off.
+
+        ``again``: the next start would do it all again, should this one not come to its end.
 
         Raises ``CorruptLog`` (the file is untouched then) and ``OSError``.
         """
         segment = self._segment
-        segment.forget_batches()
+        segment.forget_batches(over=again)
         reason = self._scan()
         segment.end_appends()
         if reason is None:
@@ -217,29 +219,32 @@ def recover_segments(
     recovery_point: int,
     log_start_offset: int,
     epochs: LeaderEpochs,
+    snapshots: UnprovenSnapshots,
 ) -> tuple[ProducerState, int, list[Segment]]:
     """Recover all from the recovery point's segment on, in place.
+
+    ``snapshots``: those that are there; who calls ends them once all is done, or given up.
 
     Returns the producers' state, the log's end, and the segments behind a cut that lost records, which
     are out of ``segments`` now. Raises ``CorruptLog`` and ``OSError``.
     """
     unsafe = segments.from_offset(recovery_point)
     first = unsafe[0].base_offset
-    for offset in snapshot_offsets(disk, directory):
-        if offset > first:
-            disk.remove(snapshot_path(directory, offset))
-    producers = rebuild_producers(disk, directory, segments, log_start_offset, first)
+    older = snapshots.begin(first)
+    producers = rebuild_producers(
+        disk, directory, segments, log_start_offset, first, snapshots=older
+    )
     epochs.truncate_from_end(first)  # the batches tell them again
     latest_epoch = -1
     end_offset = first
     for number, segment in enumerate(unsafe):
         producers.end_offset = segment.base_offset
         if segment.base_offset > log_start_offset:
-            take_snapshot(disk, directory, producers)
+            snapshots.take(producers)
         following = unsafe[number + 1] if number + 1 < len(unsafe) else None
         limit = following.base_offset if following is not None else None
         scan = SegmentScan(segment, recovery_point, epochs, producers, latest_epoch, limit)
-        cut = scan.run()
+        cut = scan.run(again=True)
         latest_epoch, end_offset = scan.latest_epoch, scan.next_offset
         if following is None or following.base_offset == end_offset:
             continue

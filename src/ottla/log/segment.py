@@ -448,10 +448,17 @@ class Segment:
 
     # Changing
 
-    def forget_batches(self) -> None:
-        """Empty both indexes and what is known of the batches, before they are noted anew."""
-        self.offset_index.cut_to(0)
-        self.time_index.cut_to(0)
+    def forget_batches(self, *, over: bool = False) -> None:
+        """Empty both indexes and what is known of the batches, before they are noted anew.
+
+        ``over``: the indexes' files keep their bytes until new ones are written over them. Only for who
+        does it all again should this process end before.
+        """
+        for index in (self.offset_index, self.time_index):
+            if over:
+                index.start_over()
+            else:
+                index.cut_to(0)
         self.size_bytes = 0
         self._first_timestamp_ms = None
         self._max_timestamp_ms = -1

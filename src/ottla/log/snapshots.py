@@ -70,6 +70,52 @@ def load_newest(
     return None, corrupt
 
 
+class UnprovenSnapshots:
+    """The snapshots of a partition under recovery that lie behind where it begins.
+
+    They may say what the log does not: one stays only if recovery would write the same at that offset.
+    ``proven``: the offsets of those. ``older``: of those before it, which are taken as they are.
+    """
+
+    __slots__ = ("_directory", "_disk", "_unproven", "older", "proven")
+
+    def __init__(self, disk: Disk, directory: str, offsets: Iterable[int]) -> None:
+        self._disk = disk
+        self._directory = directory
+        self.proven: list[int] = []
+        self.older: list[int] = []
+        self._unproven = set(offsets)
+
+    def begin(self, first_offset: int) -> list[int]:
+        """Recovery begins at that offset: returns ``older``."""
+        self.older = sorted(offset for offset in self._unproven if offset <= first_offset)
+        self._unproven.difference_update(self.older)
+        return self.older
+
+    def take(self, state: ProducerState) -> None:
+        """As ``take_snapshot``, but for one that is there already and says the same."""
+        offset = state.end_offset
+        if offset in self._unproven and self._says(offset, encode_snapshot(state.producers)):
+            state.snapshot_offset = offset
+        elif take_snapshot(self._disk, self._directory, state) is None:
+            return
+        self._unproven.discard(offset)
+        self.proven.append(offset)
+
+    def end(self) -> None:
+        """Remove those that did not prove right. Raises ``OSError``."""
+        for offset in sorted(self._unproven):
+            self._disk.remove(snapshot_path(self._directory, offset))
+        self._unproven.clear()
+
+    def _says(self, offset: int, content: bytes) -> bool:
+        try:
+            path = snapshot_path(self._directory, offset)
+            return self._disk.read_file(path, _SNAPSHOT_BYTES_MAX) == content
+        except (FileNotFoundError, ValueError):
+            return False
+
+
 def stray_snapshots(offsets: Iterable[int], segment_bases: Iterable[int]) -> list[int]:
     """The snapshots that belong to no segment.
 

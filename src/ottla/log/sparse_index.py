@@ -38,7 +38,16 @@ class SparseIndex:
     ``entries``, ``append_entry`` and ``search`` are the whole of it; the two indexes name the fields.
     """
 
-    __slots__ = ("_exists", "_loaded", "_stored", "_tail", "base_offset", "entries", "file")
+    __slots__ = (
+        "_exists",
+        "_loaded",
+        "_stale",
+        "_stored",
+        "_tail",
+        "base_offset",
+        "entries",
+        "file",
+    )
 
     ENTRY: ClassVar[Struct]
     KEY: ClassVar[Struct]
@@ -54,6 +63,7 @@ class SparseIndex:
         self.base_offset = base_offset
         self._exists = size_bytes is not None
         self._stored = size_bytes // self.ENTRY.size if size_bytes is not None else 0
+        self._stale = 0  # entries of an earlier life that the file may hold behind the stored ones
         self._tail: bytearray | None = None
         self._loaded = self._stored == 0
         self.entries = self._stored
@@ -72,14 +82,33 @@ class SparseIndex:
         if not self._exists:
             self.file.create()
             self._exists = True
-        elif not self._tail:
+        elif not self._tail and not self._stale:
             return False
-        tail = self._tail or b""
-        size = self.ENTRY.size
-        self.file.write_at(bytes(tail), self._stored * size)
-        self._stored += len(tail) // size
-        self._tail = None
+        self._write_tail()
+        if self._stale > self._stored:
+            self.file.truncate(self._stored * self.ENTRY.size)
+        self._stale = 0
         return True
+
+    def _write_tail(self) -> None:
+        """Into the file, unless these very bytes lie there already."""
+        tail = bytes(self._tail or b"")
+        position = self._stored * self.ENTRY.size
+        if self._stale <= self._stored or self.file.read_at(len(tail), position) != tail:
+            self.file.write_at(tail, position)
+        self._stored += len(tail) // self.ENTRY.size
+        self._tail = None
+
+    def start_over(self) -> None:
+        """Drop all entries, in memory only: what is written then goes over the file's old ones.
+
+        The next ``write_out`` cuts off what is left of them. Emptying thousands of files first is what a
+        start after a crash would take most of its time for.
+        """
+        self._stale = max(self._stale, self._stored)
+        self._stored = self.entries = 0
+        self._tail = None
+        self._loaded = False
 
     def cut_to(self, entries: int) -> None:
         """Drop all but the first ``entries``, in the file too."""
@@ -91,6 +120,7 @@ class SparseIndex:
             self._tail = None
             self.file.truncate(entries * self.ENTRY.size)
             self._stored = entries
+            self._stale = 0
         self._loaded = False
 
     def raw_entry(self, number: int) -> tuple[int, int]:
@@ -126,7 +156,10 @@ class SparseIndex:
     def _spill(self) -> None:
         """Write out, or keep everything in memory for the next time: the batch itself is written."""
         try:
-            self.write_out()
+            if self._stale:
+                self._write_tail()
+            else:
+                self.write_out()
         except OSError as error:
             log.warning("index entries stay in memory", path=self.file.path, reason=str(error))
 

@@ -149,3 +149,29 @@ def test_index_that_finds_no_room_keeps_its_entries_in_memory() -> None:
     index.write_out()
     assert len(on.tree()["/00000000000000000100.index"]) == 8 * 999
     assert index.lookup(600) == 500
+
+
+def test_an_index_that_starts_over_writes_only_what_differs() -> None:
+    entries = [(100 + number, number * 10) for number in range(1, 1200)]
+    index, on = offset_index(entries)
+    index.write_out()
+    before, calls = on.tree(), dict(on.calls)
+    index.start_over()
+    assert index.last() == (100, 0)
+    for entry in entries:
+        index.append(*entry)
+    index.write_out()
+    assert on.tree() == before
+    assert (on.calls["pwrite"], on.calls.get("ftruncate")) == (
+        calls["pwrite"],
+        calls.get("ftruncate"),
+    )
+    index.start_over()
+    for entry in [*entries[:700], (1500, 99_999)]:
+        index.append(*entry)
+    assert index.lookup(1500) == 99_999
+    assert index.lookup(1499) == 7000
+    assert index.write_out()
+    path = "/00000000000000000100.index"
+    assert on.tree()[path] == before[path][: 700 * 8] + OffsetIndex.ENTRY.pack(1400, 99_999)
+    assert not index.write_out()

@@ -10,6 +10,8 @@ import pytest
 from ottla.errors import ErrorCode, KafkaError
 from ottla.log.loading import QuarantinedLog
 from ottla.log.log import Log
+from ottla.log.producer_snapshot import encode_snapshot
+from ottla.log.producer_state import ProducerEntry
 from ottla.log.recovery import CorruptLog
 from ottla.records.batch import iter_batches
 from ottla.settings.definitions import TopicConfig
@@ -20,6 +22,7 @@ from tests.unit.log.samples import (
     append,
     batch,
     disk,
+    idempotent,
     new_log,
     offsets,
     reopened,
@@ -100,6 +103,58 @@ def test_recovery_twice_gives_the_same_bytes() -> None:
     once = files(on)
     reopened(on, **SMALL)
     assert files(on) == once
+
+
+CHANGING = ("pwrite", "ftruncate", "rename", "unlink", "mkdir")
+
+
+def test_recovery_of_a_log_that_nobody_wrote_to_changes_no_file() -> None:
+    on = disk()
+    log = new_log(on, **SMALL)
+    for sequence in range(30):
+        log.append_as_leader(idempotent(7, sequence), 0, NOW_MS + sequence)
+    log.close(NOW_MS)
+    crashed(on, reopened(on, clean=True, **SMALL))
+    before, calls = files(on), dict(on.calls)
+    assert any(path.endswith(".snapshot") for path in before)
+    log = reopened(on, **SMALL)
+    assert files(on) == before
+    assert {name: on.calls.get(name) for name in CHANGING} == {
+        name: calls.get(name) for name in CHANGING
+    }
+    assert log.flushed_end_offset == 30
+
+
+def test_a_snapshot_that_the_log_does_not_bear_out_is_replaced_or_removed() -> None:
+    on = disk()
+    log = new_log(on)
+    for sequence in range(5):
+        log.append_as_leader(idempotent(7, sequence), 0, NOW_MS)
+    log.close(NOW_MS)
+    (right,) = [path for path in files(on) if path.endswith(".snapshot")]
+    expected = files(on)
+    other = {9: ProducerEntry(9)}
+    on.write_file(right, encode_snapshot(other))
+    on.write_file(right.replace("5.snapshot", "3.snapshot"), encode_snapshot(other))
+    on.write_file(right.replace("5.snapshot", "8.snapshot"), encode_snapshot(other))
+    log = reopened(on)
+    assert list(log.producers.producers) == [7]
+    assert files(on) == expected
+
+
+def test_an_index_of_more_than_the_log_holds_is_cut() -> None:
+    on = disk()
+    log = filled(on, 40, segment_bytes=1 << 20, index_interval_bytes=150)
+    log.close(NOW_MS)
+    content = on.tree()[LOG]
+    position, _ = list(iter_batches(content))[10]
+    overwrite(on, LOG, position, b"torn")
+    log = reopened(on, index_interval_bytes=150)
+    fresh = disk()
+    expected = filled(fresh, 10, segment_bytes=1 << 20, index_interval_bytes=150)
+    expected.close(NOW_MS)
+    log.close(NOW_MS)
+    assert files(on) == files(fresh)
 
 
 def test_torn_tail_is_cut_at_any_byte() -> None:
