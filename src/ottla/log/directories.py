@@ -8,7 +8,8 @@ The rules kept here (``LogManager``, KIP-112, KIP-113):
 - A new partition goes to the directory that was asked for (AlterReplicaLogDirs), or to the one with the
   fewest partitions. While a directory is offline nothing is made anew that may lie in there.
 - A partition lies in one directory. In two it is an error, unless the end of a move was cut short: then the
-  longer of the two is kept, the moved one where they are equal. See ``ottla.log.future_log``.
+  longer of the two is kept, the moved one where they are equal. See ``ottla.log.future_log``. Where one of the
+  two is damaged, both are left out, and the other partitions are served.
 - The copy that a move left unfinished is worth nothing where its partition is here: it is removed, and
   ``moves_left`` says that the move is to begin again. Where it is not, the copy is left alone.
 
@@ -168,10 +169,27 @@ class LogDirectories:
         if self.some_offline:
             self._leave_out_half_moved(now_ms)
         for directory in self:
-            for key in (*directory.logs, *directory.quarantined):
+            for key in {**directory.logs, **directory.quarantined}:
                 other = found.setdefault(key, directory)
-                if other is not directory:
+                if other is directory:
+                    continue
+                if key in other.quarantined or key in directory.quarantined:
+                    self._leave_out_both(key, (other, directory), now_ms)
+                else:
                     found[key] = self._keep_one(key, other, directory, now_ms)
+
+    def _leave_out_both(
+        self, key: Key, both: tuple[LogDirectory, LogDirectory], now_ms: int
+    ) -> None:
+        """One of a partition's two logs is damaged: which one counts is for somebody to say who has looked."""
+        for directory in both:
+            one = directory.logs.get(key)
+            if one is not None:
+                why = "it is in another log directory too, and damaged there"
+                log.error("partition left out", directory=one.directory, reason=why)
+                directory.quarantined[key] = why
+                directory.leave(one)
+                one.close(now_ms, clean=False)
 
     def _leave_out_half_moved(self, now_ms: int) -> None:
         """The half of a move whose other half is offline now may lack the last records: they count."""
@@ -344,11 +362,10 @@ class LogDirectories:
         """
         key = topic, partition
         self.preferred.pop(key, None)
-        for directory in self:
-            if key in directory.logs or key in directory.quarantined:
-                directory.delete(topic, partition, now_ms)
-                return
-        if self.some_offline:
+        holding = [one for one in self if key in one.logs or key in one.quarantined]
+        for directory in holding:  # two where one of them is damaged
+            directory.delete(topic, partition, now_ms)
+        if not holding and self.some_offline:
             raise KafkaError(
                 ErrorCode.KAFKA_STORAGE_ERROR,
                 f"{topic}-{partition} may lie in a log directory that is offline",

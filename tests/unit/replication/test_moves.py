@@ -14,6 +14,7 @@ from ottla.errors import ErrorCode, KafkaError
 from ottla.log.directories import LogDirectories
 from ottla.log.directory import LogDirectory
 from ottla.log.flusher import Flusher
+from ottla.log.loading import mark_quarantined
 from ottla.log.log import Log
 from ottla.records.codec import Record
 from ottla.replication import moves as moves_module
@@ -641,3 +642,22 @@ def test_checkpoints_are_taken_on_the_loop_which_changes_what_they_tell(
 
     run(scene())
     assert taken == [False, False]
+
+
+@pytest.mark.parametrize("damaged", ["/a", "/b"])
+def test_a_half_of_a_move_that_is_damaged_leaves_out_that_partition_only(damaged: str) -> None:
+    for calls, crashed, *_ in crashes(World.write):
+        crashed.disk.restart()
+        if "orders-0" not in crashed.names("/a") & crashed.names("/b"):
+            continue
+        mark_quarantined(crashed.disk, f"{damaged}/orders-0", "damaged")
+        directories = World(crashed.disk).directories
+        assert directories.get("orders", 0) is None, f"stopped after {calls} calls"
+        with pytest.raises(KafkaError):
+            directories.create("orders", 0, TOPIC_ID, CONFIG, NOW_MS, is_new=False)
+        directories.create("others", 0, TOPIC_ID, CONFIG, NOW_MS)
+        directories.delete("orders", 0, NOW_MS)
+        assert crashed.names("/a").isdisjoint({"orders-0"})
+        assert crashed.names("/b").isdisjoint({"orders-0"})
+        return
+    pytest.fail("no crash left the partition in two directories")
