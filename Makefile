@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 PREFIX ?= /usr/local
 
-.PHONY: run test demo lint bench torture fuzz clean
+.PHONY: run test demo lint bench torture fuzz docs install-man clean
 
 run: $(VENV)/.installed  ## start a broker on 127.0.0.1:9092 with its data in ./data
 	$(BIN)/ottla serve --data ./data --listen 127.0.0.1:9092

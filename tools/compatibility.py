@@ -164,6 +164,8 @@ def _clients() -> Iterator[str]:
 def _version(client: dict[str, Any]) -> str:
     if "debian" in client:
         return f"Debian's `{client['debian']}`"
+    if "version" in client:
+        return str(client["version"])
     path, _, pattern = client["from"].partition(":")
     found = re.search(pattern, (ROOT / path).read_text())
     if found is None:

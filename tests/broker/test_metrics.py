@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from ottla import Admin, Consumer, Producer
+from ottla.log.disk import Disk
+from ottla.log.quarantine import request_quarantine
 from ottla.messages.metadata import MetadataRequest, MetadataRequestTopic
 from ottla.testing import Broker
 from tests.support.http import get, metrics, value
@@ -102,6 +104,41 @@ def test_a_topic_that_is_deleted_takes_nothing_from_the_total(ottla_broker: Brok
         gone = ("kafka_topic_partitions", (("topic", "t"),))
         eventually(lambda: gone not in metrics(address), "the topic is gone")
         assert value(metrics(address), total) == 3
+
+
+def test_a_partition_that_is_quarantined_shows_also_after_a_restart(tmp_path: Path) -> None:
+    name = "ottla_quarantined_partitions"
+    with Broker(HTTP, data=tmp_path) as broker, Wire(broker.bootstrap) as wire:
+        for topic in ("t", "whole"):
+            create_topic(wire, topic)
+            produce(wire, topic, batch(b"1"))
+        assert value(metrics(http_of(broker)), name) == 0
+        request_quarantine(Disk(), str(tmp_path / "t-0"), "a test says so")
+        eventually(
+            lambda: value(metrics(http_of(broker)), name) == 1, "the broker has taken the request"
+        )
+    with Broker(HTTP, data=tmp_path) as broker:
+        assert value(metrics(http_of(broker)), name) == 1
+
+
+COMPACTING = HTTP | {"log.cleaner.backoff.ms": 20, "log.cleaner.min.cleanable.ratio": 0.01}
+
+
+@pytest.mark.ottla(COMPACTING)
+def test_compactions_are_counted(ottla_broker: Broker) -> None:
+    address = http_of(ottla_broker)
+    prefix = "kafka_log_logcleanermanager"
+    now = metrics(address)
+    assert value(now, "ottla_compactions_total") == 0
+    assert value(now, f"{prefix}_max_dirty_percent") == 0
+    with Producer(ottla_broker.bootstrap) as producer, Wire(ottla_broker.bootstrap) as wire:
+        create_topic(wire, "t", cleanup_policy="compact", segment_bytes="1000")
+        for number in range(40):
+            producer.send("t", key=b"k", value=b"%d" % number * 100).result()
+    eventually(
+        lambda: value(metrics(address), "ottla_compactions_total") > 0, "the log is compacted"
+    )
+    assert value(metrics(address), f"{prefix}_uncleanable_partitions_count") == 0
 
 
 @pytest.mark.ottla(HTTP | {"metrics.series.max": "2"})

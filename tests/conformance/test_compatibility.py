@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 import tomllib
 
 import pytest
@@ -19,6 +21,15 @@ KAFKA = json.loads((compatibility.ROOT / compatibility.KAFKA_APIS).read_text())
 
 def test_the_page_is_up_to_date() -> None:
     assert compatibility.text() == PAGE, "make docs writes it anew"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_docs_writes_it_although_there_is_a_directory_of_that_name() -> None:
+    told = subprocess.run(
+        ["make", "-n", "docs"], cwd=compatibility.ROOT, capture_output=True, text=True, check=True
+    )
+    assert "-m tools.compatibility" in told.stdout
+    assert "-m tools.cli_reference" in told.stdout
 
 
 def test_every_api_and_every_setting_is_on_it() -> None:

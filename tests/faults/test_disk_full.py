@@ -32,6 +32,7 @@ from tests.support.waiting import wait_until
 
 VOLUME_MB = 24
 VALUE_BYTES = 4_000
+FAILED_FOR_NOW = "log operation failed for now"
 JOB_FAILED = "a housekeeping job failed"
 STORAGE_ERROR = (ErrorCode.KAFKA_STORAGE_ERROR, -1)
 
@@ -89,6 +90,7 @@ def test_producers_are_refused_readers_go_on_and_so_does_all_once_there_is_room(
             fill(volume)
             for acks in (-1, 1, -1, 1):  # again and again: no partial batch piles up
                 assert append(raw, b"no room " + bytes(VALUE_BYTES), acks=acks) == STORAGE_ERROR
+            assert events(running, FAILED_FOR_NOW), "whoever looks into the log learns why"
             assert values(raw) == written
             # Checkpoints find no room either, and that ends nothing.
             wait_until(lambda: fill(volume) or len(events(running, JOB_FAILED)) > 4)

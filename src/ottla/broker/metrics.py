@@ -57,6 +57,7 @@ async def collect(broker: Broker) -> bytes:
     if broker.is_ready:
         left_out = await _topics(out, broker)
         _cluster(out, broker)
+        _compaction(out, broker)
         left_out += await _groups(out, broker)
         _network(out, broker)
         if broker.server.meter is not None:
@@ -73,7 +74,7 @@ async def collect(broker: Broker) -> bytes:
 
 async def _topics(out: Exposition, broker: Broker) -> int:
     totals: dict[str, _TopicTotals] = {}
-    under_replicated = under_minimum = leaders = 0
+    under_replicated = under_minimum = leaders = quarantined = 0
     slices = _Slices()
     for partition in list(broker.replicas):
         one = totals.get(partition.topic)
@@ -83,6 +84,7 @@ async def _topics(out: Exposition, broker: Broker) -> int:
         one.size_bytes += partition.log.size_bytes
         one.bytes_in += partition.bytes_in
         one.messages_in += partition.messages_in
+        quarantined += partition.log.is_quarantined
         if partition.is_leader:
             leaders += 1
             under_replicated += len(partition.isr) < len(partition.replicas)
@@ -116,6 +118,8 @@ async def _topics(out: Exposition, broker: Broker) -> int:
     }  # fmt: skip
     for name, (help_text, value) in gauges.items():
         out.gauge(f"kafka_server_replicamanager_{name}", help_text, value)
+    quarantined += sum(len(one.quarantined) for one in broker.directories)
+    out.gauge("ottla_quarantined_partitions", "Partitions not served: damaged.", quarantined)
     return 4 * (len(totals) - len(shown))
 
 
@@ -151,6 +155,25 @@ def _cluster(out: Exposition, broker: Broker) -> None:
         out.sample(directory.offline is not None, {"logdirectory": directory.path})
     offline = sum(directory.offline is not None for directory in broker.directories.all)
     out.gauge("kafka_log_logmanager_offlinelogdirectorycount", "Log directories offline.", offline)
+
+
+def _compaction(out: Exposition, broker: Broker) -> None:
+    figures = None if broker.cleaner is None else broker.cleaner.figures
+    out.gauge(
+        "kafka_log_logcleanermanager_uncleanable_partitions_count",
+        "Compacted partitions that the cleaner has given up.",
+        figures.uncleanable_partitions if figures else 0,
+    )
+    out.counter(
+        "ottla_compactions_total",
+        "Logs compacted since the start.",
+        figures.cleanings if figures else 0,
+    )
+    out.gauge(
+        "kafka_log_logcleanermanager_max_dirty_percent",
+        "The dirtiest compacted log's share that is not compacted yet.",
+        int(100 * figures.dirtiest_ratio) if figures else 0,
+    )
 
 
 async def _groups(out: Exposition, broker: Broker) -> int:

@@ -15,7 +15,7 @@ from ottla.cli.version import VERSION
 
 _HELP = manual("""Event streaming with Kafka's protocol and files: a broker, and tools for any Kafka cluster.
 
-Start a broker with `ottla serve`, then produce to it and consume from it:
+Start a broker with `ottla serve`, then produce to it and consume from it.
 
   ottla serve
   echo hello | ottla produce greetings

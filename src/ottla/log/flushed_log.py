@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from ottla.log.producer_state import ProducerEntry
     from ottla.records.batch import BatchHeader
 
+_QUARANTINED = "is quarantined"
+
 
 class FlushedLog:
     """The state of a log, and how it becomes durable. ``LocalLog`` moves its segments, ``Log`` appends."""
@@ -165,6 +167,11 @@ class FlushedLog:
         """Why the log takes no operation any more (closed, deleted, corrupt); None while it does."""
         return self._unusable
 
+    @property
+    def is_quarantined(self) -> bool:
+        """Whether the log was found corrupt since it was opened."""
+        return self._unusable is not None and self._unusable.startswith(_QUARANTINED)
+
     def assign_topic_id(self, topic_id: bytes) -> None:
         """Learn the topic's id, and keep it in partition.metadata.
 
@@ -260,7 +267,7 @@ class FlushedLog:
         A file in the directory says so to the next start; whoever has looked after it removes that.
         """
         if self._unusable is None:
-            self._unusable = f"is quarantined: {reason}"
+            self._unusable = f"{_QUARANTINED}: {reason}"
             mark_quarantined(self._disk, self.directory, reason)
         return KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"{self.directory} {self._unusable}")
 

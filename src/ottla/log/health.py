@@ -56,4 +56,8 @@ class DirectoryHealth:
         """
         if error.errno not in NO_ROOM_ERRNOS and not capabilities.is_held_by_another(error):
             self.fail(error)
+        else:  # whoever looks after the broker has to hear of it; the logger bounds how often
+            log.error(
+                "log operation failed for now", directory=self.path, reason=f"{what}: {error}"
+            )
         return KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"{what}: {error}")
