@@ -26,8 +26,8 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "first_record": ("--rounds", "5"),
     "throughput": ("--rounds", "3"),
     "recovery": ("--rounds", "3"),
-    "partitions": ("--rounds", "1"),
-    "clients": ("--rounds", "3"),
+    "partitions": ("--rounds", "3"),
+    "clients": ("--rounds", "5"),
 }
 """What runs by default, and with which arguments: five minutes in all. Others are run by name."""
 LIMIT_S = 240
