@@ -26,6 +26,7 @@ from ottla.log.log import Log
 from ottla.records.batch import iter_batches
 from ottla.records.builder import build_batch
 from ottla.records.codec import decode_batch
+from ottla.replication.gathering import Gathering
 from ottla.replication.partition import Partition
 from ottla.settings.definitions import TopicConfig
 from ottla.simulation.disk import SimulatedDisk
@@ -39,6 +40,7 @@ CONFIG = TopicConfig.of(
 ACTION = st.one_of(
     *[st.tuples(st.just("append"), st.integers(1, 3))] * 3,
     st.tuples(st.just("fail_to_append"), st.booleans()),
+    st.tuples(st.just("gather"), st.integers(1, 2), st.booleans()),
     *[st.tuples(st.just("flush"))] * 2,
     st.tuples(st.just("overlap")),
     st.tuples(st.just("delete"), st.integers(0, 30)),
@@ -120,6 +122,25 @@ class World:
             self.partition.append_as_leader(records, NOW_MS, required_acks=-1)
         self.disk.heal()
         assert self.log.log_end_offset == end_offset
+
+    def gather(self, requests: int, is_full: bool) -> None:
+        """Produce requests of one read, written together; perhaps there is no room for them."""
+        self.append(1)  # what makes the directory, or rolls, writes by itself
+        gathering = Gathering()
+        end_offset = self.log.log_end_offset
+        records = [self.batch(1) for _ in range(requests)]
+        size = sum(len(one) for one in records)
+        if self.log.segments.active.should_roll(size, NOW_MS, end_offset + requests, NOW_MS):
+            self.log.roll(NOW_MS)
+        if is_full:
+            self.disk.fail("pwrite", ENOSPC, path=".log")
+        for one in records:
+            self.partition.append_as_leader(one, NOW_MS, required_acks=-1, gathering=gathering)
+        undone = self.log.undone
+        gathering.settle(NOW_MS)
+        self.disk.heal()
+        assert self.log.log_end_offset == end_offset + (0 if is_full else requests)
+        assert (self.log.undone != undone) == is_full, "who appended is told"
 
     def flush(self) -> None:
         self.log.flush(NOW_MS)
@@ -242,7 +263,7 @@ def test_no_long_walk_breaks_what_consumers_rely_on(seed: int) -> None:
     """For what short lists do not reach: segments that fill up, and go."""
     choose = random.Random(seed)
     kinds = [*["append"] * 12, *["flush"] * 3, *["delete"] * 2, *["lose_power"] * 2]
-    kinds += ["fail_to_append", "overlap", "retain", "checkpoint", "lead_again", "stop", "crash"]
+    kinds += ["fail_to_append", "gather", "overlap", "retain", "checkpoint", "lead_again", "stop", "crash"]
 
     def step() -> tuple[Any, ...]:
         match kind := choose.choice(kinds):
@@ -250,6 +271,8 @@ def test_no_long_walk_breaks_what_consumers_rely_on(seed: int) -> None:
                 return kind, choose.randint(1, 3)
             case "fail_to_append":
                 return kind, choose.random() < 0.5
+            case "gather":
+                return kind, choose.randint(1, 2), choose.random() < 0.5
             case "delete":
                 return kind, choose.randint(0, 12)
             case "lose_power":
