@@ -263,7 +263,16 @@ def test_no_long_walk_breaks_what_consumers_rely_on(seed: int) -> None:
     """For what short lists do not reach: segments that fill up, and go."""
     choose = random.Random(seed)
     kinds = [*["append"] * 12, *["flush"] * 3, *["delete"] * 2, *["lose_power"] * 2]
-    kinds += ["fail_to_append", "gather", "overlap", "retain", "checkpoint", "lead_again", "stop", "crash"]
+    kinds += [
+        "fail_to_append",
+        "gather",
+        "overlap",
+        "retain",
+        "checkpoint",
+        "lead_again",
+        "stop",
+        "crash",
+    ]
 
     def step() -> tuple[Any, ...]:
         match kind := choose.choice(kinds):

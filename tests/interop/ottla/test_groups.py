@@ -158,6 +158,28 @@ def test_auto_commit_does_not_commit_what_is_still_being_handled(
         assert committed(bootstrap, topic) == before
 
 
+def test_who_gets_a_partition_back_commits_what_it_reads_of_it_again(
+    bootstrap: str, topic: str
+) -> None:
+    """What was committed of it is another's by now, even if we come to stand where we stood before."""
+    fill(bootstrap, topic, 0, 60)
+    partition = ottla.TopicPartition(topic, 2)
+    settings = {**GROUP_SETTINGS, "auto_commit_interval_ms": 600_000}
+    with ottla.Consumer(group=topic, bootstrap=bootstrap, **settings) as consumer:
+        for wanted in (10, 7):
+            consumer.assign([partition])
+            read = 0
+            while read < wanted:
+                read += len(consumer.poll(5.0))
+            if wanted == 10:
+                consumer.commit()
+                consumer.assign([])
+                with ottla.Admin(bootstrap) as admin:
+                    admin.alter_group_offsets(topic, {partition: 3})
+        consumer.poll(0)
+    assert committed(bootstrap, topic) == 10
+
+
 def test_commit_takes_what_was_handed_out_to_the_record(bootstrap: str, topic: str) -> None:
     fill(bootstrap, topic, 0, 60)
     settings = {**GROUP_SETTINGS, "enable_auto_commit": False}

@@ -197,7 +197,10 @@ class ConsumerCore:
 
     def _set_assignment(self, partitions: Iterable[TopicPartition]) -> None:
         self.positions.assign(partitions)
-        self.cluster.add_topics(*{topic for topic, _ in self.positions.partitions})
+        owned = self.positions.partitions
+        for partition in self._last_committed.keys() - owned:
+            del self._last_committed[partition]  # others commit it now
+        self.cluster.add_topics(*{topic for topic, _ in owned})
         self._keeper.leaders_changed()
         self.fetcher.maintain()
 
