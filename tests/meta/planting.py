@@ -97,6 +97,7 @@ class Copy:
         command = [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
             *("-p", "tests.meta.outcomes", "--hypothesis-profile=first failure"),
+            *("-p", "ottla.testing.pytest_plugin", "-p", "_hypothesis_pytestplugin"),
             *(f"--basetemp={self.root / 'tmp'}", *options, *sorted(tests)),
         ]
         environment = {
@@ -105,6 +106,7 @@ class Copy:
         environment |= {
             "PYTHONPATH": os.pathsep.join((str(self.root / "src"), str(self.root))),
             "OTTLA_OUTCOMES": str(told),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # each takes its time at every start
         }
         done = subprocess.run(
             command,

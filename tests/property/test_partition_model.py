@@ -9,7 +9,6 @@ decrease (9).
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Iterable
 from errno import ENOSPC
@@ -28,6 +27,7 @@ from ottla.records.builder import build_batch
 from ottla.records.codec import decode_batch
 from ottla.replication.gathering import Gathering
 from ottla.replication.partition import Partition
+from ottla.replication.recompression import Unpacking
 from ottla.settings.definitions import TopicConfig
 from ottla.simulation.disk import SimulatedDisk
 
@@ -86,7 +86,7 @@ class World:
             log,
             node_id=1,
             flusher=HeldFlusher(self.disk, durability=Durability.DISK),
-            rewrites=asyncio.Semaphore(1),
+            unpacking=Unpacking(),
         )
         self.lead_again()
 

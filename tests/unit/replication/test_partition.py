@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -21,6 +20,7 @@ from ottla.messages.list_offsets import (
     ListOffsetsTopic,
 )
 from ottla.replication.partition import Partition
+from ottla.replication.recompression import Unpacking
 from ottla.replication.replicas import Replicas
 from ottla.settings.definitions import TopicConfig
 from tests.unit.log.samples import NOW_MS, TOPIC_ID, batch, disk, headers, new_log
@@ -56,7 +56,7 @@ def led(log: Log, durability: Durability = Durability.DISK) -> Partition:
         log,
         node_id=1,
         flusher=HeldFlusher(disk(), durability=durability),
-        rewrites=asyncio.Semaphore(1),
+        unpacking=Unpacking(),
     )
     partition.become_leader(5, 0, [1], [1])
     return partition
