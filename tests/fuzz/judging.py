@@ -30,9 +30,11 @@ class Judge:
         self._directory = findings
         self.findings: dict[str, Path] = {}
         self.slowest_s = 0.0
+        self.executions = 0
 
     def __call__(self, data: bytes) -> None:
         """Run one input."""
+        self.executions += 1
         peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         begun = time.process_time()
         try:

@@ -67,6 +67,9 @@ SLOW_BYTES_PER_S = 256 * 1024
 REQUESTS_PER_TURN = 64
 """How many requests of one connection are handled before the others have their turn."""
 
+TURN_S = 0.002
+"""How long requests of one connection are handled before that: of costly ones fewer than so many."""
+
 
 class _Parked:
     """A request whose answer is not out yet."""
@@ -282,6 +285,8 @@ class Connection(asyncio.BufferedProtocol):
         framer = self._framer
         now_ms = self._server.clock.now_ms()
         turns = REQUESTS_PER_TURN
+        time = self._loop.time
+        end = time() + TURN_S
         while True:
             frame = self._held
             if frame is None:
@@ -302,6 +307,8 @@ class Connection(asyncio.BufferedProtocol):
             self._held = None
             turns -= 1
             self._handle(frame, now_ms)
+            if time() > end:
+                turns = 0
             if self._closing:
                 return
 
