@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 from ottla.testing import Broker
@@ -75,3 +77,17 @@ def test_what_can_not_be_shown_is_one_line(ottla: Ottla, tmp_path: Path) -> None
         assert message in done.err
         assert done.err.count("\n") == 1
     assert ottla("log", "dump").code == 2
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "recovery-point-offset-checkpoint"
+    entries = "".join(f"t {number} 0\n" for number in range(20_000))
+    path.write_text(f"0\n20000\n{entries}")
+    arguments = [sys.executable, "-m", "ottla", "log", "dump", str(path)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as dumping:
+        assert dumping.stdout is not None
+        assert dumping.stderr is not None
+        assert dumping.stdout.readline()
+        dumping.stdout.close()
+        assert dumping.stderr.read() == b""
+        assert dumping.wait() == 0

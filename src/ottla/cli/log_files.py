@@ -79,6 +79,8 @@ def dump(
                     say(to_line(fields))
         except UnknownFile as error:
             raise CommandFailed(str(error)) from None
+        except BrokenPipeError:  # the output's reader has gone, and nothing is wrong with the file
+            raise
         except OSError as error:
             raise CommandFailed(f"{path}: {error.strerror}") from None
     if damaged:
