@@ -70,8 +70,21 @@ class Volume:
 
     def mount(self) -> None:
         """Mount it (again); the journal is replayed, as after a crash."""
-        run("mount", "-o", "loop", str(self.image), str(self.path))
+        eventually(self._mounts, f"{self.image} can be mounted anew")
         self._mounted = True
+
+    def _mounts(self) -> bool:
+        """False where it is the old mount: one that another mount namespace has a copy of lives on unmounted."""
+        run("mount", "-o", "loop", str(self.image), str(self.path))
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError:
+            os.close(descriptor)
+            self.unmount()
+            return False
+        os.close(descriptor)
+        return True
 
     def unmount(self) -> None:
         """Unmount it; whoever used it must be gone, or about to be."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 from ottla.client.connections import Connections
+from ottla.client.dice import dice
 from ottla.client.errors import NoBrokerAvailable, RequestTimeout
 from ottla.client.metadata import Metadata
 from ottla.client.settings import ConnectionSettings
@@ -146,7 +146,7 @@ class Cluster:
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
-            await asyncio.sleep(self._pause_ms(failures, rounds) * random.uniform(0.8, 1.2) / 1000)
+            await asyncio.sleep(self._pause_ms(failures, rounds) * dice.uniform(0.8, 1.2) / 1000)
             rounds += 1
 
     def _misses_a_topic(self) -> bool:
@@ -219,7 +219,7 @@ class Cluster:
         for channel in self.connections.connected():
             yield channel
         known = [(node.host, node.port, "main") for node in self.metadata.nodes.values()]
-        random.shuffle(known)
+        dice.shuffle(known)
         known += [
             (host, port, "bootstrap")
             for host, port in self.settings.bootstrap
@@ -269,7 +269,7 @@ class Cluster:
             for node in nodes.values():
                 if self.connections.ready(node, "main") is not None:
                     return node.node_id
-            return random.choice(list(nodes)) if nodes else None
+            return dice.choice(list(nodes)) if nodes else None
 
         wait_ms = self.settings.request_timeout_ms if timeout_ms is None else timeout_ms
         return await self.wait_for(found, wait_ms, "a broker")

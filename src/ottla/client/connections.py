@@ -7,9 +7,9 @@ A broker answers a connection's requests in order, so what may wait there (a Fet
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 
+from ottla.client.dice import dice
 from ottla.client.metadata import Node
 from ottla.client.settings import ConnectionSettings
 from ottla.errors import KafkaError
@@ -110,7 +110,7 @@ class Connections:
                 settings.reconnect_backoff_ms * 2 ** min(failures - 1, 10),
                 settings.reconnect_backoff_max_ms,
             )
-            await asyncio.sleep(backoff_ms * random.uniform(0.8, 1.2) / 1000)
+            await asyncio.sleep(backoff_ms * dice.uniform(0.8, 1.2) / 1000)
         host, port, _ = key
         channel = await Channel.connect(
             host,

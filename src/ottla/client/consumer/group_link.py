@@ -7,11 +7,11 @@ the connection breaks. ``call`` goes on until there is an answer that is the cal
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 from typing import Any
 
 from ottla.client.cluster import Cluster
+from ottla.client.dice import dice
 from ottla.client.errors import RequestTimeout
 from ottla.client.metadata import Node
 from ottla.errors import ErrorCode, KafkaError
@@ -90,7 +90,7 @@ class GroupLink:
     def _backoff_s(self, failures: int) -> float:
         settings = self._cluster.settings
         backoff = settings.retry_backoff_ms * (1 << min(failures - 1, 10))
-        return min(backoff, settings.retry_backoff_max_ms) * random.uniform(0.8, 1.2) / 1000
+        return min(backoff, settings.retry_backoff_max_ms) * dice.uniform(0.8, 1.2) / 1000
 
     async def _find(self) -> Node:
         node_id = await self._cluster.any_node()

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import threading
 from collections.abc import Callable, Sequence
 from time import time_ns
 from typing import Any
 
 from ottla.client.cluster import Cluster
+from ottla.client.dice import dice
 from ottla.client.errors import BufferFull, RecordTooLarge, RequestTimeout
 from ottla.client.partitioner import KeyPartitioner
 from ottla.client.producer.accumulator import (
@@ -55,7 +55,7 @@ class ProducerCore:
         self.signal: Callable[[], None] = self.wake
         """Wakes the sender; replaced where records come from another thread."""
         self.accumulator = Accumulator(
-            settings.limits, lambda: self.signal(), random.randrange, now_ms
+            settings.limits, lambda: self.signal(), dice.randrange, now_ms
         )
         self._sender = Sender(self.cluster, self.accumulator, self.lock, settings)
         self._task: asyncio.Task[None] | None = None
