@@ -32,7 +32,7 @@ from ottla.log.directory import LogDirectory
 from ottla.log.leader_epochs import LeaderEpochs
 from ottla.log.loading import LoadedLog
 from ottla.log.log import Log
-from ottla.log.producer_state import ProducerState
+from ottla.log.recovery import rebuild_producers
 from ottla.log.rules import LogRules
 from ottla.log.segment import Segment
 from ottla.log.segments import Segments
@@ -161,7 +161,11 @@ class FutureLog:
     # 2. The copy as a log
 
     def open_log(self, now_ms: int) -> None:
-        """Make the copy a log, empty behind the last roll. Off the loop; raises ``OSError``."""
+        """Make the copy a log, empty behind the last roll. Off the loop; raises ``OSError``, ``KafkaError``.
+
+        It knows the producers from here on: what it rolls while it catches up leaves snapshots, and a start
+        after a crash believes them.
+        """
         current = self.current
         end_offset = self._rolled_at
         rules = LogRules(current.config)
@@ -175,15 +179,18 @@ class FutureLog:
         active.create()
         self._copy_snapshot(end_offset)
         self.disk.sync_directory(self.path)
+        whole = Segments([*segments, active])
+        log_start_offset = min(current.log_start_offset, end_offset)
+        producers = rebuild_producers(self.disk, self.path, whole, log_start_offset, end_offset)
         loaded = LoadedLog(
             topic=current.topic,
             partition=current.partition,
             topic_id=current.topic_id,
             rules=rules,
-            segments=Segments([*segments, active]),
+            segments=whole,
             epochs=LeaderEpochs(list(current.epochs.entries)),
-            producers=ProducerState(end_offset),
-            log_start_offset=min(current.log_start_offset, end_offset),
+            producers=producers,
+            log_start_offset=log_start_offset,
             log_end_offset=end_offset,
             flushed_end_offset=end_offset,
         )
