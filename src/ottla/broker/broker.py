@@ -77,7 +77,6 @@ if TYPE_CHECKING:
     from ottla.broker.telemetry import ClientTelemetry
     from ottla.network.connection import Answer
     from ottla.network.request import Request
-    from ottla.replication.partition import Partition
     from ottla.settings.broker_config import BrokerConfig
     from ottla.wire.schema import Message
 
@@ -522,23 +521,7 @@ class Broker:
     # -- housekeeping
 
     async def _retain(self) -> None:
-        """Remove segments that are past their topic's retention; where their logs start then is kept first."""
-        now_ms = self.clock.now_ms()
-        starts: dict[Partition, int] = {}
-        for partition in self.replicas:
-            if partition.is_leader:
-                start = partition.start_after_retention(now_ms)
-                if start is not None:
-                    starts[partition] = start
-                await asyncio.sleep(0)
-        moving = {p: start for p, start in starts.items() if start > p.log.log_start_offset}
-        failed = await self.replicas.keep_log_starts(moving)
-        for partition, error in failed.items():
-            log.warning("retention failed", partition=repr(partition), reason=str(error))
-        for partition, start in starts.items():
-            if partition.is_leader and partition not in failed:
-                partition.apply_retention(now_ms, start)
-                await asyncio.sleep(0)
+        await self.replicas.apply_retention(self.clock.now_ms())
 
     async def _checkpoint(self) -> None:
         for directory in self.directories:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +23,9 @@ from ottla.cli.manual import manual
 from ottla.cli.offset_reset import Partition, parse_selection, select
 from ottla.cli.output import Column, Output, Row, show_rows
 from ottla.cli.times import TIME_FORMS, parse_time
+
+if TYPE_CHECKING:
+    from ottla import KafkaError, TopicPartition
 
 ALL = -1
 """DeleteRecords takes it for the high watermark."""
@@ -92,6 +96,14 @@ def trim(
         if timestamp_ms is not None:
             targets.update(offsets_at(admin, wanted, max(timestamp_ms, 0)))
         outcome = admin.delete_records(targets)
+    _tell(outcome, starts, output)
+
+
+def _tell(
+    outcome: Mapping[TopicPartition, int | KafkaError],
+    starts: dict[Partition, int],
+    output: Output,
+) -> None:
     failures: dict[str, str] = {}
     rows: list[Row] = []
     for (topic, partition), found in outcome.items():

@@ -26,17 +26,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
-from ottla.messages.produce_shape import ProduceShape
 from ottla.messages.registry import (
     API_VERSIONS,
-    api,
-    decode_request_header,
     encode_response,
 )
+from ottla.network.decoding import PRODUCE, RequestReader
 from ottla.network.framing import FrameError, Framer
 from ottla.network.outbox import Outbox, close_regions
 from ottla.network.request import Request, Unsettled
-from ottla.wire.compiler import decode
 from ottla.wire.primitives import DecodeError, EncodeError
 from ottla.wire.schema import Message
 
@@ -52,10 +49,6 @@ ErrorResponse: TypeAlias = Callable[[Request, KafkaError], Message | None]
 SupportedVersions: TypeAlias = Mapping[int, tuple[int, int]]
 
 FETCH = 1
-PRODUCE = 0
-
-LEARN_EVERY = 16
-"""A producer that writes to many partitions in turn is not worth learning a new shape for each request."""
 
 PIPELINED = frozenset({PRODUCE})
 """Keys of the APIs of which a request is handled while earlier ones of the same kind are parked: Produce."""
@@ -96,10 +89,9 @@ class Connection(asyncio.BufferedProtocol):
         "_lost",
         "_outbox",
         "_paused",
+        "_reader",
         "_server",
-        "_shape",
         "_transport",
-        "_unlike",
         "_unsettled",
         "_waiter",
         "_woken",
@@ -132,8 +124,7 @@ class Connection(asyncio.BufferedProtocol):
         self._large_frames = 0
         self._unsettled = 0
         self._woken = False
-        self._shape: ProduceShape | None = None
-        self._unlike = 0
+        self._reader = RequestReader(server.apis)
         self._paused = False
         self._closing = False
         self._lost = False
@@ -358,25 +349,8 @@ class Connection(asyncio.BufferedProtocol):
     def _handle(self, frame: memoryview, now_ms: int) -> None:
         server = self._server
         frame_bytes = len(frame)
-        body: Any
         try:
-            alike = self._shape.match(frame) if self._shape is not None else None
-            if alike is not None:
-                (key, version, correlation_id, client_id), body = alike
-                self._unlike = 0
-            else:
-                header, position = decode_request_header(frame)
-                key, version, correlation_id, client_id = header
-                supported = server.apis.get(key)
-                if supported is None or not supported[0] <= version <= supported[1]:
-                    server.budget.release(frame_bytes)
-                    self._refuse(key, version, correlation_id, supported)
-                    return
-                body = decode(api(key).request, version, frame, position)[0]
-                if key == PRODUCE:
-                    if self._unlike % LEARN_EVERY == 0:
-                        self._shape = ProduceShape.of(frame, header, body)
-                    self._unlike += 1
+            (key, version, correlation_id, client_id), body = self._reader.read(frame)
         except DecodeError as error:
             server.budget.release(frame_bytes)
             self.close("malformed request", error=str(error))
@@ -385,6 +359,10 @@ class Connection(asyncio.BufferedProtocol):
             server.budget.release(frame_bytes)
             log.error("a request could not be decoded", error=error, peer=self.connection_id)
             self.close("a request could not be decoded")
+            return
+        if body is None:
+            server.budget.release(frame_bytes)
+            self._refuse(key, version, correlation_id, server.apis.get(key))
             return
         request = Request(
             key, version, correlation_id, client_id, body, self, now_ms, server.budget, frame_bytes

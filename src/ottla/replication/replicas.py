@@ -230,6 +230,24 @@ class Replicas:
                 failed.update(dict.fromkeys(mine, error))
         return failed
 
+    async def apply_retention(self, now_ms: int) -> None:
+        """Remove segments that are past their topic's retention; where their logs start then is kept first."""
+        starts: dict[Partition, int] = {}
+        for partition in self:
+            if partition.is_leader:
+                start = partition.start_after_retention(now_ms)
+                if start is not None:
+                    starts[partition] = start
+                await asyncio.sleep(0)
+        moving = {p: start for p, start in starts.items() if start > p.log.log_start_offset}
+        failed = await self.keep_log_starts(moving)
+        for partition, error in failed.items():
+            log.warning("retention failed", partition=repr(partition), reason=str(error))
+        for partition, start in starts.items():
+            if partition.is_leader and partition not in failed:
+                partition.apply_retention(now_ms, start)
+                await asyncio.sleep(0)
+
     def configure(self, topic: str, config: TopicConfig) -> None:
         """A topic's settings changed."""
         for partition in self:

@@ -1,0 +1,51 @@
+"""One connection's requests, decoded; a Produce that is like the one before it is not decoded again.
+
+Rule: what comes out is what decoding says, whether it was done or not (``messages.produce_shape``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ottla.messages.produce_shape import ProduceShape
+from ottla.messages.registry import RequestHeader, api, decode_request_header
+from ottla.wire.compiler import decode
+
+PRODUCE = 0
+
+LEARN_EVERY = 16
+"""A producer that writes to many partitions in turn is not worth learning a new shape for each request."""
+
+
+class RequestReader:
+    """``apis`` gives the versions that are accepted, by API key."""
+
+    __slots__ = ("_apis", "_shape", "_unlike")
+
+    def __init__(self, apis: Mapping[int, tuple[int, int]]) -> None:
+        self._apis = apis
+        self._shape: ProduceShape | None = None
+        self._unlike = 0
+
+    def read(self, frame: memoryview) -> tuple[RequestHeader, Any]:
+        """The header and the body of the request in ``frame``; None for the body of one that is not accepted.
+
+        Raises ``DecodeError``.
+        """
+        if self._shape is not None:
+            alike = self._shape.match(frame)
+            if alike is not None:
+                self._unlike = 0
+                return alike
+        header, position = decode_request_header(frame)
+        key, version = header.api_key, header.api_version
+        supported = self._apis.get(key)
+        if supported is None or not supported[0] <= version <= supported[1]:
+            return header, None
+        body: Any = decode(api(key).request, version, frame, position)[0]
+        if key == PRODUCE:
+            if self._unlike % LEARN_EVERY == 0:
+                self._shape = ProduceShape.of(frame, header, body)
+            self._unlike += 1
+        return header, body
