@@ -21,7 +21,7 @@ from ottla.records.batch import iter_batches
 from ottla.records.builder import build_batch
 from ottla.records.codec import decode_batch
 from tests.crash.process import BrokerProcess
-from tests.crash.volume import Volume, require_volumes
+from tests.crash.volume import Volume, freeze, require_volumes
 from tests.support.requests import create_topic, fetch, list_offset, produce
 from tests.support.waiting import wait_until
 from tests.support.wire import Wire
@@ -169,6 +169,7 @@ def test_power_loss_amid_compaction_leaves_every_keys_newest_value(tmp_path: Pat
         def cut() -> None:
             if chance.random() < 0.5:
                 volume.write_back_some(chance)
+            freeze(broker, amid_syncs=True)
             volume.lose_power()
             broker.kill()
             volume.power_on()

@@ -8,6 +8,7 @@ all of it. ``OTTLA_TEST_SEED=n`` chooses other moments, ``OTTLA_TEST_ROUNDS=n`` 
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import pytest
 
 from tests.crash.ordeal import PLACES, TOPIC, Ordeal
 from tests.crash.process import segment_count
-from tests.crash.volume import Volume, require_volumes
+from tests.crash.volume import Volume, freeze, require_volumes
 from tests.interop.requirements import require_module
 
 SEED = int(os.environ.get("OTTLA_TEST_SEED", "1"))
@@ -51,8 +52,11 @@ def lose_power(ordeal: Ordeal, volume: Volume, moment: str) -> None:
     ordeal.await_moment(moment)
     if ordeal.random.random() < 0.3:
         volume.write_back_some(ordeal.random)
+    meets_the_dead_disk = ordeal.random.random() < 0.3
+    freeze(ordeal.broker, amid_syncs=not meets_the_dead_disk)
     volume.lose_power()
-    if ordeal.random.random() < 0.3:  # the broker meets the dead disk
+    if meets_the_dead_disk:
+        ordeal.broker.signal(signal.SIGCONT)
         ordeal.spin(ordeal.random.uniform(0.0, 0.03))
     ordeal.broker.kill()
     volume.power_on()
