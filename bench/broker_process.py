@@ -24,6 +24,7 @@ from ottla.wire.schema import Message
 
 CONNECT_EVERY_S = 0.002
 DEADLINE_S = 60.0
+QUIET_S = 0.3
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 GB = 1e9
 _WARM_STEP_BYTES = 64 << 20
@@ -116,6 +117,16 @@ def cpu_seconds(process: subprocess.Popen[bytes]) -> tuple[float, float]:
     """User and system CPU seconds of all its threads so far."""
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) / TICKS_PER_S, int(fields[12]) / TICKS_PER_S
+
+
+def await_quiet(process: subprocess.Popen[bytes]) -> None:
+    """Return once a broker has nothing more to do: what it puts off until after its start is not a request's cost."""
+    before, deadline = None, time.monotonic() + DEADLINE_S
+    while (now := cpu_seconds(process)) != before:
+        if time.monotonic() > deadline:
+            raise RuntimeError("the broker does not come to rest")
+        before = now
+        time.sleep(QUIET_S)
 
 
 def require_no_error(code: int) -> None:

@@ -29,6 +29,7 @@ from bench.broker_process import (
     GB,
     Connection,
     Frame,
+    await_quiet,
     broker,
     cpu_seconds,
     create_topic_frame,
@@ -177,6 +178,7 @@ def measure(durability: str, seconds: float, only: str, figures: Figures) -> Non
         with broker(Path(directory) / "data", port, f"durability={durability}") as process:
             connection = Connection(port)
             require_no_error(connection.answer(create_topic_frame(TOPIC)).topics[0].error_code)
+            await_quiet(process)
             label = f"durability={durability}, acks={'all' if acks < 0 else acks}"
             through = 0.0
             if only in "large fetch":

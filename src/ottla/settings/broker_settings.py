@@ -83,7 +83,7 @@ _ROWS = (
         "The listener for the controller's requests; one of the advertised listeners, and another one than the brokers'."),
     Setting("socket.send.buffer.bytes", INT, 100 * 1024, None, HIGH,
         "SO_SNDBUF of the connections; -1 leaves it to the system. In bytes."),
-    Setting("socket.receive.buffer.bytes", INT, 100 * 1024, None, HIGH,
+    Setting("socket.receive.buffer.bytes", INT, -1, None, HIGH,
         "SO_RCVBUF of the connections; -1 leaves it to the system. In bytes."),
     Setting("socket.request.max.bytes", INT, 100 * 1024 * 1024, AT_LEAST_1, HIGH,
         "The largest request; a connection that announces a larger one is closed. In bytes."),
