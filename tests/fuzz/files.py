@@ -99,6 +99,7 @@ SMALL_READERS: list[tuple[Reader, list[bytes]]] = [
     (checkpoints.decode_partition_metadata, [b"version: 0\ntopic_id: AAECAwQFBgcICQoLDA0ODw"]),
     (checkpoints.decode_meta_properties, [b"#\n#x\nbroker.id=1\ncluster.id=abc\nversion=0\n"]),
     (checkpoints.decode_clean_shutdown, [b'{"version":0,"brokerEpoch":5}', b"[" * 2000]),
+    (checkpoints.decode_not_closed, [b'{"version":0,"notClosed":["t-0"]}', b""]),
     (lambda data: decode_snapshot(_sealed_snapshot(data)), []),
     (
         lambda data: properties.parse(data.decode("utf-8", "replace")),

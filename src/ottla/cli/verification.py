@@ -126,7 +126,7 @@ def expected_of(
         if assignment is not None and dense is None:
             dense = "compact" not in settings_of(store, topic).get("cleanup.policy", "")
     return Expected(
-        Rules(state.standing, max(point or 0, 0), dense, deep),
+        Rules(state.standing_of(topic, partition), max(point or 0, 0), dense, deep),
         log_start_offset=state.offset(names.LOG_START_CHECKPOINT, topic, partition),
         recovery_point=point,
         high_watermark=state.offset(names.HIGH_WATERMARK_CHECKPOINT, topic, partition),

@@ -118,20 +118,46 @@ def decode_meta_properties(content: bytes) -> MetaProperties:
     return MetaProperties(_number(broker, f"broker.id={broker}"), cluster)
 
 
-def encode_clean_shutdown(broker_epoch: int) -> bytes:
-    """A ``.kafka_cleanshutdown``; the epoch is -1 where there is none."""
-    return b'{"version":0,"brokerEpoch":%d}' % broker_epoch
+def encode_clean_shutdown(broker_epoch: int, not_closed: Iterable[str] = ()) -> bytes:
+    """A ``.kafka_cleanshutdown``; the epoch is -1 where there is none.
+
+    ``not_closed``: the directories of logs that were out of service at the stop. (Ours: Kafka ignores it.)
+    """
+    import json
+
+    content: dict[str, object] = {"version": 0, "brokerEpoch": broker_epoch}
+    left = sorted(not_closed)
+    if left:
+        content["notClosed"] = left
+    return json.dumps(content, separators=(",", ":")).encode()
 
 
 def decode_clean_shutdown(content: bytes) -> int | None:
     """The broker epoch of a ``.kafka_cleanshutdown``; None if it tells none (Kafka's before 3.8)."""
+    found = _json_object(content).get("brokerEpoch")
+    return found if isinstance(found, int) else None
+
+
+def decode_not_closed(content: bytes) -> frozenset[str] | None:
+    """The directories of logs that the stop does not speak for; None where it is unknown which."""
+    if not content.strip():
+        return frozenset()  # Kafka's before 3.8
+    fields = _json_object(content)
+    found = fields.get("notClosed", [])
+    if not fields or not isinstance(found, list):
+        return None
+    return frozenset(name for name in found if isinstance(name, str))
+
+
+def _json_object(content: bytes) -> dict[str, object]:
+    """The fields of a JSON object; none if it is no such thing."""
     import json
 
     try:
-        found = json.loads(content)["brokerEpoch"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return found if isinstance(found, int) else None
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _encode_lines(lines: list[str]) -> bytes:

@@ -187,19 +187,17 @@ class LogDirectories:
             if one is not None:
                 why = "it is in another log directory too, and damaged there"
                 log.error("partition left out", directory=one.directory, reason=why)
-                directory.quarantined[key] = why
-                directory.leave(one)
+                directory.leave_out(one, why)
                 one.close(now_ms, clean=False)
 
     def _leave_out_half_moved(self, now_ms: int) -> None:
         """The half of a move whose other half is offline now may lack the last records: they count."""
         offline = {directory.path for directory in self.all if directory.offline is not None}
         for directory in self:
-            for key, one in list(directory.logs.items()):
+            for one in list(directory.logs.values()):
                 other = self._other_half(one)
                 if other in offline:
-                    directory.quarantined[key] = f"its move from or to {other} was not finished"
-                    directory.leave(one)
+                    directory.leave_out(one, f"its move from or to {other} was not finished")
                     one.close(now_ms, clean=False)
 
     def _other_half(self, one: Log) -> str | None:

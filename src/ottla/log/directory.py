@@ -4,7 +4,9 @@ The rules kept here (``LogManager``, KAFKA-10471):
 
 - One process at a time: ``.lock`` is held from ``open`` to ``close``.
 - ``.kafka_cleanshutdown`` is removed before anything is loaded and written after everything is synced,
-  so that it is there only after a stop that left nothing to recover.
+  so that it is there only after a stop that left nothing to recover. It speaks for the logs that the stop has
+  closed: those that the recovery points name, but none that was out of service, which it names. What it does
+  not speak for is recovered, whenever it is back.
 - A checkpoint is replaced, never changed; one that can't be read counts as empty, which is safe: recovery
   begins at 0, logs start at their first segment.
 - A partition that is damaged is left out and told of in ``quarantined``; the others are loaded.
@@ -28,6 +30,7 @@ from ottla.log.checkpoints import (
     MetaProperties,
     decode_clean_shutdown,
     decode_meta_properties,
+    decode_not_closed,
     decode_offsets,
     encode_clean_shutdown,
     encode_meta_properties,
@@ -35,9 +38,9 @@ from ottla.log.checkpoints import (
 )
 from ottla.log.disk import Disk
 from ottla.log.distrust import heed_failure, note_failure
-from ottla.log.flush import Flush
-from ottla.log.flusher import SYNC_FILE_SYSTEM_FROM, Flusher, run_each, run_together
+from ottla.log.flusher import Flusher, flush_here
 from ottla.log.health import DirectoryHealth
+from ottla.log.left_out import LeftOut
 from ottla.log.loading import QuarantinedLog
 from ottla.log.log import Log
 from ottla.log.partition_directories import find_partitions
@@ -49,7 +52,6 @@ from ottla.settings.definitions import TopicConfig
 log = logger(__name__)
 
 _CHECKPOINT_BYTES_MAX = 1 << 28
-_FLUSHED_AT_ONCE_MAX = 16  # each has its files open meanwhile
 
 
 class DirectoryInUse(Exception):
@@ -83,11 +85,12 @@ class LogDirectory:
         self.trash = Trash(self.disk)
         self.logs: dict[tuple[str, int], Log] = {}
         self.high_watermarks: dict[tuple[str, int], int] = {}
-        self.quarantined: dict[tuple[str, int], str] = {}
+        self._left_out = LeftOut()
         self.unfinished: dict[tuple[str, int], str] = {}
         self.had_clean_shutdown = False
         self.was_signed = False
         self.last_broker_epoch: int | None = None
+        self._not_closed: frozenset[str] = frozenset()
         self._flusher = flusher
         self._on_offline = on_offline
         self._lock_descriptor: int | None = None
@@ -105,6 +108,11 @@ class LogDirectory:
     def offline(self) -> OSError | None:
         """Why the directory may not be used any more; None while it may."""
         return self.health.failure
+
+    @property
+    def quarantined(self) -> Mapping[tuple[str, int], str]:
+        """Why each partition is left out that is."""
+        return self._left_out.reasons
 
     @property
     def partition_count(self) -> int:
@@ -182,26 +190,22 @@ class LogDirectory:
         on_loaded: Callable[[int, int], None] | None,
     ) -> None:
         self._take_clean_shutdown()
-        recovery_points = self._read_offsets(names.RECOVERY_POINT_CHECKPOINT)
-        log_starts = self._read_offsets(names.LOG_START_CHECKPOINT)
-        self.high_watermarks = self._read_offsets(names.HIGH_WATERMARK_CHECKPOINT)
+        known = {name: self._read_offsets(name) for name in names.OFFSET_CHECKPOINTS}
+        self.high_watermarks = known[names.HIGH_WATERMARK_CHECKPOINT]
         lies_here = find_partitions(self.disk, self.path)
         found, self.unfinished = lies_here.current, lies_here.future
         for path in lies_here.deleted:
             self.trash.put(path, 0)
         for number, (key, directory) in enumerate(found, 1):
-            self._load_partition(
-                key, directory, config_of(key[0]), now_ms, recovery_points, log_starts
-            )
+            self._load_partition(key, directory, config_of(key[0]), now_ms, known)
             if on_loaded is not None:
                 on_loaded(number, len(found))
-        self._flush_all(now_ms, or_later=True)
-        self._checkpointed = recovery_points
-        self._starts_checkpointed = frozenset(log_starts)
-        clean_ends = self._read_offsets(names.CLEANER_CHECKPOINT)
-        self._take_clean_ends(clean_ends)
-        named = recovery_points.keys() | log_starts.keys() | clean_ends.keys()
-        self._stale = bool(named - self.logs.keys())
+        flush_here(self.disk, self.logs.values(), now_ms, or_later=True)
+        self._checkpointed = known[names.RECOVERY_POINT_CHECKPOINT]
+        self._starts_checkpointed = frozenset(known[names.LOG_START_CHECKPOINT])
+        self._take_clean_ends(known[names.CLEANER_CHECKPOINT])
+        named = self._checkpointed.keys() | self._starts_checkpointed | self._clean_ends.keys()
+        self._stale = bool(named - self.logs.keys() - self.quarantined.keys())
         if self._stale:
             self.write_checkpoints(self.take_checkpoints())
         log.info(
@@ -218,25 +222,27 @@ class LogDirectory:
         directory: str,
         config: TopicConfig,
         now_ms: int,
-        recovery_points: Mapping[tuple[str, int], int],
-        log_starts: Mapping[tuple[str, int], int],
+        known: Mapping[str, Mapping[tuple[str, int], int]],
     ) -> None:
+        """``known``: what the checkpoints, by their names, say of all partitions."""
+        recovery_point = known[names.RECOVERY_POINT_CHECKPOINT].get(key)
+        closed = recovery_point is not None and names.directory_name(*key) not in self._not_closed
         try:
             loaded = Log.open(
                 self.disk,
                 directory,
                 config,
                 now_ms,
-                recovery_point=max(recovery_points.get(key, 0), 0),
-                log_start_offset=max(log_starts.get(key, 0), 0),
-                clean=self.had_clean_shutdown,
+                recovery_point=max(recovery_point or 0, 0),
+                log_start_offset=max(known[names.LOG_START_CHECKPOINT].get(key, 0), 0),
+                clean=self.had_clean_shutdown and closed,
                 sync=False,
                 health=self.health,
                 trash=self.trash,
             )
         except (CorruptLog, QuarantinedLog) as error:
             log.error("partition left out", directory=directory, reason=str(error))
-            self.quarantined[key] = str(error)
+            self._left_out.put(key, str(error), {name: at.get(key) for name, at in known.items()})
             return
         self._enter(loaded)
 
@@ -248,33 +254,6 @@ class LogDirectory:
             if found is not None and 0 < end_offset <= found.log_end_offset:
                 found.clean_end_offset = end_offset
 
-    def _flush_all(self, now_ms: int, *, or_later: bool = False) -> None:
-        """Make all that is in the logs durable, here and now. Raises ``OSError``.
-
-        ``or_later``: a lack of room is none; what finds none stays unflushed.
-        """
-        logs = [one for one in self.logs.values() if one.unusable is None and one.is_dirty]
-        together = len(logs) >= SYNC_FILE_SYSTEM_FROM and self.disk.can_sync_file_systems
-        at_once = len(logs) if together else _FLUSHED_AT_ONCE_MAX
-        for start in range(0, len(logs), at_once or 1):
-            flushes: list[tuple[Log, Flush]] = []
-            for one in logs[start : start + at_once]:
-                flush = one.begin_flush(with_files=not together)
-                if flush is not None:
-                    flushes.append((one, flush))
-            run = run_together if together else run_each
-            outcomes = run(self.disk, [flush for _, flush in flushes])
-            failed: OSError | None = None
-            for (one, flush), error in zip(flushes, outcomes, strict=True):
-                if error is None:
-                    one.complete_flush(flush, now_ms)
-                    continue
-                one.abandon_flush(flush)
-                if not (or_later and flush.is_harmless(error)):
-                    failed = failed or error
-            if failed is not None:
-                raise failed
-
     def _enter(self, entered: Log) -> None:
         self.logs[entered.topic, entered.partition] = entered
         if self._flusher is not None:
@@ -284,9 +263,11 @@ class LogDirectory:
         """Learn whether the last stop was clean, and let a crash from here on be none."""
         path = f"{self.path}/{names.CLEAN_SHUTDOWN}"
         content = self._read(names.CLEAN_SHUTDOWN)
-        self.had_clean_shutdown = content is not None
         if content is not None:
             self.last_broker_epoch = decode_clean_shutdown(content)
+            not_closed = decode_not_closed(content)
+            self.had_clean_shutdown = not_closed is not None
+            self._not_closed = not_closed or frozenset()
             self.disk.remove(path)
             self.disk.sync_directory(self.path)
 
@@ -363,7 +344,8 @@ class LogDirectory:
             self.disk.rename(path, f"{self.path}/{name}")
         except OSError as error:
             raise self.health.failed_operation(f"{path} could not be renamed", error) from error
-        del self.quarantined[topic, partition]
+        self._left_out.take((topic, partition))
+        self._stale = True
         self.trash.put(f"{self.path}/{name}", 0)
 
     def set_aside(self, topic: str, partition: int) -> None:
@@ -393,6 +375,18 @@ class LogDirectory:
         known |= key in self._clean_ends
         self._stale |= known or self._turns.outstanding or self._checkpoint_lock.locked()
         return self._promised.pop(found, (0, 0))[0]
+
+    def leave_out(self, found: Log, why: str) -> None:
+        """A log of this directory is out of service, and its partition counts as quarantined."""
+        key = (found.topic, found.partition)
+        offsets = {
+            names.RECOVERY_POINT_CHECKPOINT: found.recovery_point,
+            names.LOG_START_CHECKPOINT: found.log_start_offset or None,
+            names.HIGH_WATERMARK_CHECKPOINT: self.high_watermarks.get(key),
+            names.CLEANER_CHECKPOINT: found.clean_end_offset or None,
+        }
+        self._left_out.put(key, why, offsets)
+        self.leave(found)
 
     def keep_start(self, gone: Log, start: int) -> None:
         """A log that left goes on elsewhere, while its directory is still here: ``log_starts`` names it.
@@ -438,7 +432,10 @@ class LogDirectory:
             if found is None or found.generation != generation:
                 del self._ceilings[key]  # the log has been cut since
         points = {key: one.recovery_point for key, one in self.logs.items()}
-        return self._turns.take(names.RECOVERY_POINT_CHECKPOINT, points)
+        return self._take(names.RECOVERY_POINT_CHECKPOINT, points)
+
+    def _take(self, name: str, offsets: Mapping[tuple[str, int], int]) -> Checkpoint:
+        return self._turns.take(name, self._left_out.added_to(name, offsets))
 
     def promise_log_start(self, log: Log, offset: int) -> None:
         """``log`` is going to start at ``offset``: let ``log_starts`` say so from now on.
@@ -462,7 +459,7 @@ class LogDirectory:
                 del self._promised[one]  # it is gone, was cut since, or has moved
             else:
                 offsets[key] = offset
-        return self._turns.take(names.LOG_START_CHECKPOINT, offsets)
+        return self._take(names.LOG_START_CHECKPOINT, offsets)
 
     def write_recovery_points(self, points: Checkpoint) -> None:
         """Replace the recovery-point checkpoint, unless a later one is there. Blocks; raises ``KafkaError``."""
@@ -515,7 +512,7 @@ class LogDirectory:
     def clean_ends(self) -> Checkpoint:
         """What ``write_clean_ends`` is to write: how far each log is compacted, where it is at all."""
         ends = {key: one.clean_end_offset for key, one in self.logs.items() if one.clean_end_offset}
-        return self._turns.take(names.CLEANER_CHECKPOINT, ends)
+        return self._take(names.CLEANER_CHECKPOINT, ends)
 
     def write_clean_ends(self, ends: Checkpoint) -> None:
         """Replace the cleaner's checkpoint, unless it says that, or a later one is there.
@@ -534,7 +531,8 @@ class LogDirectory:
 
     def write_high_watermarks(self, offsets: Mapping[tuple[str, int], int]) -> None:
         """Replace the high-watermark checkpoint. Blocks; raises ``KafkaError``."""
-        self._write_offsets(names.HIGH_WATERMARK_CHECKPOINT, offsets)
+        name = names.HIGH_WATERMARK_CHECKPOINT
+        self._write_offsets(name, self._left_out.added_to(name, offsets))
 
     def lower_recovery_points(self, offsets: Mapping[tuple[str, int], int]) -> None:
         """Before logs are cut to ``offsets``: no checkpointed recovery point may lie behind the segments
@@ -588,11 +586,14 @@ class LogDirectory:
                 self._lock_descriptor = None
 
     def _close_cleanly(self, now_ms: int, broker_epoch: int) -> None:
-        for one in self.logs.values():
+        not_closed = set(self.quarantined)
+        for key, one in self.logs.items():
             if one.unusable is None:
                 one.finish_files()
-        self._flush_all(now_ms)
+            else:
+                not_closed.add(key)
+        flush_here(self.disk, self.logs.values(), now_ms)
         self.write_checkpoints(self.take_checkpoints())
+        left = [names.directory_name(*key) for key in not_closed]
         path = f"{self.path}/{names.CLEAN_SHUTDOWN}"
-        self.disk.write_file(path, encode_clean_shutdown(broker_epoch), sync=True)
-        self.disk.sync_directory(self.path)
+        self.disk.replace_file(path, encode_clean_shutdown(broker_epoch, left))

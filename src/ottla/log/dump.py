@@ -18,6 +18,7 @@ from ottla.log.checkpoints import (
     decode_clean_shutdown,
     decode_epochs,
     decode_meta_properties,
+    decode_not_closed,
     decode_offsets,
     decode_partition_metadata,
 )
@@ -241,6 +242,8 @@ def _dump_small_file(path: str, name: str, disk: Disk) -> Iterator[Line]:
             yield {"brokerId": meta.broker_id, "clusterId": meta.cluster_id}
         elif name == names.CLEAN_SHUTDOWN:
             yield {"brokerEpoch": decode_clean_shutdown(content)}
+            for directory in sorted(decode_not_closed(content) or ()):
+                yield {"notClosed": directory}
         else:
             raise UnknownFile(f"{path} is no file of a log, by its name")
     except CorruptCheckpoint as error:

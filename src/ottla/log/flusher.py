@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from errno import EMFILE, ENFILE, ENOENT
@@ -265,6 +265,35 @@ class Flusher:
             one.health.fail(error)
             if self._on_failure is not None:
                 self._on_failure(one.health.path, error)
+
+
+def flush_here(disk: Disk, logs: Iterable[Log], now_ms: int, *, or_later: bool = False) -> None:
+    """Make all that is in the logs durable, here and now: for a start and a stop. Raises ``OSError``.
+
+    Those that are out of service are left as they are. ``or_later``: a lack of room is no failure; what finds
+    none stays unflushed.
+    """
+    dirty = [one for one in logs if one.unusable is None and one.is_dirty]
+    together = len(dirty) >= SYNC_FILE_SYSTEM_FROM and disk.can_sync_file_systems
+    at_once = len(dirty) if together else _LOGS_PER_JOB_MAX
+    for start in range(0, len(dirty), at_once or 1):
+        flushes: list[tuple[Log, Flush]] = []
+        for one in dirty[start : start + at_once]:
+            flush = one.begin_flush(with_files=not together)
+            if flush is not None:
+                flushes.append((one, flush))
+        run = run_together if together else run_each
+        outcomes = run(disk, [flush for _, flush in flushes])
+        failed: OSError | None = None
+        for (one, flush), error in zip(flushes, outcomes, strict=True):
+            if error is None:
+                one.complete_flush(flush, now_ms)
+                continue
+            one.abandon_flush(flush)
+            if not (or_later and flush.is_harmless(error)):
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
 
 def run_each(disk: Disk, flushes: list[Flush]) -> list[OSError | None]:

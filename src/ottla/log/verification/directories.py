@@ -13,6 +13,7 @@ from ottla.log.checkpoints import (
     CorruptCheckpoint,
     MetaProperties,
     decode_meta_properties,
+    decode_not_closed,
     decode_offsets,
 )
 from ottla.log.disk import Disk, Holder
@@ -23,12 +24,6 @@ from ottla.log.verification.segments import Standing
 Offsets = dict[tuple[str, int], int]
 
 _CHECKPOINT_BYTES_MAX = 1 << 28
-_CHECKPOINTS = (
-    names.RECOVERY_POINT_CHECKPOINT,
-    names.LOG_START_CHECKPOINT,
-    names.HIGH_WATERMARK_CHECKPOINT,
-    names.CLEANER_CHECKPOINT,
-)
 
 
 class DirectoryState(NamedTuple):
@@ -36,6 +31,7 @@ class DirectoryState(NamedTuple):
 
     ``holder``: who has it locked, None if nobody. ``partitions``: the partitions' directories by their
     names. ``offsets``: each checkpoint file's entries. ``findings``: small files that can't be read.
+    ``not_closed``: the names of those that the clean stop does not speak for.
     """
 
     path: str
@@ -45,6 +41,13 @@ class DirectoryState(NamedTuple):
     partitions: dict[str, PartitionDirectory]
     offsets: dict[str, Offsets]
     findings: tuple[Finding, ...]
+    not_closed: frozenset[str] = frozenset()
+
+    def standing_of(self, topic: str, partition: int) -> Standing:
+        """How one of the logs was left: a clean stop may have had one out of service."""
+        known = self.offset(names.RECOVERY_POINT_CHECKPOINT, topic, partition) is not None
+        closed = known and names.directory_name(topic, partition) not in self.not_closed
+        return Standing.UNCLEAN if self.standing is Standing.CLEAN and not closed else self.standing
 
     def offset(self, checkpoint: str, topic: str, partition: int) -> int | None:
         """What a checkpoint says of a partition."""
@@ -53,7 +56,7 @@ class DirectoryState(NamedTuple):
 
 def looks_like_a_log_directory(path: str) -> bool:
     """Whether ``path`` is a broker's log directory, rather than a partition's or anything else."""
-    marks = (names.META_PROPERTIES, names.LOCK, names.CLEAN_SHUTDOWN, *_CHECKPOINTS)
+    marks = (names.META_PROPERTIES, names.LOCK, names.CLEAN_SHUTDOWN, *names.OFFSET_CHECKPOINTS)
     return any(os.path.exists(f"{path}/{name}") for name in marks)
 
 
@@ -69,9 +72,10 @@ def read_directory(path: str, disk: Disk | None = None) -> DirectoryState:
             if parsed is not None and entry.is_dir():
                 partitions[entry.name] = parsed
     holder = disk.lock_holder(f"{path}/{names.LOCK}")
+    not_closed = _read_not_closed(disk, path)
     if holder is not None:
         standing = Standing.RUNNING
-    elif disk.exists(f"{path}/{names.CLEAN_SHUTDOWN}") or not partitions:
+    elif not_closed is not None or not partitions:
         standing = Standing.CLEAN
     else:
         standing = Standing.UNCLEAN
@@ -81,9 +85,22 @@ def read_directory(path: str, disk: Disk | None = None) -> DirectoryState:
         holder,
         _read_meta(disk, path, findings),
         dict(sorted(partitions.items())),
-        {name: _read_offsets(disk, f"{path}/{name}", findings) for name in _CHECKPOINTS},
+        {
+            name: _read_offsets(disk, f"{path}/{name}", findings)
+            for name in names.OFFSET_CHECKPOINTS
+        },
         tuple(findings),
+        not_closed or frozenset(),
     )
+
+
+def _read_not_closed(disk: Disk, path: str) -> frozenset[str] | None:
+    """What a clean stop has not closed; None where the stop was not clean."""
+    try:
+        content = disk.read_file(f"{path}/{names.CLEAN_SHUTDOWN}", _CHECKPOINT_BYTES_MAX)
+    except (FileNotFoundError, ValueError):
+        return None
+    return decode_not_closed(content)
 
 
 def _read_meta(disk: Disk, path: str, findings: list[Finding]) -> MetaProperties | None:
