@@ -9,6 +9,8 @@ The rules kept here:
 - A segment that is rewritten stays beside the new one as ``....log.damaged``, which no broker reads. Each is
   put in place in one rename, and the quarantine's mark is taken away last: a crash in between leaves a
   quarantined partition, to be salvaged again.
+- A compaction that was about to put segments in place comes first, as at a start; where its segment is damaged
+  it is one more damaged segment, or, where those are still there that it was to replace, set aside.
 - The directory's last stop does not speak for what is left: the log is recovered when it is loaded.
 """
 
@@ -29,7 +31,10 @@ from ottla.log.checkpoints import (
 )
 from ottla.log.disk import Disk
 from ottla.log.files import CREATE_FLAGS, FILE_MODE
+from ottla.log.leftovers import finish_leftovers
+from ottla.log.rules import LogRules
 from ottla.log.verification.walk import CHUNK_BYTES, Broken, walk
+from ottla.settings.definitions import TopicConfig
 
 DAMAGED_SUFFIX = ".damaged"
 _NEW_SUFFIX = ".salvaged"
@@ -92,6 +97,7 @@ class _Salvage:
         self._rewritten: list[int] = []
 
     def run(self) -> Salvaged:
+        self._settle_swaps()
         files = [entry.name for entry in self._disk.entries(self._directory)]
         bases = sorted(
             offset
@@ -112,6 +118,32 @@ class _Salvage:
         self._disk.sync_directory(self._directory)
         kept = [self._path(base, names.LOG_SUFFIX + DAMAGED_SUFFIX) for base in self._rewritten]
         return Salvaged(self._batches, len(kept), tuple(self._lost), tuple(kept), self._next_offset)
+
+    def _settle_swaps(self) -> None:
+        """A start would let them replace what is salvaged now."""
+        disk = self._disk
+        sizes = {entry.name: entry.size_bytes for entry in disk.entries(self._directory)}
+        swaps = [
+            f"{self._directory}/{name}"
+            for name in sizes
+            if name.endswith(names.LOG_SUFFIX + names.SWAP_SUFFIX)
+        ]
+        if all(self._is_whole(path) for path in swaps):
+            finish_leftovers(disk, self._directory, sizes, LogRules(TopicConfig.of()), 0)
+            return
+        for path in swaps:
+            place = path.removesuffix(names.SWAP_SUFFIX)
+            disk.rename(path, path + DAMAGED_SUFFIX if disk.exists(place) else place)
+        disk.sync_directory(self._directory)
+
+    def _is_whole(self, path: str) -> bool:
+        descriptor = self._disk.open(path, os.O_RDONLY)
+        try:
+            size = self._disk.size_of(descriptor)
+            found = walk(self._disk, descriptor, size)
+            return all(not isinstance(one, Broken) and one.intact for one in found)
+        finally:
+            self._disk.close(descriptor)
 
     def _path(self, base: int, suffix: str) -> str:
         return f"{self._directory}/{names.file_name(base, suffix)}"
