@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -11,8 +12,11 @@ from typing import Any
 import pytest
 
 from ottla import Consumer, Producer
+from ottla.broker import broker as broker_module
+from ottla.broker import log_cleaner
 from ottla.broker.log_cleaner import DEATHS_MAX, LogCleaner
 from ottla.errors import ErrorCode
+from ottla.log.disk import Disk
 from ottla.log.log import Log
 from ottla.log.names import CLEANER_CHECKPOINT
 from ottla.messages.delete_topics import DeleteTopicsRequest
@@ -198,6 +202,34 @@ def test_worker_that_is_killed_is_told_of_and_tried_again(broker: Broker, client
     assert one.figures.worker_deaths == 1
 
 
+def test_files_of_a_cleaning_that_cannot_be_removed_go_later(
+    broker: Broker, client: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_topic(client, "t", cleanup_policy="compact")
+    fill(client)
+    wait_until(is_compacted(broker))
+    slow(broker, client, 20_000)
+    fill(client)
+    (pid,) = eventually(lambda: cleaner(broker).worker_pids, "a worker")
+    wait_until(lambda: _cleaned_files(broker))
+    right, refused = Disk.remove, list[str]()
+
+    def held(self: Disk, path: str) -> bool:
+        if path.endswith(".cleaned") and len(refused) < 5:
+            refused.append(path)
+            raise OSError(errno.EBUSY, "held", path)
+        return right(self, path)
+
+    monkeypatch.setattr(Disk, "remove", held)
+    monkeypatch.setattr(log_cleaner, "TRASH_RETRY_MS", 0)
+    monkeypatch.setattr(broker_module, "TRASH_RETRY_MS", 0)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: len(refused) == 5)
+    slow(broker, client, 1e9)
+    wait_until(is_compacted(broker))
+    wait_until(lambda: not _cleaned_files(broker))
+
+
 def slow(broker: Broker, client: Wire, bytes_per_second: float) -> None:
     """Change how fast the cleaner may be, while it runs."""
     config = AlterableConfig(
@@ -368,5 +400,7 @@ def test_idle_worker_ends(broker: Broker, client: Wire, monkeypatch: pytest.Monk
     fill(client)
     wait_until(is_compacted(broker))
     wait_until(lambda: not cleaner(broker).worker_pids)
-    fill(client)
+    newest = fill(client)
     wait_until(is_compacted(broker))
+    assert {key: value for _, key, value in records(client)} == newest
+    assert cleaner(broker).figures.worker_deaths == 0

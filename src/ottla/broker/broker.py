@@ -60,6 +60,7 @@ from ottla.log.directories import DirectoryMismatch, LogDirectories
 from ottla.log.disk import Disk
 from ottla.log.distrust import note_failure
 from ottla.log.flusher import Durability, Flusher
+from ottla.log.trash import RETRY_MS as TRASH_RETRY_MS
 from ottla.logs import logger
 from ottla.messages.registry import API_NAMES, module_name
 from ottla.network.request import Unsettled
@@ -569,7 +570,8 @@ class Broker:
         for directory in self.directories:
             paths = directory.trash.take_due(self.clock.now_ms())
             if paths:
-                await asyncio.to_thread(directory.remove_trash, paths)
+                for path in await asyncio.to_thread(directory.remove_trash, paths):
+                    directory.trash.put(path, self.clock.now_ms() + TRASH_RETRY_MS)
 
     async def _quarantine(self) -> None:
         """``ottla log verify --quarantine`` beside this broker."""

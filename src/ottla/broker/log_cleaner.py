@@ -27,11 +27,12 @@ from ottla.log.compaction.job import (
     CleaningFailed,
     CleaningJob,
     CleaningLimits,
+    cleaned_files,
     cleaned_path,
-    remove_cleaned,
 )
 from ottla.log.compaction.plan import Dirtiness, dirtiness_of, job_for
 from ottla.log.compaction.process import CleanerProcess, WorkerDied
+from ottla.log.trash import RETRY_MS as TRASH_RETRY_MS
 from ottla.logs import logger
 
 if TYPE_CHECKING:
@@ -252,7 +253,7 @@ class LogCleaner:
             return False
         finally:
             if done is None:
-                await asyncio.to_thread(self._remove_leftovers, one, job.token)
+                await self._remove(one, await asyncio.to_thread(self._leftovers, one, job.token))
         if done is None or one.unusable is not None or one.generation != generation:
             return done is not None
         self._deaths.pop(one, None)
@@ -267,7 +268,8 @@ class LogCleaner:
             return False
         swap = one.prepare_swap(group, self._clock.now_ms())
         if swap is None:
-            await asyncio.to_thread(self._remove_group, one, group)
+            at = one.directory, group.base_offset
+            await self._remove(one, [cleaned_path(*at, s, group.token) for s in group.suffixes])
             return one.is_gone(group.replaced)
         if not await self._sync_names(one):
             return False
@@ -356,19 +358,17 @@ class LogCleaner:
         if deaths >= DEATHS_MAX:
             self._leave_out(one, f"its worker died {deaths} times: {died}")
 
-    def _remove_group(self, one: Log, group: CleanedGroup) -> None:
-        """Off the loop: the files of a cleaned segment that nobody has a place for."""
-        disk = self._directory_of(one).disk
-        for suffix in group.suffixes:
-            try:
-                disk.remove(cleaned_path(one.directory, group.base_offset, suffix, group.token))
-            except OSError as error:
-                log.warning("file of a cleaning stays", directory=one.directory, reason=str(error))
+    async def _remove(self, one: Log, paths: list[str]) -> None:
+        """Remove files of a cleaning that nobody has a place for; what can't be removed now goes later."""
+        trash = self._directory_of(one).trash
+        for path in await asyncio.to_thread(trash.remove, paths):
+            trash.put(path, self._clock.now_ms() + TRASH_RETRY_MS)
 
-    def _remove_leftovers(self, one: Log, token: str) -> None:
+    def _leftovers(self, one: Log, token: str) -> list[str]:
         """Off the loop: the files of a cleaning that ended early, where the log's directory is still there."""
         if one.unusable is None and one.health.failure is None:
             try:
-                remove_cleaned(self._directory_of(one).disk, one.directory, token)
+                return cleaned_files(self._directory_of(one).disk, one.directory, token)
             except OSError as error:
                 log.warning("files of a cleaning stay", directory=one.directory, reason=str(error))
+        return []

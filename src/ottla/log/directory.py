@@ -407,9 +407,9 @@ class LogDirectory:
 
     # Upkeep
 
-    def remove_trash(self, paths: list[str]) -> None:
-        """Unlink what ``trash.take_due(now_ms)`` gave. Off the loop."""
-        self.trash.remove(paths)
+    def remove_trash(self, paths: list[str]) -> list[str]:
+        """Unlink what ``trash.take_due(now_ms)`` gave; returns what is left of it. Off the loop."""
+        return self.trash.remove(paths)
 
     def want_overdue_flushes(self, now_ms: int) -> None:
         """Ask for a flush of every dirty log that has waited ``flush.ms`` for one."""

@@ -48,6 +48,7 @@ class FlushedLog:
         "_is_exchanged",
         "_names_changed",
         "_new_directory",
+        "_retiring",
         "_segments",
         "_swap",
         "_trash",
@@ -120,6 +121,8 @@ class FlushedLog:
         self.clean_end_offset = 0
         self._swap: PendingSwap | None = None
         self._is_exchanged = False
+        self._retiring: list[Segment] = []
+        """Segments that are not the log's any more, and whose files have their names still."""
         self._unsynced_segments: list[Segment] = list(loaded.unsynced)
         self._unsynced_paths: list[str] = list(loaded.unsynced_paths)
         self._names_changed = self._new_directory = bool(loaded.unsynced)

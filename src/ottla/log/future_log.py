@@ -342,9 +342,10 @@ class FutureLog:
         name = names.retired_directory_name(
             self.current.topic, self.current.partition, self._unique, suffix
         )
-        path, self.path = self.path, f"{self.directory.path}/{name}"
+        path = f"{self.directory.path}/{name}"
         if path != self.path:
-            self.disk.rename(path, self.path)
+            self.disk.rename(self.path, path)
+            self.path = path
             self.disk.sync_directory(self.directory.path)
         if not keep:
             self.disk.remove(f"{self.current.directory}/{names.MOVING}")

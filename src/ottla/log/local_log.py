@@ -123,6 +123,8 @@ class LocalLog(CleanedLog):
         """
         self.check_usable()
         try:
+            if self._retiring:
+                self._retire([], now_ms)
             count = self._count_deletable(now_ms, limit_offset, by_policy=by_policy)
             if count:
                 self._delete_first(count, now_ms)
@@ -132,7 +134,7 @@ class LocalLog(CleanedLog):
         return count
 
     def start_after_retention(self, now_ms: int, limit_offset: int) -> int | None:
-        """Where the log would start after ``delete_old_segments``; None if that had nothing to retire.
+        """Where the log would start after ``delete_old_segments``; None if that had nothing to do.
 
         Raises ``KafkaError`` (KAFKA_STORAGE_ERROR).
         """
@@ -143,7 +145,7 @@ class LocalLog(CleanedLog):
             what = f"retention of {self.directory} failed"
             raise self.health.failed_operation(what, error) from error
         if not count:
-            return None
+            return self.log_start_offset if self._retiring else None
         last = list(self._segments)[count - 1]
         return max(self._segments.end_of(last, self.log_end_offset), self.log_start_offset)
 
@@ -206,11 +208,18 @@ class LocalLog(CleanedLog):
         self.producers.end_offset = max(self.producers.end_offset, offset)
 
     def _retire(self, segments: list[Segment], now_ms: int) -> None:
-        """Rename the segments' files and have them removed later."""
+        """Rename the segments' files and have them removed later.
+
+        Those that could not be renamed before go first, and these stay where they can't be: none waits for the
+        next start.
+        """
         for segment in segments:
-            self._throw_away(segment.retire(), now_ms)
             self._forget_unsynced(segment)
-        self._names_changed = True
+        self._retiring += segments
+        self._names_changed |= bool(self._retiring)
+        while self._retiring:
+            self._throw_away(self._retiring[0].retire(), now_ms)
+            del self._retiring[0]
 
     # Cutting the end
 

@@ -546,25 +546,29 @@ class Segment:
     def retire(self, *, with_snapshot: bool = True) -> list[str]:
         """Rename the files (and the snapshot at the base offset) ``.deleted``; returns their paths.
 
-        Regions that are being sent keep theirs. Raises ``OSError``.
+        Regions that are being sent keep theirs. Raises ``OSError``; then it may be called again, and returns
+        all paths.
         """
         directory = self.log_file.path.rpartition("/")[0]
         retired = []
         for file in self.files:
             try:
-                file.rename(file.path + DELETED_SUFFIX)
+                if not file.path.endswith(DELETED_SUFFIX):
+                    file.rename(file.path + DELETED_SUFFIX)
                 retired.append(file.path)
             except FileNotFoundError:
                 log.debug("segment has no such file", path=file.path)
-            file.forget()
         suffixes = (TRANSACTION_INDEX_SUFFIX, SNAPSHOT_SUFFIX)
         for suffix in suffixes if with_snapshot else suffixes[:1]:
             path = f"{directory}/{file_name(self.base_offset, suffix)}"
             try:
                 self._disk.rename(path, path + DELETED_SUFFIX)
             except FileNotFoundError:
-                continue
+                if not self._disk.exists(path + DELETED_SUFFIX):
+                    continue
             retired.append(path + DELETED_SUFFIX)
+        for file in self.files:
+            file.forget()
         return retired
 
     @property

@@ -13,6 +13,9 @@ from ottla.logs import logger
 
 log = logger(__name__)
 
+RETRY_MS = 60_000
+"""After so long, what could not be removed is tried again."""
+
 
 class Trash:
     """What is to be removed, and when. ``put`` and ``take_due`` belong to the loop's thread."""
@@ -45,11 +48,12 @@ class Trash:
             due.append(heappop(self._waiting)[1])
         return due
 
-    def remove(self, paths: list[str]) -> None:
+    def remove(self, paths: list[str]) -> list[str]:
         """Remove them; what is gone already is fine. From any thread.
 
-        What can't be removed is logged and left: at the next start it is found and tried again.
+        Returns what can't be removed now, to be ``put`` again: none of it waits for the next start.
         """
+        left = []
         for path in paths:
             try:
                 if self._disk.is_directory(path):
@@ -57,4 +61,6 @@ class Trash:
                 else:
                     self._disk.remove(path)
             except OSError as error:
-                log.warning("not removed", path=path, reason=str(error))
+                log.warning("not removed, to be tried again", path=path, reason=str(error))
+                left.append(path)
+        return left

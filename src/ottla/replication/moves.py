@@ -277,9 +277,12 @@ class ReplicaMoves:
     async def _discard(self, future: FutureLog) -> None:
         try:
             path = await self._off_loop(future.discard)
-        except OSError as error:  # it is found at the next start
+        except OSError as error:
             log.warning("an unfinished copy is left", path=future.path, reason=str(error))
-            return
+            # One that has the partition's name is for the next start to judge, like one that may be the last.
+            if future.is_published or future.current.health.failure is not None:
+                return
+            path = future.path
         if isinstance(path, str):
             future.directory.trash.put(path, 0)
 

@@ -15,10 +15,11 @@ from ottla.log.compaction.job import (
     GONE,
     CleanedGroup,
     CleaningFailed,
+    cleaned_files,
     cleaned_path,
-    remove_cleaned,
 )
 from ottla.log.log import Log
+from ottla.log.trash import Trash
 from ottla.records.builder import build_batch
 from ottla.simulation.disk import SimulatedDisk
 from tests.unit.log.compacting import clean, job_of, latest
@@ -193,7 +194,10 @@ def test_no_room_for_the_new_names_fails_the_swap_and_nothing_else(swapping: Swa
     with pytest.raises(KafkaError, match="could not be renamed"):
         swapping.log.prepare_swap(swapping.group, NOW_MS)
     assert swapping.log.health.failure is None
-    remove_cleaned(swapping.disk, DIRECTORY, swapping.group.token)
+    assert (
+        Trash(swapping.disk).remove(cleaned_files(swapping.disk, DIRECTORY, swapping.group.token))
+        == []
+    )
     assert not swapping.leftovers()
     clean(swapping.disk, swapping.log)
     assert latest(swapping.log) == swapping.latest
@@ -215,13 +219,13 @@ def test_disk_that_fails_amid_the_exchange_takes_the_directory_offline_and_loses
 @pytest.mark.parametrize(("call", "error"), [("pwrite", ENOSPC), ("fsync", EIO), ("pread", EIO)])
 def test_disk_that_fails_the_cleaning_is_told_of_with_its_number(call: str, error: int) -> None:
     one = Swapping()
-    remove_cleaned(one.disk, DIRECTORY, "t")
+    assert Trash(one.disk).remove(cleaned_files(one.disk, DIRECTORY, "t")) == []
     one.disk.fail(call, error, after=1, path="0.log")
     with pytest.raises(CleaningFailed) as failed:
         clean(one.disk, one.log)
     assert (failed.value.kind, failed.value.errno) == (DISK, error)
     one.disk.heal()
-    remove_cleaned(one.disk, DIRECTORY, "t")
+    assert Trash(one.disk).remove(cleaned_files(one.disk, DIRECTORY, "t")) == []
     assert not one.leftovers()
     assert latest(one.log) == one.latest
 
@@ -238,7 +242,7 @@ def test_segment_that_is_deleted_under_the_cleaner_is_told_of_as_gone() -> None:
 def test_index_of_a_swap_whose_log_is_not_there_is_removed(swapping: Swapping) -> None:
     """A power loss may keep one new name and not the other; the index is not the old log's."""
     on: SimulatedDisk = swapping.disk
-    remove_cleaned(on, DIRECTORY, "t")
+    assert Trash(on).remove(cleaned_files(on, DIRECTORY, "t")) == []
     on.write_file(f"{DIRECTORY}/{0:020d}.index.swap", b"\0" * 8)
     assert latest(swapping.check_restart()) == swapping.latest
     assert not swapping.leftovers()

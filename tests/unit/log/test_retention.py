@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from errno import ENOSPC
+
 import pytest
 
 from ottla.errors import ErrorCode, KafkaError
@@ -15,6 +17,7 @@ from tests.unit.log.samples import (
     PARENT,
     TOPIC_ID,
     append,
+    batch,
     disk,
     offsets,
     reopened,
@@ -106,6 +109,32 @@ def test_deleted_segments_are_renamed_and_removed_later() -> None:
     assert len([path for path in deleted if ".log" in path]) == count
     assert trash.take_due(NOW_MS + 999) == []
     trash.remove(trash.take_due(NOW_MS + 1000))
+    assert not [path for path in on.tree() if path.endswith(".deleted")]
+
+
+@pytest.mark.parametrize("done_before", range(12))
+def test_segments_that_could_not_be_renamed_go_with_the_next_retention(done_before: int) -> None:
+    """A full disk refuses new names too, and that is when retention matters."""
+    on = disk()
+    log, trash = new_log(on, retention_bytes=600)
+    for sequence in range(12):
+        log.append_as_leader(
+            batch(size=100, producer_id=5, producer_epoch=0, base_sequence=sequence), 0, NOW_MS
+        )
+    before = {path for path in on.tree() if path.endswith((".log", ".snapshot"))}
+    on.fail("rename", ENOSPC, after=done_before)
+    try:
+        log.delete_old_segments(NOW_MS, 12)
+    except KafkaError:
+        assert log.start_after_retention(NOW_MS, 12) == log.log_start_offset
+        assert log.delete_old_segments(NOW_MS, 12) == 0
+    assert log.start_after_retention(NOW_MS, 12) is None
+    trash.remove(trash.take_due(NOW_MS + 1000))
+    first = log.segments.first.base_offset
+    gone = before - on.tree().keys()
+    assert gone == {
+        path for path in before if int(path.rpartition("/")[2].partition(".")[0]) < first
+    }
     assert not [path for path in on.tree() if path.endswith(".deleted")]
 
 

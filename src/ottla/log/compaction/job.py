@@ -129,8 +129,8 @@ def cleaned_path(directory: str, base_offset: int, suffix: str, token: str) -> s
     return f"{directory}/{name}.{token}{names.CLEANED_SUFFIX}"
 
 
-def remove_cleaned(disk: Disk, directory: str, token: str) -> None:
-    """Remove what a cleaning that ended early has written. Raises ``OSError``."""
-    for entry in disk.entries(directory):
-        if entry.name.endswith(f".{token}{names.CLEANED_SUFFIX}"):
-            disk.remove(f"{directory}/{entry.name}")
+def cleaned_files(disk: Disk, directory: str, token: str) -> list[str]:
+    """The paths of what a cleaning has written, and what is in no place yet. Raises ``OSError``."""
+    ending = f".{token}{names.CLEANED_SUFFIX}"
+    found = [entry.name for entry in disk.entries(directory)]
+    return [f"{directory}/{name}" for name in found if name.endswith(ending)]
