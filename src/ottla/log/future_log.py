@@ -4,7 +4,7 @@ The way (KIP-113, ``ReplicaAlterLogDirsThread``; ours where a crash would leave 
 directories):
 
 1. The current log is rolled, and its closed segments are copied with their indexes and snapshots, until what
-   came in meanwhile is little. Everything is synced. The current log takes appends all the while.
+   came in meanwhile is little. The copied batches are checked (``copy_check``). Everything is synced. The current log takes appends all the while.
 2. The copy becomes a ``Log`` (``open_log``), takes over the records behind the last roll (``catch_up``), and is
    synced again.
 3. A file named ``moving`` is put into the current log's directory and one named ``moved`` into the copy's, which then
@@ -28,6 +28,7 @@ from typing import NamedTuple
 from ottla.errors import ErrorCode, KafkaError
 from ottla.log import names
 from ottla.log.checkpoints import encode_partition_metadata
+from ottla.log.copy_check import CopyCheck, SourceDamaged, SourceFailed
 from ottla.log.directory import LogDirectory
 from ottla.log.leader_epochs import LeaderEpochs
 from ottla.log.loading import LoadedLog
@@ -36,6 +37,7 @@ from ottla.log.recovery import rebuild_producers
 from ottla.log.rules import LogRules
 from ottla.log.segment import Segment
 from ottla.log.segments import Segments
+from ottla.records.batch import CorruptBatch
 from ottla.topic_ids import ZERO_ID
 
 CHUNK_BYTES = 4 << 20
@@ -51,10 +53,6 @@ _SEGMENT_FILES = (
     names.TRANSACTION_INDEX_SUFFIX,
     names.SNAPSHOT_SUFFIX,
 )
-
-
-class SourceFailed(OSError):
-    """The current log could not be read; any other ``OSError`` is the destination's."""
 
 
 class Copied(NamedTuple):
@@ -129,9 +127,10 @@ class FutureLog:
         ]
 
     def copy(self, segment: Copied) -> Generator[Callable[[], int], None, None]:
-        """The steps of copying one segment: each copies so many bytes, off the loop.
+        """The steps of copying one segment, and of checking the copy: each copies so many bytes, off the loop.
 
-        A segment that retention takes away meanwhile is left out. They raise ``SourceFailed``, ``OSError``.
+        A segment that retention takes away meanwhile is left out. They raise ``SourceFailed``, ``OSError``, and
+        what ``CopyCheck.step`` raises.
         """
         path = f"/{names.file_name(segment.base_offset, names.LOG_SUFFIX)}"
         file = _FileCopy(self.current.directory + path, self.path + path, self, segment.size_bytes)
@@ -142,9 +141,23 @@ class FutureLog:
                 yield lambda: self._copy_small_files(segment)
         finally:
             file.close()
-        if not file.missing:
-            self._copied.append(segment)
-            self.end_offset = segment.end_offset
+        if file.missing:
+            return
+        check = CopyCheck(
+            self.disk,
+            self.current.directory + path,
+            self.path + path,
+            segment.base_offset,
+            segment.end_offset,
+            CHUNK_BYTES,
+        )
+        try:
+            while not check.done:
+                yield check.step
+        finally:
+            check.close()
+        self._copied.append(segment)
+        self.end_offset = segment.end_offset
 
     def _copy_small_files(self, segment: Copied) -> int:
         copied = 0
@@ -248,7 +261,7 @@ class FutureLog:
     def catch_up(self, now_ms: int) -> bool:
         """Take over some of the records that are missing; whether none is left. On the loop.
 
-        Raises ``KafkaError``: the source's or the destination's, whose health tells.
+        Raises ``KafkaError``: the source's or the destination's, whose health tells; ``SourceDamaged``.
         """
         log, current = self.log, self.current
         assert log is not None
@@ -266,7 +279,11 @@ class FutureLog:
             finally:
                 for region in found.regions:
                     region.close()
-            if log.append_as_follower(data, now_ms) is None:
+            try:
+                taken = log.append_as_follower(data, now_ms)
+            except CorruptBatch as error:
+                raise SourceDamaged(f"{current.directory} is damaged: {error}") from error
+            if taken is None:
                 raise KafkaError(
                     ErrorCode.UNKNOWN_SERVER_ERROR, f"nothing to take over from {current!r}"
                 )
@@ -290,7 +307,7 @@ class FutureLog:
         try:
             self._mark(self.current.directory, names.MOVING, path)
         except OSError as error:
-            raise _of_source(error) from error
+            raise SourceFailed.of(error) from error
         self._mark(self.path, names.MOVED, self.current.directory)
         self.disk.rename(self.path, path)
         self.is_published = True
@@ -391,7 +408,7 @@ class _FileCopy:
         except FileNotFoundError:
             return False
         except OSError as error:
-            raise _of_source(error) from error
+            raise SourceFailed.of(error) from error
         try:
             if self._size is None:
                 self._size = disk.size_of(source)
@@ -410,7 +427,7 @@ class _FileCopy:
         try:
             data = disk.read_fully(source, size, self._position)
         except OSError as error:
-            raise _of_source(error) from error
+            raise SourceFailed.of(error) from error
         disk.write_fully(target, data, self._position)
         return len(data)
 
@@ -420,7 +437,3 @@ class _FileCopy:
             for descriptor in self._descriptors:
                 self._future.disk.close(descriptor)
             self._descriptors = None
-
-
-def _of_source(error: OSError) -> SourceFailed:
-    return SourceFailed(error.errno, error.strerror, error.filename)

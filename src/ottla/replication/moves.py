@@ -4,6 +4,8 @@ Rules:
 - The current log takes appends and reads until the copy has all of it; nobody waits for the copying.
 - A request for another directory, or for the one where the partition lies, ends the move; so does the
   partition's deletion, and the failure of either directory. What was copied is removed then.
+- Every batch is checked on its way. One that is damaged where it lies takes its partition out of service, as any
+  damage does that is met; nothing of it is copied.
 - A lack of room in the destination ends nothing: the copy is removed, and the move begins again later.
 - A move that the broker's stop or a crash has cut short begins again with the next leadership.
 - ``replica.alter.log.dirs.io.max.bytes.per.second`` bounds what all moves together copy.
@@ -19,9 +21,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ottla.errors import KafkaError
 from ottla.log import names
+from ottla.log.copy_check import SourceDamaged, SourceFailed
 from ottla.log.disk import NO_ROOM_ERRNOS
-from ottla.log.future_log import LITTLE_BYTES, FutureLog, SourceFailed
+from ottla.log.future_log import LITTLE_BYTES, FutureLog
 from ottla.logs import logger
+from ottla.records.batch import UnsupportedMagic
 
 if TYPE_CHECKING:
     from ottla.clock import Clock
@@ -181,6 +185,9 @@ class ReplicaMoves:
                 await self._copy(move, future)
                 await self._change(move, future)
             except (KafkaError, OSError) as error:
+                if isinstance(error, SourceDamaged) and not future.is_stale:
+                    current.quarantine(error.message or str(error))
+                    move.partition.storage_failed()
                 if not self._passes(move, future, error):
                     raise
                 log.warning("a move begins again later", to=future.path, reason=str(error))
@@ -196,7 +203,7 @@ class ReplicaMoves:
     def _passes(move: _Move, future: FutureLog, error: KafkaError | OSError) -> bool:
         """Whether there was only a lack of room; else the directory that failed goes offline."""
         current = future.current
-        if future.is_taken_over or future.is_stale:
+        if future.is_taken_over or future.is_stale or isinstance(error, UnsupportedMagic):
             return False
         if isinstance(error, OSError) and error.errno not in NO_ROOM_ERRNOS:
             failed = current if isinstance(error, SourceFailed) else move.directory

@@ -474,6 +474,89 @@ def test_a_source_that_cannot_be_read_goes_offline_and_the_copy_is_kept() -> Non
     run(scene())
 
 
+FIRST = "orders-0/00000000000000000000.log"
+
+
+@pytest.mark.parametrize(
+    ("position", "why"), [(70, "wrong checksum"), (7, "have no place"), (9, "byte 0")]
+)
+def test_a_bit_that_has_changed_does_not_travel(position: int, why: str) -> None:
+    """In what the checksum covers, and in the offset and the size, which it does not."""
+
+    async def scene() -> None:
+        world = World()
+        partition = world.new_partition()
+        file = world.disk.file(f"/a/{FIRST}")
+        file.write_at(bytes([world.disk.tree()[f"/a/{FIRST}"][position] ^ 0x20]), position)
+        await world.move()
+        assert partition.log.is_quarantined
+        assert why in (partition.log.unusable or "")
+        assert world.place == "/a"
+        assert "damaged" in world.disk.tree()["/a/orders-0/quarantined"].decode()
+        assert all(name.endswith("-delete") for name in world.names("/b"))
+
+    run(scene())
+
+
+def test_a_bit_that_changes_in_the_end_of_the_log_does_not_travel() -> None:
+    async def scene() -> None:
+        world = World()
+        partition = world.new_partition()
+        planted: list[int] = []
+
+        def damage(world: World) -> None:
+            active = partition.log.segments.active
+            if not planted and active.base_offset == partition.log.log_end_offset:
+                world.append_idempotent()
+                active.log_file.write_at(b"\xff", 70)
+                planted.append(active.base_offset)
+
+        world.between = damage
+        await world.move()
+        assert planted
+        assert partition.log.is_quarantined
+        assert world.place == "/a"
+
+    run(scene())
+
+
+def test_a_copy_that_is_not_what_was_copied_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        monkeypatch.setattr(moves_module, "RETRY_S", 0.0)
+        world = World()
+        partition = world.new_partition()
+        damaged: list[str] = []
+
+        def damage(world: World) -> None:
+            tree = world.disk.tree()
+            copies = [path for path in tree if "-future/" in path and path.endswith("0.log")]
+            if not damaged and copies and len(tree[copies[0]]) > 70:
+                damaged.extend(copies)
+                world.disk.file(copies[0]).write_at(b"\xff", 70)
+
+        world.between = damage
+        await world.move()
+        assert damaged
+        assert world.place == "/b"
+        assert partition.log.unusable is None
+        assert len(all_records(partition.log)) == 11
+
+    run(scene())
+
+
+def test_segments_of_another_message_format_stay_where_they_are() -> None:
+    async def scene() -> None:
+        world = World()
+        partition = world.new_partition()
+        world.disk.file(f"/a/{FIRST}").write_at(b"\x01", 16)
+        await world.move()
+        assert partition.log.unusable is None
+        assert world.place == "/a"
+        assert all(name.endswith("-delete") for name in world.names("/b"))
+
+    run(scene())
+
+
 @pytest.mark.parametrize("missing", [0, 1])
 def test_neither_half_of_a_move_is_led_while_the_other_is_offline(missing: int) -> None:
     """After a crash at any call: what is led has all that was appended, or the partition is offline."""
