@@ -63,7 +63,7 @@ from ottla.log.flusher import Durability, Flusher
 from ottla.log.trash import RETRY_MS as TRASH_RETRY_MS
 from ottla.logs import logger
 from ottla.messages.registry import API_NAMES, module_name
-from ottla.network.request import Unsettled
+from ottla.network.request import Answers, Unsettled
 from ottla.network.server import Listener, Server
 from ottla.replication.gathering import Gathering
 from ottla.replication.internal_log import InternalLog
@@ -404,7 +404,9 @@ class Broker:
         answer = self.dispatch(request)
         if isinstance(answer, Unsettled):
             self._settle()
-            answer = answer.settle()
+            settled = answer.settle()
+            assert not isinstance(settled, Answers | Unsettled)  # it has come alone
+            answer = settled
         return await answer if isinstance(answer, Awaitable) else answer
 
     def _settle(self) -> None:

@@ -80,8 +80,8 @@ class ProduceShape:
         )
         return cls(frame, header, kept, length_at)
 
-    def match(self, frame: memoryview) -> tuple[RequestHeader, ProduceRequest] | None:
-        """The request in ``frame``, if it is like the one that was decoded. It shares nothing with it."""
+    def alike(self, frame: memoryview) -> tuple[int, memoryview] | None:
+        """Correlation id and records of the request in ``frame``, if it is like the one that was decoded."""
         at = self._length_at
         end = len(frame)
         if end < at + _SHORTEST_REST or frame[_AFTER_CORRELATION:at].tobytes() != self._fixed:
@@ -108,12 +108,20 @@ class ProduceShape:
             at += 4
         if size < 0 or at + size != end:
             return None
+        return correlation_id, frame[at:end]
+
+    def match(self, frame: memoryview) -> tuple[RequestHeader, ProduceRequest] | None:
+        """The request in ``frame``, if it is like the one that was decoded. It shares nothing with it."""
+        alike = self.alike(frame)
+        if alike is None:
+            return None
+        correlation_id, records = alike
         key, version, _, client_id = self._header
         kept = self._body
         kept_topic = kept.topic_data[0]
         data = _new(PartitionProduceData)
         data.index = kept_topic.partition_data[0].index
-        data.records = frame[at:end]
+        data.records = records
         topic = _new(TopicProduceData)
         topic.name = kept_topic.name
         topic.topic_id = kept_topic.topic_id

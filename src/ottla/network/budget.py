@@ -140,5 +140,9 @@ class SharedBudget:
         """Give the ``size`` bytes of one request back."""
         (self._small if size <= SMALL_BYTES_MAX else self._large).release(size)
 
+    def release_small(self, size: int) -> None:
+        """Give back ``size`` bytes of several requests, none of more than ``SMALL_BYTES_MAX``."""
+        self._small.release(size)
+
     def _part(self, size: int) -> RequestBudget:
         return self._small if size <= SMALL_BYTES_MAX else self._large

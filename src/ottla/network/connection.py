@@ -33,7 +33,8 @@ from ottla.messages.registry import (
 from ottla.network.decoding import PRODUCE, RequestReader
 from ottla.network.framing import FrameError, Framer
 from ottla.network.outbox import Outbox, close_regions
-from ottla.network.request import Request, Unsettled
+from ottla.network.parked import Outcome, Parked, dispose, dispose_future
+from ottla.network.request import Answers, Request, Run, Unsettled
 from ottla.wire.primitives import DecodeError, EncodeError
 from ottla.wire.schema import Message
 
@@ -64,18 +65,6 @@ TURN_S = 0.002
 """How long requests of one connection are handled before that: of costly ones fewer than so many."""
 
 
-class _Parked:
-    """A request whose answer is not out yet."""
-
-    __slots__ = ("answer", "request")
-
-    def __init__(
-        self, request: Request, answer: Message | asyncio.Future[Message | None] | Unsettled | None
-    ) -> None:
-        self.request = request
-        self.answer = answer
-
-
 class Connection(asyncio.BufferedProtocol):
     """One accepted connection. Made by ``Server``; its attributes are what a handler may know of the peer."""
 
@@ -84,6 +73,7 @@ class Connection(asyncio.BufferedProtocol):
         "_closing",
         "_framer",
         "_held",
+        "_in_flight",
         "_large_frames",
         "_loop",
         "_lost",
@@ -118,7 +108,8 @@ class Connection(asyncio.BufferedProtocol):
             server.budget.reserve,
             server.frame_memory,
         )
-        self._answers: deque[_Parked] = deque()
+        self._answers: deque[Parked] = deque()
+        self._in_flight = 0
         self._held: memoryview | None = None
         self._waiter: Waiter | None = None
         self._large_frames = 0
@@ -278,6 +269,7 @@ class Connection(asyncio.BufferedProtocol):
         turns = REQUESTS_PER_TURN
         time = self._loop.time
         end = time() + TURN_S
+        before: Unsettled | None = None
         while True:
             frame = self._held
             if frame is None:
@@ -297,7 +289,10 @@ class Connection(asyncio.BufferedProtocol):
                 return
             self._held = None
             turns -= 1
-            self._handle(frame, now_ms)
+            if before is not None:
+                before = self._joined(before, frame)
+            if before is None:
+                before = self._handle(frame, now_ms)
             if time() > end:
                 turns = 0
             if self._closing:
@@ -316,7 +311,7 @@ class Connection(asyncio.BufferedProtocol):
             return True
         # Only pipelined requests are dispatched behind others, so that the last one speaks for all.
         return (
-            len(answers) < self._server.limits.requests_in_flight_max
+            self._in_flight < self._server.limits.requests_in_flight_max
             and answers[-1].request.api_key in PIPELINED
             and len(frame) > 1
             and (frame[0] << 8 | frame[1]) in PIPELINED
@@ -346,7 +341,22 @@ class Connection(asyncio.BufferedProtocol):
             else:
                 self._transport.resume_reading()
 
-    def _handle(self, frame: memoryview, now_ms: int) -> None:
+    def _joined(self, before: Unsettled, frame: memoryview) -> Run | None:
+        """The run behind ``before`` if the request was handled with it; if not, nothing has happened to it."""
+        alike = self._reader.alike(frame)
+        if alike is None:
+            return None
+        run = before if isinstance(before, Run) else before.run()
+        if run is None or not run.joined(*alike, len(frame)):
+            return None
+        if run.count == 1:
+            self._answers.append(Parked(run, run))
+            self._unsettled += 1
+        self._in_flight += 1
+        return run
+
+    def _handle(self, frame: memoryview, now_ms: int) -> Unsettled | None:
+        """Handle one request; its answer if others may join it."""
         server = self._server
         frame_bytes = len(frame)
         try:
@@ -354,16 +364,16 @@ class Connection(asyncio.BufferedProtocol):
         except DecodeError as error:
             server.budget.release(frame_bytes)
             self.close("malformed request", error=str(error))
-            return
+            return None
         except Exception as error:  # ours to mend; the peer learns nothing of it
             server.budget.release(frame_bytes)
             log.error("a request could not be decoded", error=error, peer=self.connection_id)
             self.close("a request could not be decoded")
-            return
+            return None
         if body is None:
             server.budget.release(frame_bytes)
             self._refuse(key, version, correlation_id, server.apis.get(key))
-            return
+            return None
         request = Request(
             key, version, correlation_id, client_id, body, self, now_ms, server.budget, frame_bytes
         )
@@ -375,27 +385,29 @@ class Connection(asyncio.BufferedProtocol):
             self._settle()  # what it and those before it have left to be done together
             answer = self._failed(request, error)
             if answer is None:
-                return
+                return None
         if self._unsettled and not isinstance(answer, Unsettled):
             self._settle()  # those that are not settled are the last ones
         if self._closing and self._transport.is_closing():  # the handler hung up
             self._drop(request, answer)
         elif isinstance(answer, Unsettled):
-            self._answers.append(_Parked(request, answer))
+            self._append(request, answer)
             self._unsettled += 1
+            return answer
         elif answer is None:
             request.release()
             if server.meter is not None:
                 server.meter.answered(request, None)
         elif isinstance(answer, Message):
             if self._answers or not self._outbox.ready:
-                self._answers.append(_Parked(request, answer))
+                self._append(request, answer)
             else:
                 self._put(request, answer)
         elif asyncio.isfuture(answer):
             self._park(request, answer)
         else:
             self._park(request, server.run(answer))
+        return None
 
     def _refuse(
         self, key: int, version: int, correlation_id: int, supported: tuple[int, int] | None
@@ -415,14 +427,21 @@ class Connection(asyncio.BufferedProtocol):
         )
         request = Request(key, 0, correlation_id, None, None, self)
         if self._answers or not self._outbox.ready:
-            self._answers.append(_Parked(request, message))
+            self._append(request, message)
         else:
             self._put(request, message)
 
     # -- answers out
 
-    def _park(self, request: Request, future: asyncio.Future[Message | None]) -> None:
-        self._answers.append(_Parked(request, future))
+    def _append(self, request: Request, answer: Outcome) -> None:
+        self._answers.append(Parked(request, answer))
+        self._in_flight += 1
+
+    def _popped(self) -> None:
+        self._in_flight -= self._answers.popleft().request.count
+
+    def _park(self, request: Request, future: asyncio.Future[Any]) -> None:
+        self._append(request, future)
         future.add_done_callback(self._settled)
 
     def _settle(self) -> None:
@@ -432,17 +451,17 @@ class Connection(asyncio.BufferedProtocol):
         answers = self._answers
         for parked in tuple(islice(answers, len(answers) - count, None)):
             assert isinstance(parked.answer, Unsettled)
-            answer: Message | asyncio.Future[Any] | None
+            answer: Outcome
             try:
                 answer = parked.answer.settle()
             except Exception as error:
                 answer = self._failed(parked.request, error)
             parked.answer = answer
-            if answer is not None and not isinstance(answer, Message):
+            if asyncio.isfuture(answer):
                 answer.add_done_callback(self._settled)
         self._answer_settled()
 
-    def _settled(self, _: asyncio.Future[Message | None]) -> None:
+    def _settled(self, _: asyncio.Future[Any]) -> None:
         """A parked answer is there. One sync answers many: they are written together."""
         if len(self._answers) == 1:
             self._advance()
@@ -455,38 +474,41 @@ class Connection(asyncio.BufferedProtocol):
         while self._answers and self._outbox.ready:
             parked = self._answers[0]
             answer = parked.answer
-            if isinstance(answer, Message):
-                self._answers.popleft()
+            if isinstance(answer, Message | Answers):
+                self._popped()
                 self._put(parked.request, answer)
             elif answer is None:
-                self._answers.popleft()
-                parked.request.release()
-                if self._server.meter is not None:
-                    self._server.meter.answered(parked.request, None)
+                self._popped()
+                request = parked.request
+                request.release()
+                if self._server.meter is not None and isinstance(request, Request):
+                    self._server.meter.answered(request, None)
             elif isinstance(answer, Unsettled):
                 return
             elif answer.done():
-                self._answers.popleft()
-                message = self._outcome(parked.request, answer)
-                if message is not None:
-                    self._put(parked.request, message)
+                self._popped()
+                outcome = self._outcome(parked.request, answer)
+                if outcome is not None:
+                    self._put(parked.request, outcome)
             else:
                 return
 
-    def _outcome(self, request: Request, future: asyncio.Future[Message | None]) -> Message | None:
+    def _outcome(
+        self, request: Request | Run, future: asyncio.Future[Any]
+    ) -> Message | Answers | None:
         try:
-            message = future.result()
+            outcome: Message | Answers | None = future.result()
         except asyncio.CancelledError:
             request.release()
             self.close("a request was given up", api_key=request.api_key)
             return None
         except Exception as error:
             return self._failed(request, error)
-        if message is None:
+        if outcome is None:
             request.release()
-        return message
+        return outcome
 
-    def _failed(self, request: Request, error: Exception) -> Message | None:
+    def _failed(self, request: Request | Run, error: Exception) -> Message | None:
         """The answer to a request whose handler raised; ``None`` if there is none, and we hang up."""
         if not isinstance(error, KafkaError):
             log.error(
@@ -498,7 +520,7 @@ class Connection(asyncio.BufferedProtocol):
             )
             error = KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR)
         message = None
-        if self._server.error_response is not None:
+        if self._server.error_response is not None and isinstance(request, Request):
             try:
                 message = self._server.error_response(request, error)
             except Exception as second:
@@ -508,12 +530,19 @@ class Connection(asyncio.BufferedProtocol):
             self.close("a request failed", api_key=request.api_key, code=error.code.name)
         return message
 
-    def _put(self, request: Request, message: Message) -> None:
+    def _put(self, request: Request | Run, answer: Message | Answers) -> None:
         request.release()
         self.active = True
+        if isinstance(request, Run):
+            assert isinstance(answer, Answers)
+            if self._server.meter is not None:
+                self._server.meter.run_answered(request, answer)
+            self._outbox.put_encoded(answer.encoded)
+            return
+        assert isinstance(answer, Message)
         try:
             chunks = encode_response(
-                request.api_key, request.api_version, request.correlation_id, message
+                request.api_key, request.api_version, request.correlation_id, answer
             )
         except EncodeError as error:
             log.error("an answer cannot be encoded", error=error, api_key=request.api_key)
@@ -521,7 +550,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         meter = self._server.meter
         if meter is not None:
-            meter.answered(request, message)
+            meter.answered(request, answer)
             if request.api_key == FETCH:
                 meter.sent(FETCH, chunks)
         try:
@@ -554,40 +583,16 @@ class Connection(asyncio.BufferedProtocol):
         for parked in answers:
             self._drop(parked.request, parked.answer)
 
-    def _drop(self, request: Request, answer: Answer) -> None:
+    def _drop(self, request: Request | Run, answer: Answer | Outcome) -> None:
         """Let go of an answer that is not going to be written."""
         request.release()
         if answer is None or isinstance(answer, Unsettled):
             return
-        if isinstance(answer, Message):
-            self._dispose(request, answer)
+        if isinstance(answer, Message | Answers):
+            dispose(request, answer)
             return
         future = answer if asyncio.isfuture(answer) else self._server.run(answer)
         future.remove_done_callback(self._settled)
-        future.add_done_callback(lambda done: self._dispose_future(request, done))
+        future.add_done_callback(lambda done: dispose_future(request, done))
         if not isinstance(future, asyncio.Task):
             future.cancel()
-
-    def _dispose_future(self, request: Request, future: asyncio.Future[Message | None]) -> None:
-        if future.cancelled():
-            return
-        error = future.exception()
-        if error is not None:
-            if not isinstance(error, KafkaError):
-                log.error("a request failed", error=error, api_key=request.api_key)
-            return
-        message = future.result()
-        if message is not None:
-            self._dispose(request, message)
-
-    @staticmethod
-    def _dispose(request: Request, message: Message) -> None:
-        """Close the file regions of an answer that nobody will read."""
-        try:
-            chunks = encode_response(
-                request.api_key, request.api_version, request.correlation_id, message
-            )
-        except EncodeError as error:
-            log.error("an answer cannot be encoded", error=error, api_key=request.api_key)
-            return
-        close_regions(chunks)

@@ -11,6 +11,7 @@ from typing import Any
 from ottla.messages.produce_shape import ProduceShape
 from ottla.messages.registry import RequestHeader, api, decode_request_header
 from ottla.wire.compiler import decode
+from ottla.wire.primitives import DecodeError
 
 PRODUCE = 0
 
@@ -21,12 +22,23 @@ LEARN_EVERY = 16
 class RequestReader:
     """``apis`` gives the versions that are accepted, by API key."""
 
-    __slots__ = ("_apis", "_shape", "_unlike")
+    __slots__ = ("_apis", "_follows", "_shape", "_unlike")
 
     def __init__(self, apis: Mapping[int, tuple[int, int]]) -> None:
         self._apis = apis
         self._shape: ProduceShape | None = None
+        self._follows = False
         self._unlike = 0
+
+    def alike(self, frame: memoryview) -> tuple[int, memoryview] | None:
+        """Correlation id and records of the request in ``frame``; None unless it is a Produce like the last one read."""
+        shape = self._shape
+        if shape is None or not self._follows:
+            return None
+        try:
+            return shape.alike(frame)
+        except DecodeError:  # ``read`` says what is wrong with it
+            return None
 
     def read(self, frame: memoryview) -> tuple[RequestHeader, Any]:
         """The header and the body of the request in ``frame``; None for the body of one that is not accepted.
@@ -36,8 +48,10 @@ class RequestReader:
         if self._shape is not None:
             alike = self._shape.match(frame)
             if alike is not None:
+                self._follows = True
                 self._unlike = 0
                 return alike
+        self._follows = False
         header, position = decode_request_header(frame)
         key, version = header.api_key, header.api_version
         supported = self._apis.get(key)
@@ -47,5 +61,6 @@ class RequestReader:
         if key == PRODUCE:
             if self._unlike % LEARN_EVERY == 0:
                 self._shape = ProduceShape.of(frame, header, body)
+                self._follows = self._shape is not None
             self._unlike += 1
         return header, body

@@ -14,7 +14,7 @@ from typing import Any
 
 from ottla.messages.registry import API_NAMES, api
 from ottla.metering import LOWEST, TINY_S, Histogram
-from ottla.network.request import Request
+from ottla.network.request import Answers, Request, Run
 from ottla.wire.schema import Message, MessageType
 
 ErrorFinder = Callable[[Any, "Counter[int]"], None]
@@ -63,6 +63,17 @@ class RequestMeter:
         one.request_bytes += request.frame_bytes
         if message is not None and one.find_errors is not None:
             one.find_errors(message, one.errors)
+
+    def run_answered(self, run: Run, answers: Answers) -> None:
+        """Count the answers of a run; their time began with that of the request that it follows."""
+        one = self._by_key[run.api_key]
+        if one is None:
+            one = self._by_key[run.api_key] = ApiMeter(run.api_key)
+        seconds = monotonic() - run.started_s
+        one.total_s += seconds * run.count
+        one.buckets[frexp(seconds + TINY_S)[1] - LOWEST] += run.count
+        one.request_bytes += run.frame_bytes
+        one.errors.update(answers.error_codes)
 
     def sent(self, api_key: int, chunks: Sequence[Any]) -> None:
         """Count an answer's bytes."""

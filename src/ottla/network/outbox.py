@@ -152,6 +152,13 @@ class Outbox:
         if self._out_bytes > FLUSH_BYTES:
             self.flush()
 
+    def put_encoded(self, answers: bytes) -> None:
+        """Add answers that have their lengths before them."""
+        self._out.append(answers)
+        self._out_bytes += len(answers)
+        if self._out_bytes > FLUSH_BYTES:
+            self.flush()
+
     def flush(self) -> None:
         """Write what was put."""
         out = self._out

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from ottla.network.budget import SMALL_BYTES_MAX
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,8 +39,12 @@ class Unsettled:
 
     __slots__ = ()
 
-    def settle(self) -> Message | asyncio.Future[Any] | None:
+    def settle(self) -> Message | Answers | asyncio.Future[Any] | None:
         """The answer: a message, a future of one, or None where none is due, as here."""
+        return None
+
+    def run(self) -> Run | None:
+        """What takes the requests behind this one that are like it; None if they are to be handled like others."""
         return None
 
 
@@ -97,8 +104,64 @@ class Request:
             self._budget = None
             budget.release(self.frame_bytes)
 
+    @property
+    def count(self) -> int:
+        """How many requests it stands for."""
+        return 1
+
     def __repr__(self) -> str:
         return (
             f"Request(api_key={self.api_key}, api_version={self.api_version}, "
             f"correlation_id={self.correlation_id}, client_id={self.client_id!r})"
         )
+
+
+class Run(Unsettled, ABC):
+    """Requests of one connection that came with one read, each like ``first`` but for its records.
+
+    They are small, and handled one after the other, as any are, and answered together: what differs is only that nobody
+    looks again at what was found for the first one, on the same turn of the event loop. A run begins empty.
+    """
+
+    __slots__ = ("_budget", "api_key", "api_version", "count", "frame_bytes", "started_s")
+
+    def __init__(self, first: Request) -> None:
+        self._budget = first._budget
+        self.api_key = first.api_key
+        self.api_version = first.api_version
+        self.started_s = first.started_s
+        self.count = 0
+        """How many requests it has taken."""
+        self.frame_bytes = 0
+        """The bytes of their frames; ``release`` gives them back."""
+
+    def joined(self, correlation_id: int, records: memoryview, frame_bytes: int) -> bool:
+        """Whether the request was handled with the run; otherwise nothing has happened to it."""
+        if frame_bytes > SMALL_BYTES_MAX or not self.take(correlation_id, records):
+            return False
+        self.count += 1
+        self.frame_bytes += frame_bytes
+        return True
+
+    @abstractmethod
+    def take(self, correlation_id: int, records: memoryview) -> bool:
+        """Handle one more request; False if it is not for a run, and nothing was done. Raises nothing."""
+
+    @abstractmethod
+    def settle(self) -> Answers | asyncio.Future[Answers]:
+        """The answers of all of them, in their order."""
+
+    def release(self) -> None:
+        """Give the frames' bytes back to the broker's budget; a second call does nothing."""
+        budget = self._budget
+        if budget is not None:
+            self._budget = None
+            budget.release_small(self.frame_bytes)
+
+
+class Answers(NamedTuple):
+    """The answers of a run, encoded, each with its length before it."""
+
+    encoded: bytes
+    error_codes: tuple[int, ...] = ()
+    """Of those that failed."""

@@ -201,6 +201,13 @@ class Partition:
                 )
         return self._append(records, now_ms, required_acks, from_client, gathering)
 
+    @property
+    def appends_at_once(self) -> bool:
+        """Whether ``append_as_leader`` returns no future, however a client's batch is made, on this turn of the loop."""
+        log = self.log
+        plain = log.config.compression_type == "producer" and not log.rules.compact
+        return plain and not self._recompression.busy
+
     def _has_many_keys(self, records: memoryview, now_ms: int) -> bool:
         """Whether to look at the keys off the loop; what is to be refused anyway is refused first."""
         header = read_header(records)

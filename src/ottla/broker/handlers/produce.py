@@ -25,12 +25,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from ottla.broker.handlers.produce_errors import WITHOUT_LOG_START, fail
+from ottla.broker.handlers.produce_run import run_behind
 from ottla.broker.metadata_cache import INTERNAL_TOPICS
 from ottla.errors import ErrorCode, KafkaError
-from ottla.log.validation import InvalidRecords
 from ottla.logs import logger
 from ottla.messages.produce import (
-    BatchIndexAndErrorMessage,
     PartitionProduceData,
     PartitionProduceResponse,
     ProduceRequest,
@@ -42,7 +42,7 @@ from ottla.network.request import Unsettled
 if TYPE_CHECKING:
     from ottla.broker.broker import Broker
     from ottla.log.log import AppendInfo
-    from ottla.network.request import Request
+    from ottla.network.request import Request, Run
     from ottla.replication.partition import Partition
 
 log = logger(__name__)
@@ -55,16 +55,6 @@ ZSTD_SINCE = 7
 ZSTD = 4
 ATTRIBUTES_LOW = 22
 IDS_SINCE = 13
-# Which errors come without the log's start (``ReplicaManager.appendToLocalLog``).
-WITHOUT_LOG_START = frozenset(
-    {
-        ErrorCode.NOT_LEADER_OR_FOLLOWER,
-        ErrorCode.MESSAGE_TOO_LARGE,
-        ErrorCode.RECORD_LIST_TOO_LARGE,
-        ErrorCode.CORRUPT_MESSAGE,
-        ErrorCode.KAFKA_STORAGE_ERROR,
-    }
-)
 CODEC_MASK = 7
 
 
@@ -92,18 +82,6 @@ def handle(broker: Broker, request: Request) -> Unsettled:
                 fail(answer, error)
     body.topic_data = []
     return produce
-
-
-def fail(answer: PartitionProduceResponse, error: KafkaError) -> None:
-    """Put an error into a partition's answer."""
-    answer.error_code = error.code
-    answer.error_message = error.message
-    answer.base_offset = -1
-    if isinstance(error, InvalidRecords):
-        answer.record_errors = [
-            BatchIndexAndErrorMessage(batch_index=index, batch_index_error_message=why)
-            for index, why in error.record_errors
-        ]
 
 
 class _Produce(Unsettled):
@@ -223,6 +201,21 @@ class _Produce(Unsettled):
     def _commit(self, partition: Partition, answer: PartitionProduceResponse, end: int) -> None:
         if self.acks == ALL and not partition.when_committed(end, self, answer):
             self.unanswered[id(answer)] = answer
+
+    def run(self) -> Run | None:
+        """The requests behind it that are like it may follow, if all of it went one way: to one partition."""
+        responses = self.response.responses
+        if self.version < ZSTD_SINCE or len(self.gathered) != 1 or len(responses) != 1:
+            return None
+        ((partition, _, _, _),) = self.gathered
+        return run_behind(
+            self.broker,
+            self.request,
+            partition,
+            responses[0],
+            acks=self.acks,
+            timeout_ms=self.timeout_ms,
+        )
 
     def settle(self) -> ProduceResponse | asyncio.Future[ProduceResponse | None] | None:
         """The response, or a future of it; None instead of a response for acks=0.

@@ -1,0 +1,220 @@
+"""Produce requests that are like the one before them: the same partition, acks and time-out, in one read.
+
+Each batch goes through ``Partition.append_as_leader`` like any other, in its turn, and is refused or kept by
+itself. What a run saves is everything around that: objects for each request and its answer, a future and a
+timer each. ``produce`` says what holds of the answers; with acks=all, those of one run leave together, when
+the last one's records are committed (one write, one sync), or what is not committed when time is up or the
+leader goes is told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
+
+from ottla.broker.handlers.produce_errors import WITHOUT_LOG_START, fail
+from ottla.errors import ErrorCode, KafkaError
+from ottla.logs import logger
+from ottla.messages.produce import PartitionProduceResponse, ProduceResponse, TopicProduceResponse
+from ottla.messages.produce_answer import ProduceAnswer, produce_answer
+from ottla.messages.registry import encode_response, encode_size
+from ottla.network.request import Answers, Request, Run
+
+if TYPE_CHECKING:
+    from ottla.broker.broker import Broker
+    from ottla.log.log import AppendInfo
+    from ottla.replication.partition import Partition
+
+log = logger(__name__)
+
+ALL = -1
+PRODUCE = 0
+
+
+class _Taken(NamedTuple):
+    """One request: what was appended, or why not."""
+
+    correlation_id: int
+    appended: AppendInfo | None
+    undone: int
+    """The log's, behind the append."""
+    error: KafkaError | None
+    log_start_offset: int
+
+
+class ProduceRun(Run):
+    """The requests behind one that was appended to ``partition``; the waiter of all of them."""
+
+    __slots__ = (
+        "_acks",
+        "_answer",
+        "_broker",
+        "_end_offset",
+        "_future",
+        "_index",
+        "_now_ms",
+        "_partition",
+        "_taken",
+        "_timeout_ms",
+        "_timer",
+        "_topic",
+        "_topic_id",
+    )
+
+    def __init__(
+        self,
+        broker: Broker,
+        first: Request,
+        partition: Partition,
+        topic: TopicProduceResponse,
+        acks: int,
+        timeout_ms: int,
+        answer: ProduceAnswer,
+    ) -> None:
+        """Made by ``run_behind``; ``topic`` is the first one's answer."""
+        super().__init__(first)
+        self._broker = broker
+        self._partition = partition
+        self._topic, self._topic_id = topic.name, topic.topic_id
+        self._index = topic.partition_responses[0].index
+        self._acks = acks
+        self._timeout_ms = timeout_ms
+        self._answer = answer
+        self._now_ms = first.received_ms
+        self._taken: list[_Taken] = []
+        self._end_offset = 0
+        self._future: asyncio.Future[Answers] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def take(self, correlation_id: int, records: memoryview) -> bool:
+        """Append one more batch; a request without one is for ``produce``."""
+        if not records:
+            return False
+        partition = self._partition
+        try:
+            appended = partition.append_as_leader(
+                records,
+                self._now_ms,
+                required_acks=self._acks,
+                gathering=self._broker.gathering,
+            )
+        except KafkaError as error:
+            known = error.code not in WITHOUT_LOG_START
+            self._refuse(correlation_id, error, partition.log.log_start_offset if known else -1)
+        except Exception as error:
+            log.error("a request failed", error=error, partition=repr(partition))
+            self._refuse(correlation_id, KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR), -1)
+        else:
+            assert not isinstance(appended, asyncio.Future)  # see ``appends_at_once``
+            end_offset = appended.last_offset + 1
+            if end_offset > self._end_offset:
+                self._end_offset = end_offset
+            self._taken.append(_Taken(correlation_id, appended, partition.log.undone, None, -1))
+        return True
+
+    def _refuse(self, correlation_id: int, error: KafkaError, log_start_offset: int) -> None:
+        self._taken.append(_Taken(correlation_id, None, 0, error, log_start_offset))
+
+    def settle(self) -> Answers | asyncio.Future[Answers]:
+        """What was gathered has been written now, or has failed."""
+        self.release()
+        partition = self._partition
+        if partition.log.unusable is not None:
+            self._taken = [self._unwritten(one) for one in self._taken]
+        else:
+            undone = partition.log.undone
+            self._taken = [
+                one if one.undone == undone or one.appended is None else self._unwritten(one)
+                for one in self._taken
+            ]
+        if self._acks != ALL or all(one.error is not None for one in self._taken):
+            return self._encoded(None)
+        if partition.when_committed(self._end_offset, self, self):
+            return self._encoded(None)
+        loop = self._broker.loop
+        self._future = loop.create_future()
+        self._timer = loop.call_later(max(0, self._timeout_ms) / 1000, self._timed_out)
+        return self._future
+
+    @staticmethod
+    def _unwritten(one: _Taken) -> _Taken:
+        if one.appended is None:
+            return one
+        return one._replace(error=KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "the write failed"))
+
+    def committed(self, token: object) -> None:
+        """All of it is committed."""
+        self._settle(None)
+
+    def failed(self, token: object, code: ErrorCode) -> None:
+        """The partition's leadership or log directory went before that."""
+        self._settle(KafkaError(code))
+
+    def _timed_out(self) -> None:
+        self._settle(KafkaError(ErrorCode.REQUEST_TIMED_OUT))
+
+    def _settle(self, uncommitted: KafkaError | None) -> None:
+        assert self._timer is not None
+        assert self._future is not None
+        self._timer.cancel()
+        if not self._future.done():
+            self._future.set_result(self._encoded(uncommitted))
+
+    def _encoded(self, uncommitted: KafkaError | None) -> Answers:
+        """``uncommitted``: what those are told whose records are not committed; None where all are."""
+        encoded = self._answer.encoded
+        high_watermark = self._partition.high_watermark
+        out: list[bytes] = []
+        codes: list[int] = []
+        for one in self._taken:
+            appended, error = one.appended, one.error
+            if appended is not None and error is None:
+                if uncommitted is None or appended.last_offset < high_watermark:
+                    out.append(
+                        encoded(
+                            one.correlation_id,
+                            appended.base_offset,
+                            appended.log_append_time_ms,
+                            appended.log_start_offset,
+                        )
+                    )
+                    continue
+                error = uncommitted
+            assert error is not None
+            codes.append(error.code)
+            out.append(self._refusal(one, error))
+        return Answers(b"".join(out), tuple(codes))
+
+    def _refusal(self, one: _Taken, error: KafkaError) -> bytes:
+        partition = PartitionProduceResponse(
+            index=self._index, log_start_offset=one.log_start_offset
+        )
+        if one.appended is not None:
+            partition.log_append_time_ms = one.appended.log_append_time_ms
+            partition.log_start_offset = one.appended.log_start_offset
+        fail(partition, error)
+        topic = TopicProduceResponse(
+            name=self._topic, topic_id=self._topic_id, partition_responses=[partition]
+        )
+        message = ProduceResponse(responses=[topic])
+        chunks = encode_response(PRODUCE, self.api_version, one.correlation_id, message)
+        return encode_size(chunks) + b"".join(bytes(chunk) for chunk in chunks)
+
+
+def run_behind(
+    broker: Broker,
+    first: Request,
+    partition: Partition,
+    topic: TopicProduceResponse,
+    *,
+    acks: int,
+    timeout_ms: int,
+) -> ProduceRun | None:
+    """A run behind ``first``, which was appended to ``partition`` and nowhere else; None where none can be."""
+    if not acks or not partition.appends_at_once:
+        return None
+    index = topic.partition_responses[0].index
+    answer = produce_answer(first.api_version, topic.name, topic.topic_id, index)
+    if answer is None:
+        return None
+    return ProduceRun(broker, first, partition, topic, acks, timeout_ms, answer)

@@ -1,0 +1,45 @@
+"""An answer from a template is the answer that encoding makes."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ottla.messages.produce import PartitionProduceResponse, ProduceResponse, TopicProduceResponse
+from ottla.messages.produce_answer import produce_answer
+from ottla.messages.registry import encode_response, encode_size
+
+INT32 = st.integers(-(2**31), 2**31 - 1)
+INT64 = st.integers(-(2**63), 2**63 - 1)
+FIRST, LAST = ProduceResponse.__versions__
+
+
+@given(
+    st.integers(FIRST, LAST), st.text(max_size=300), st.binary(min_size=16, max_size=16), INT32,
+    INT32, INT64, INT64, INT64,
+)  # fmt: skip
+def test_a_template_says_what_encoding_says(
+    version: int,
+    topic: str,
+    topic_id: bytes,
+    index: int,
+    correlation_id: int,
+    base_offset: int,
+    log_append_time_ms: int,
+    log_start_offset: int,
+) -> None:
+    template = produce_answer(version, topic, topic_id, index)
+    assert (template is None) == (version < 5)
+    if template is None:
+        return
+    partition = PartitionProduceResponse(
+        index=index,
+        base_offset=base_offset,
+        log_append_time_ms=log_append_time_ms,
+        log_start_offset=log_start_offset,
+    )
+    of_topic = TopicProduceResponse(name=topic, topic_id=topic_id, partition_responses=[partition])
+    chunks = encode_response(0, version, correlation_id, ProduceResponse(responses=[of_topic]))
+    assert template.encoded(
+        correlation_id, base_offset, log_append_time_ms, log_start_offset
+    ) == encode_size(chunks) + b"".join(bytes(chunk) for chunk in chunks)
