@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,6 +109,27 @@ def test_what_is_in_all_directories_comes_back(directories: list[Path]) -> None:
         for index in range(6):
             assert b"safe" in bytes(fetched(wire, "t", index).records)
     assert [(directory / STORE_FILE).exists() for directory in directories] == [True, False, False]
+
+
+def test_a_directory_that_fails_is_told_of_once_and_not_for_each_of_its_partitions(
+    broker: Broker,
+    directories: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Wire(broker.bootstrap) as wire:
+        spread(wire, "t", 24)
+        lost = [index for index in range(24) if (directories[1] / f"t-{index}").is_dir()]
+        assert len(lost) == 8
+        caplog.clear()
+        break_disk(monkeypatch, directories[1])
+        produce(wire, "t", batch(b"lost"), partition=lost[0])
+        wait_until(lambda: metadata(wire, "t")[lost[-1]].leader_id == -1)
+    told = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    (one,) = [record for record in told if record.msg.startswith("partitions are offline")]
+    fields = {"partitions": 8, "directory": str(directories[1])}
+    assert one.fields == fields  # type: ignore[attr-defined]
+    assert len(told) < 8, [record.msg for record in told]
 
 
 def test_a_directory_that_fails_takes_only_its_own_partitions_offline(

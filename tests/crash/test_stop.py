@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,10 +23,14 @@ from tests.support.wire import batch
 PLACES = [("t", 0), ("t", 1)]
 
 
+def logged(broker: BrokerProcess) -> list[dict[str, Any]]:
+    """What it has logged since its last start."""
+    return [json.loads(line) for line in broker.printed().splitlines() if line.startswith(b"{")]
+
+
 def loaded(broker: BrokerProcess) -> list[bool]:
     """Whether the log directories that it loaded had been stopped cleanly."""
-    events = [json.loads(line) for line in broker.printed().splitlines() if line.startswith(b"{")]
-    return [event["clean"] for event in events if event["event"] == "log directory loaded"]
+    return [line["clean"] for line in logged(broker) if line["event"] == "log directory loaded"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -50,6 +55,7 @@ def test_a_clean_stop_under_load_leaves_nothing_to_recover(
 
         broker.signal(number)
         assert broker.wait() == 0
+        assert "stopped cleanly" in [line["event"] for line in logged(broker)]
         clean_shutdown = json.loads((broker.data / ".kafka_cleanshutdown").read_text())
         assert clean_shutdown["version"] == 0
 

@@ -287,7 +287,12 @@ class Broker:
         if self._loading is not None:
             await asyncio.wait((self._loading,))
             loaded = self._loading.exception() is None
-        await asyncio.to_thread(self.directories.close, self.clock.now_ms(), clean=loaded)
+        close = self.directories.close
+        unclean = await asyncio.to_thread(close, self.clock.now_ms(), clean=loaded)
+        if not unclean:
+            log.info("stopped cleanly")
+        elif loaded:
+            log.warning("stopped, and the next start has to recover", directories=unclean)
 
     async def _leave_store(self) -> None:
         try:

@@ -385,7 +385,10 @@ class LogDirectories:
         for directory in self:
             directory.want_overdue_flushes(now_ms)
 
-    def close(self, now_ms: int, *, clean: bool = True, broker_epoch: int = -1) -> None:
-        """Close every directory; see ``LogDirectory.close``. Never raises for one that failed."""
-        for directory in self.all:
-            directory.close(now_ms, clean=clean, broker_epoch=broker_epoch)
+    def close(self, now_ms: int, *, clean: bool = True, broker_epoch: int = -1) -> list[str]:
+        """Close every directory; the paths of those that were not closed cleanly. See ``LogDirectory.close``."""
+        return [
+            directory.path
+            for directory in self.all
+            if not directory.close(now_ms, clean=clean, broker_epoch=broker_epoch)
+        ]

@@ -568,14 +568,17 @@ class LogDirectory:
 
     # Closing
 
-    def close(self, now_ms: int, *, clean: bool = True, broker_epoch: int = -1) -> None:
+    def close(self, now_ms: int, *, clean: bool = True, broker_epoch: int = -1) -> bool:
         """Close every log and give the directory up; a clean close syncs all and says so.
 
-        The flusher must have nothing under way. Blocks. Never raises for a directory that failed.
+        The flusher must have nothing under way. Blocks. Never raises for a directory that failed: whether it was
+        closed cleanly is returned.
         """
+        closed = False
         try:
             if clean and self.health.failure is None and self._lock_descriptor is not None:
                 self._close_cleanly(now_ms, broker_epoch)
+                closed = True
         except (KafkaError, OSError) as error:
             log.error("clean close failed", directory=self.path, reason=str(error))
         finally:
@@ -584,16 +587,14 @@ class LogDirectory:
             if self._lock_descriptor is not None:
                 self.disk.unlock(self._lock_descriptor)
                 self._lock_descriptor = None
+        return closed
 
     def _close_cleanly(self, now_ms: int, broker_epoch: int) -> None:
-        not_closed = set(self.quarantined)
-        for key, one in self.logs.items():
-            if one.unusable is None:
-                one.finish_files()
-            else:
-                not_closed.add(key)
+        not_closed = {key for key, one in self.logs.items() if one.unusable is not None}
+        for key in self.logs.keys() - not_closed:
+            self.logs[key].finish_files()
         flush_here(self.disk, self.logs.values(), now_ms)
         self.write_checkpoints(self.take_checkpoints())
-        left = [names.directory_name(*key) for key in not_closed]
+        left = [names.directory_name(*key) for key in not_closed | self.quarantined.keys()]
         path = f"{self.path}/{names.CLEAN_SHUTDOWN}"
         self.disk.replace_file(path, encode_clean_shutdown(broker_epoch, left))

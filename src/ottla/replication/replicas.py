@@ -122,7 +122,10 @@ class Replicas:
                 state.leader_epoch, state.partition_epoch, state.replicas, state.isr
             )
         except KafkaError as error:
-            log.error(
+            health = partition.log.health if partition is not None else None
+            offline = self._directories.some_offline if health is None else health.failure
+            tell = log.debug if offline else log.error  # of a directory's partitions one line tells
+            tell(
                 "cannot lead a partition",
                 topic=topic,
                 partition=state.partition_index,
@@ -258,7 +261,14 @@ class Replicas:
         """A log directory went offline: nobody leads from it any more. Returns who did."""
         self.moves.directory_failed(path)
         failed = [partition for partition in self if partition.log.health.path == path]
+        if failed:
+            log.error(
+                "partitions are offline with their log directory",
+                directory=path,
+                partitions=len(failed),
+            )
         for partition in failed:
+            log.debug("partition is offline", partition=repr(partition), directory=path)
             self._offline.add((partition.topic, partition.index))
             partition.storage_failed()
         return failed
