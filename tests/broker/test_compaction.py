@@ -230,6 +230,20 @@ def test_files_of_a_cleaning_that_cannot_be_removed_go_later(
     wait_until(lambda: not _cleaned_files(broker))
 
 
+def test_another_rate_counts_for_the_cleaning_that_is_under_way(
+    broker: Broker, client: Wire
+) -> None:
+    create_topic(client, "t", cleanup_policy="compact")
+    slow(broker, client, 1)
+    newest = fill(client)
+    pids = eventually(lambda: cleaner(broker).worker_pids, "a worker")
+    slow(broker, client, 1e9)
+    wait_until(is_compacted(broker))
+    assert {key: value for _, key, value in records(client)} == newest
+    assert cleaner(broker).worker_pids == pids
+    assert cleaner(broker).figures.failures == 0
+
+
 def slow(broker: Broker, client: Wire, bytes_per_second: float) -> None:
     """Change how fast the cleaner may be, while it runs."""
     config = AlterableConfig(

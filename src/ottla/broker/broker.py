@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from ottla.broker import listening
 from ottla.broker.fetch_sessions import FetchSessions
-from ottla.broker.housekeeping import Housekeeping
+from ottla.broker.housekeeping import FLUSH_CHECK_INTERVAL_MS, TRASH_INTERVAL_MS, Housekeeping
 from ottla.broker.internal_topics import (
     CONSUMER_OFFSETS,
     partitions_of,
@@ -525,6 +525,7 @@ class Broker:
         self._topic_configs.clear()
         for partition in self.replicas:
             partition.log.update_config(self.topic_config(partition.topic))
+        self._compact()  # the cleaner's rate is heeded at once
 
     # -- housekeeping
 
@@ -587,8 +588,6 @@ class Broker:
                 await take_out_of_service(self, self._disk, directory.path)
 
 
-FLUSH_CHECK_INTERVAL_MS = 1_000
-TRASH_INTERVAL_MS = 1_000
 CLEANER_BACKOFF_MS_MIN = 20
 
 

@@ -15,6 +15,9 @@ from ottla.logs import logger
 
 log = logger(__name__)
 
+FLUSH_CHECK_INTERVAL_MS = 1_000
+TRASH_INTERVAL_MS = 1_000
+
 Job = Callable[[], Awaitable[None] | None]
 
 

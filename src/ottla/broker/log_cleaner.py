@@ -125,12 +125,14 @@ class LogCleaner:
         if limits != self._limits:
             self._limits = limits
             self._uncleanable.clear()
+            for worker in self._workers:
+                worker.throttle(limits.bytes_per_second)
         while len(self._workers) < threads:
             self._workers.append(CleanerProcess())
         for worker in self._workers[:threads]:
             task = self._tasks.get(worker)
             if task is None or task.done():
-                self._tasks[worker] = asyncio.create_task(self._work(worker, limits))
+                self._tasks[worker] = asyncio.create_task(self._work(worker))
 
     async def close(self) -> None:
         """End the workers, and wait until nothing is under way."""
@@ -139,9 +141,9 @@ class LogCleaner:
             await worker.close()
         await asyncio.gather(*self._tasks.values())
 
-    async def _work(self, worker: CleanerProcess, limits: CleaningLimits) -> None:
+    async def _work(self, worker: CleanerProcess) -> None:
         try:
-            await self._clean_all_due(worker, limits)
+            await self._clean_all_due(worker)
         except (KafkaError, OSError) as error:
             log.warning("the log cleaner failed", reason=str(error))
         except Exception as error:
@@ -149,19 +151,20 @@ class LogCleaner:
 
     # Choosing
 
-    async def _clean_all_due(self, worker: CleanerProcess, limits: CleaningLimits) -> None:
+    async def _clean_all_due(self, worker: CleanerProcess) -> None:
         while not self._is_closed:
             async with self._choosing:
                 chosen = await self._choose()
             if chosen is None:
                 return
             one, dirtiness = chosen
+            assert self._limits is not None
             job = job_for(
                 one,
                 first_dirty_offset=dirtiness.first_dirty_offset,
                 end_offset=dirtiness.end_offset,
                 token=os.urandom(4).hex(),
-                limits=limits,
+                limits=self._limits,
                 now_ms=self._clock.now_ms(),
             )
             try:

@@ -13,6 +13,7 @@ import pytest
 
 from ottla.log.compaction.job import (
     GONE,
+    RATE,
     UNCLEANABLE,
     CleanedGroup,
     CleaningDone,
@@ -88,6 +89,24 @@ def test_worker_ends_with_its_input_even_amid_a_job(worker: Worker, log: Log) ->
     worker.stdin.close()
     wait_until(lambda: worker.poll() is not None)
     assert worker.returncode == 0
+
+
+def test_rate_that_changes_amid_a_job_is_heeded_at_once(worker: Worker, log: Log) -> None:
+    """At the first rate the job would take most of an hour."""
+    order(worker, job_of(log, limits=LIMITS._replace(bytes_per_second=2.0)))
+    assert worker.stdin is not None
+    for rate in (1.0, 1e9):
+        worker.stdin.write(json.dumps({RATE: rate}).encode() + b"\n")
+        worker.stdin.flush()
+    assert isinstance(answer(worker), CleanedGroup)
+    assert isinstance(answer(worker), CleaningDone)
+
+
+def test_rate_that_comes_between_jobs_is_no_job(worker: Worker, log: Log) -> None:
+    assert worker.stdin is not None
+    worker.stdin.write(json.dumps({RATE: 1.0}).encode() + b"\n")
+    order(worker, job_of(log))
+    assert isinstance(answer(worker), CleanedGroup)
 
 
 def test_failed_job_is_an_answer_and_the_worker_goes_on(worker: Worker, log: Log) -> None:

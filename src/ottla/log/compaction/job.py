@@ -103,6 +103,9 @@ class CleaningDone(NamedTuple):
     counts: CleaningCounts
 
 
+RATE = "bytes_per_second"
+"""What an order for another rate is called."""
+
 CORRUPT = "corrupt"
 """A batch's checksum or header is wrong: the partition has to be quarantined."""
 UNCLEANABLE = "uncleanable"

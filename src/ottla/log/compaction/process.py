@@ -14,7 +14,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 
-from ottla.log.compaction.job import CleanedGroup, CleaningDone, CleaningJob
+from ottla.log.compaction.job import RATE, CleanedGroup, CleaningDone, CleaningJob
 
 IDLE_S = 30.0
 _LINE_BYTES_MAX = 64 << 20
@@ -37,6 +37,7 @@ class CleanerProcess:
         self._process: Process | None = None
         self._ending: asyncio.TimerHandle | None = None
         self._is_closed = False
+        self._rate: float | None = None
 
     @property
     def pid(self) -> int | None:
@@ -60,6 +61,8 @@ class CleanerProcess:
         done = False
         try:
             process.stdin.write(json.dumps(job.to_json()).encode() + b"\n")
+            if self._rate is not None:  # it may be newer than the job
+                self.throttle(self._rate)
             with suppress(ConnectionError):  # it is dead, which reading tells
                 await process.stdin.drain()
             while not done:
@@ -74,6 +77,14 @@ class CleanerProcess:
                 self._ending = asyncio.get_running_loop().call_later(self._idle_s, self._be_idle)
             else:
                 await self._end(process)
+
+    def throttle(self, bytes_per_second: float) -> None:
+        """Let what it is doing, and all that follows, go on at another rate."""
+        self._rate = bytes_per_second
+        process = self._process
+        if process is not None and not _is_ending(process):
+            assert process.stdin is not None
+            process.stdin.write(json.dumps({RATE: bytes_per_second}).encode() + b"\n")
 
     async def _started(self) -> Process:
         process = self._process

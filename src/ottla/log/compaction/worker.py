@@ -8,6 +8,7 @@ The rules kept here:
 - It ends with its input: a broker that is killed leaves no process behind. It looks at that for every piece
   that it reads or writes, waiting or not.
 
+Orders: a job; amid one, ``{"bytes_per_second": …}`` changes its rate.
 Answers: ``{"group": …}`` for each cleaned segment, at last ``{"done": …}`` or ``{"failed": …}``.
 """
 
@@ -27,6 +28,7 @@ from typing import Any
 from ottla import capabilities
 from ottla.log.compaction.cleaning import Cleaning
 from ottla.log.compaction.job import (
+    RATE,
     UNCLEANABLE,
     CleanedGroup,
     CleaningDone,
@@ -72,6 +74,16 @@ class Orders:
                 return
             self._buffer += data
 
+    def new_rate(self) -> float | None:
+        """The last rate that was asked for amid a job; None if none was since the last call."""
+        rate = None
+        while True:
+            line, newline, rest = self._buffer.partition(b"\n")
+            said = json.loads(line) if newline else {}
+            if RATE not in said:
+                return rate
+            self._buffer, rate = rest, said[RATE]
+
     def wait(self, timeout_ms: float) -> None:
         """Wait, and end the process if there is nobody left to work for."""
         try:
@@ -84,7 +96,7 @@ class Orders:
 
 
 class Throttle:
-    """Lets bytes through at a rate on average, from the beginning of a job on."""
+    """Lets bytes through at a rate on average, from the beginning of a job (or another rate) on."""
 
     def __init__(self, bytes_per_second: float, orders: Orders) -> None:
         self._rate = bytes_per_second
@@ -99,7 +111,11 @@ class Throttle:
         while True:
             left_ms = (due - time.monotonic()) * 1000
             self._orders.wait(min(left_ms, _WAIT_MS_MAX))
-            if left_ms <= _WAIT_MS_MAX:
+            rate = self._orders.new_rate()
+            if rate is not None:
+                self._rate, self._begun, self._spent = rate, time.monotonic(), size_bytes
+                due = self._begun + size_bytes / rate
+            elif left_ms <= _WAIT_MS_MAX:
                 return
 
 
@@ -147,7 +163,10 @@ def main() -> None:
     orders = Orders(sys.stdin.fileno())
     disk = Disk()
     for line in orders.lines():
-        job = CleaningJob.from_json(json.loads(line))
+        said = json.loads(line)
+        if RATE in said:
+            continue  # it came too late for the job before, and the next one has it
+        job = CleaningJob.from_json(said)
         throttle = Throttle(job.limits.bytes_per_second, orders)
         try:
             for answer in answers(job, disk, throttle):
