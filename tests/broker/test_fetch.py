@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from ottla.broker.handlers.fetch import ParkedFetch
 from ottla.errors import ErrorCode
 from ottla.messages.delete_topics import DeleteTopicsRequest
+from ottla.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from ottla.messages.metadata import MetadataRequest, MetadataRequestTopic
 from ottla.records.batch import iter_batches
 from ottla.testing import Broker
@@ -292,3 +294,49 @@ def test_a_session_that_another_connection_closes_leaves_no_reader(
     wait_until(lambda: not server.parked_fetches)
     assert not server.replicas.leader_of("t", 0)._readers
     assert len(server.fetch_sessions) == 0
+
+
+def many(topic: str, offset: int, count: int, **options: Any) -> FetchRequest:
+    """A Fetch of partition 0 of ``topic`` and of thousands that are not there."""
+    request: FetchRequest = fetch_request(topic, offset, **options)
+    absent = [FetchPartition(partition=n, partition_max_bytes=1) for n in range(count)]
+    request.topics.append(FetchTopic(topic="absent", partitions=absent))
+    return request
+
+
+def test_a_fetch_of_thousands_of_partitions_tells_of_each(wire: Wire) -> None:
+    create_topic(wire, "t")
+    produce(wire, "t", batch(b"x"))
+    found, absent = wire.ask(many("t", 0, 3000), 12).responses
+    assert offsets_in(found.partitions[0].records) == [0]
+    unknown = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    assert [(p.partition_index, p.error_code) for p in absent.partitions] == [
+        (n, unknown) for n in range(3000)
+    ]
+
+
+def test_what_is_appended_behind_the_reading_of_a_large_fetch_is_seen_before_it_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = ParkedFetch._read_partition
+    appended: list[bool] = []
+
+    def read_and_append(self: ParkedFetch, key: Any, position: Any, *rest: Any) -> Any:
+        found = read(self, key, position, *rest)
+        if position.topic == "absent" and not appended:
+            appended.append(True)
+            # The first partition has been read; what comes now must not wait for the next append.
+            server = broker.server
+            assert server is not None
+            server.replicas.leader_of("t", 0).append_as_leader(
+                memoryview(bytearray(batch(b"x"))), server.clock.now_ms(), required_acks=1
+            )
+        return found
+
+    monkeypatch.setattr(ParkedFetch, "_read_partition", read_and_append)
+    request = many("t", 0, 500, max_wait_ms=3_600_000)
+    with Broker({"durability": "os"}) as broker, Wire(broker.bootstrap) as wire:
+        create_topic(wire, "t")
+        found = wire.ask(request, 12).responses[0].partitions[0]
+    assert appended
+    assert offsets_in(found.records) == [0]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Coroutine, Iterator
+from collections.abc import Awaitable, Coroutine, Generator, Iterator
 from contextlib import AsyncExitStack
 from importlib import import_module
 from pathlib import Path
@@ -65,6 +65,7 @@ from ottla.logs import logger
 from ottla.messages.registry import API_NAMES, module_name
 from ottla.network.request import Answers, Unsettled
 from ottla.network.server import Listener, Server
+from ottla.network.stepping import run
 from ottla.replication.gathering import Gathering
 from ottla.replication.internal_log import InternalLog
 from ottla.replication.replicas import Replicas
@@ -76,8 +77,8 @@ if TYPE_CHECKING:
     from ottla.broker.log_cleaner import LogCleaner
     from ottla.broker.observation import Observation
     from ottla.broker.telemetry import ClientTelemetry
-    from ottla.network.connection import Answer
     from ottla.network.request import Request
+    from ottla.network.stepping import Answer
     from ottla.settings.broker_config import BrokerConfig
     from ottla.wire.schema import Message
 
@@ -412,6 +413,8 @@ class Broker:
             settled = answer.settle()
             assert not isinstance(settled, Answers | Unsettled)  # it has come alone
             answer = settled
+        if isinstance(answer, Generator):
+            answer = run(answer)
         return await answer if isinstance(answer, Awaitable) else answer
 
     def _settle(self) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from ottla.errors import ErrorCode, KafkaError
 from ottla.messages.fetch import FetchPartition, FetchRequest
+from ottla.network.stepping import Steps, run
 from ottla.topic_ids import ZERO_ID
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ NO_SESSION = 0
 INITIAL_EPOCH = 0
 FINAL_EPOCH = -1
 EPOCH_MAX = 2**31 - 1
+
+STEP_PARTITIONS = 1000
+"""How many partitions are taken in before others have their turn: about a millisecond."""
 
 PARTITIONS_MAX = 500_000
 """What all sessions may follow together; each takes about 400 bytes."""
@@ -78,14 +82,23 @@ class FetchContext:
         self.dirty: dict[Key, None] = {}
         self.on_change: Callable[[], None] | None = None
 
-    def follow(self, request: FetchRequest, version: int) -> None:
+    def follow(self, request: FetchRequest, version: int) -> Steps[None]:
         """Take in the request's topics, adding and moving, and drop the forgotten ones."""
         by_id = version >= 13
+        left = STEP_PARTITIONS
         for topic in request.forgotten_topics_data:
             for index in topic.partitions:
                 self._drop((topic.topic_id if by_id else topic.topic, index))
+            left -= len(topic.partitions)
+            if left <= 0:
+                left = STEP_PARTITIONS
+                yield
         for wanted in request.topics:
             for partition in wanted.partitions:
+                left -= 1
+                if left <= 0:
+                    left = STEP_PARTITIONS
+                    yield
                 key = (wanted.topic_id if by_id else wanted.topic, partition.partition)
                 position = self.positions.get(key)
                 if position is None:
@@ -98,7 +111,9 @@ class FetchContext:
     def due(self) -> Iterator[tuple[Key, Position]]:
         """The partitions to look at now; the dirty set may change meanwhile."""
         for key in tuple(self.dirty):
-            yield key, self.positions[key]
+            position = self.positions.get(key)
+            if position is not None:
+                yield key, position
 
     def attach(self, key: Key, position: Position, partition: Partition | None) -> None:
         """Follow this object from now on: a topic made again has new ones."""
@@ -210,8 +225,15 @@ class FetchSessions:
         return len(self._sessions)
 
     def open(self, request: FetchRequest, version: int, now_ms: int) -> FetchContext:
-        """The context of a Fetch, with its topics taken in.
+        """As ``open_in_steps``, in one go."""
+        return run(self.open_in_steps(request, version, now_ms))
 
+    def open_in_steps(
+        self, request: FetchRequest, version: int, now_ms: int
+    ) -> Steps[FetchContext]:
+        """The context of a Fetch, with its topics taken in, some thousand in each step.
+
+        Between the steps the session may be closed: what it takes in then is forgotten when the Fetch ends.
         Errors: FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_TOPIC_ID_ERROR.
         """
         if request.session_epoch in (INITIAL_EPOCH, FINAL_EPOCH):
@@ -222,7 +244,7 @@ class FetchSessions:
         else:
             context = self._resume(request, version, now_ms)
         followed = len(context.positions)
-        context.follow(request, version)
+        yield from context.follow(request, version)
         if context.session_id and not context.positions:
             self._close(context.session_id)
             return (
@@ -233,7 +255,7 @@ class FetchSessions:
             if followed:
                 raise KafkaError(ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
             context = FetchContext()
-            context.follow(request, version)
+            yield from context.follow(request, version)
         return context
 
     def _is_too_much(self) -> bool:

@@ -25,8 +25,8 @@ from ottla.settings.listeners import format_address
 if TYPE_CHECKING:
     from ottla.clock import Clock
     from ottla.errors import KafkaError
-    from ottla.network.connection import Dispatch
     from ottla.network.request import Request
+    from ottla.network.stepping import Dispatch
     from ottla.settings.broker_config import BrokerConfig
     from ottla.wire.schema import Message
 

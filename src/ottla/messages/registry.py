@@ -9,10 +9,11 @@ keeps its client id in the old string format even where it is flexible. Source: 
 from __future__ import annotations
 
 import struct
+from collections.abc import Generator
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from ottla.wire.compiler import decode, encode
+from ottla.wire.compiler import decode, encode, encode_in_steps
 from ottla.wire.primitives import BytesLike, DecodeError, read_uvarint
 from ottla.wire.schema import Message, V
 
@@ -245,6 +246,18 @@ def encode_response(key: int, version: int, correlation_id: int, message: Messag
     return chunks
 
 
+def encode_response_in_steps(
+    key: int, version: int, correlation_id: int, message: Message
+) -> Generator[None, None, list[Any]]:
+    """As ``encode_response``, some of it in each step."""
+    chunks = yield from encode_in_steps(message, version)
+    if version >= type(message).__flexible_from__ and key != API_VERSIONS:
+        chunks[0] = _CORRELATION_AND_NO_TAGS.pack(correlation_id) + chunks[0]
+    else:
+        chunks[0] = _CORRELATION.pack(correlation_id) + chunks[0]
+    return chunks
+
+
 def read_correlation_id(buf: BytesLike) -> int:
     """The correlation id of a response; raises ``DecodeError``."""
     if len(buf) < 4:
@@ -291,6 +304,7 @@ __all__ = [
     "decode_response",
     "encode_request",
     "encode_response",
+    "encode_response_in_steps",
     "encode_size",
     "key_of",
     "module_name",

@@ -9,6 +9,8 @@ Rules:
   Heartbeat behind a JoinGroup sees what the join has brought. The exception is ``PIPELINED``: Produce
   requests are appended in order while earlier ones wait for their sync; at most
   ``requests_in_flight_max`` of them.
+- A connection has a turn, and one that has more to do gives way to others (``turns``); a request that is too
+  much for a turn is handled in steps (``stepping``).
 - A peer that does not read gets nothing handled; one that sends what it must not is cut off with one line in
   the log. No traceback goes over the wire.
 - When the connection dies its futures are cancelled; a coroutine (a change of cluster state, say) runs on,
@@ -19,22 +21,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from itertools import islice
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any, cast
 
-from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
-from ottla.messages.registry import (
-    API_VERSIONS,
-    encode_response,
-)
-from ottla.network.decoding import PRODUCE, RequestReader
+from ottla.network.answering import Answering
+from ottla.network.decoding import PIPELINED, RequestReader
+from ottla.network.failing import refusal
 from ottla.network.framing import FrameError, Framer
-from ottla.network.outbox import Outbox, close_regions
-from ottla.network.parked import Outcome, Parked, dispose, dispose_future
-from ottla.network.request import Answers, Request, Run, Unsettled
+from ottla.network.outbox import Outbox
+from ottla.network.parked import Parked, drop
+from ottla.network.request import Request, Run, Unsettled, ends_of
+from ottla.network.stepping import (
+    STEPWISE_BYTES,
+    WORKING,
+    Encoded,
+    Steps,
+    answer_in_steps,
+    handle_in_steps,
+)
+from ottla.network.turns import BUSY_S, REQUESTS_PER_TURN
+from ottla.network.watch import Watch
 from ottla.wire.primitives import DecodeError, EncodeError
 from ottla.wire.schema import Message
 
@@ -44,91 +52,58 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
-Answer: TypeAlias = "Message | Awaitable[Message | None] | Unsettled | None"
-Dispatch: TypeAlias = Callable[[Request], Answer]
-ErrorResponse: TypeAlias = Callable[[Request, KafkaError], Message | None]
-SupportedVersions: TypeAlias = Mapping[int, tuple[int, int]]
 
-FETCH = 1
-
-PIPELINED = frozenset({PRODUCE})
-"""Keys of the APIs of which a request is handled while earlier ones of the same kind are parked: Produce."""
-
-SLOW_GRACE_S = 5.0
-SLOW_BYTES_PER_S = 256 * 1024
-"""A peer that holds memory which others wait for has a grace, and then to send at least so fast."""
-
-REQUESTS_PER_TURN = 64
-"""How many requests of one connection are handled before the others have their turn."""
-
-TURN_S = 0.002
-"""How long requests of one connection are handled before that: of costly ones fewer than so many."""
-
-
-class Connection(asyncio.BufferedProtocol):
+class Connection(Answering):
     """One accepted connection. Made by ``Server``; its attributes are what a handler may know of the peer."""
 
     __slots__ = (
-        "_answers",
+        "_busy",
         "_closing",
         "_framer",
         "_held",
-        "_in_flight",
-        "_large_frames",
-        "_loop",
-        "_lost",
-        "_outbox",
+        "_long",
         "_paused",
+        "_queued",
         "_reader",
-        "_server",
         "_transport",
-        "_unsettled",
+        "_turns",
         "_waiter",
-        "_woken",
-        "active",
-        "active_at",
+        "_watch",
+        "_work",
         "client_software_name",
         "client_software_version",
-        "connection_id",
         "listener_name",
         "peer_host",
         "peer_port",
         "principal",
-        "progressed_at",
         "serial",
-        "waiting_since",
     )
 
     def __init__(self, server: Server, listener_name: str, serial: int) -> None:
-        self._server = server
-        self._loop = server.loop
+        super().__init__(server)
         self._framer = Framer(
             server.limits.socket_request_max_bytes,
             server.scratch,
             server.budget.reserve,
             server.frame_memory,
         )
-        self._answers: deque[Parked] = deque()
-        self._in_flight = 0
         self._held: memoryview | None = None
         self._waiter: Waiter | None = None
-        self._large_frames = 0
-        self._unsettled = 0
-        self._woken = False
+        self._turns = server.turns
+        self._busy = self._long = False
+        self._queued = False
+        self._work: Steps[Any] | None = None
         self._reader = RequestReader(server.apis)
         self._paused = False
         self._closing = False
-        self._lost = False
         self.serial = serial
         self.listener_name = listener_name
         self.peer_host = ""
         self.peer_port = 0
-        self.connection_id = ""
         self.principal = "User:ANONYMOUS"
         self.client_software_name = "unknown"
         self.client_software_version = "unknown"
-        self.active = True
-        self.active_at = self.progressed_at = self.waiting_since = self._loop.time()
+        self._watch = Watch(self._loop.time())
 
     # -- what the transport calls
 
@@ -137,11 +112,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", transport)
         buffer_bytes = self._server.limits.write_buffer_bytes
         self._outbox = Outbox(self._transport, self._loop, buffer_bytes, self._outbox_ready)
-        peer = transport.get_extra_info("peername") or ("", 0)
-        here = transport.get_extra_info("sockname") or ("", 0)
-        if isinstance(peer, tuple):
-            self.peer_host, self.peer_port = str(peer[0]), int(peer[1])
-        local = f"{here[0]}:{here[1]}" if isinstance(here, tuple) else str(here)
+        self.peer_host, self.peer_port, local = ends_of(transport)
         self.connection_id = f"{local}-{self.peer_host}:{self.peer_port}-{self.serial}"
         self._server.connection_made(self)
 
@@ -172,6 +143,7 @@ class Connection(asyncio.BufferedProtocol):
         self._closing = self._lost = True
         self._outbox.lost()
         self._forget()
+        self._be_busy(False)
         self._server.connection_lost(self)
 
     # -- what the server calls
@@ -198,9 +170,7 @@ class Connection(asyncio.BufferedProtocol):
             log.warning("connection closed", reason=reason, peer=self.connection_id, **fields)
         self._closing = True
         self._forget()
-        if not self._outbox.sending:
-            self._outbox.flush()
-            self._transport.close()
+        self._end()
 
     def abort(self, reason: str) -> None:
         """Cut off at once."""
@@ -213,48 +183,40 @@ class Connection(asyncio.BufferedProtocol):
     def sweep(self, now: float) -> None:
         """Called every few seconds: cut off a peer that is idle, or stalls, or hoards memory."""
         limits = self._server.limits
+        watch = self._watch
         if self.active:
             self.active = False
-            self.active_at = now
-        if self._outbox.progressed():
-            self.progressed_at = now
-        elif (now - self.progressed_at) * 1000 > limits.write_stall_ms:
-            self.abort("the peer does not read its answers")
-            return
-        if not self._framer.reserved or self._framer.large_frames != self._large_frames:
-            self._large_frames = self._framer.large_frames
-            self.waiting_since = now
-        elif self._server.budget.contended and self._late(now):
-            self.abort("a request comes too slowly while others wait for memory")
-            return
-        idle_ms = limits.connections_max_idle_ms
-        if idle_ms >= 0 and (now - self.active_at) * 1000 > idle_ms and not self.owes:
+            watch.active_at = now
+        reason = watch.verdict(now, self._framer, self._outbox, limits, self._server.budget)
+        if reason is not None:
+            self.abort(reason)
+        elif watch.is_idle(now, limits.connections_max_idle_ms) and not self.owes:
             log.info("idle connection closed", peer=self.connection_id)
             self.finish()
 
-    def _late(self, now: float) -> bool:
-        grace_s = min(self._server.limits.write_stall_ms / 1000, SLOW_GRACE_S)
-        due_bytes = (now - self.waiting_since - grace_s) * SLOW_BYTES_PER_S
-        return self._framer.filled < due_bytes
-
     # -- requests in
 
-    def _advance(self) -> None:
-        """Do whatever can be done now; called after every event."""
+    def _advance(self, granted: bool = False) -> None:
+        """Do whatever can be done now; called after every event. ``granted``: it is our turn in the queue."""
+        # From here on ``cpu`` is what the thread's clock said at the turn's beginning, if it was asked.
         if self._closing and not self._answers:
             self._end()
             return
+        turns = self._turns
+        begin = turns.time()
+        cpu = turns.cpu() if self._long else None
         self._answer_settled()
-        if not self._closing:
-            self._dispatch_frames()
-            if self._unsettled:
-                self._settle()
-                if self._held is not None and self._may_dispatch(self._held):
-                    self._loop.call_soon(self._take_turn)
+        if not self._queued:
+            if self._busy and not granted and turns.contended:
+                self._wait_for_turn()
+            else:
+                self._take_turn(cpu)
         if not self._lost and not self._outbox.sending:
             self._outbox.flush()
         self._framer.keep()
         self._read_or_pause()
+        self._long = turns.time() - begin > BUSY_S
+        self._be_busy(self._long and not self._lost and turns.is_busy(cpu))
         if self._closing and not self._answers:
             self._end()
 
@@ -263,12 +225,24 @@ class Connection(asyncio.BufferedProtocol):
             self._outbox.flush()
             self._transport.close()
 
-    def _dispatch_frames(self) -> None:
+    def _take_turn(self, cpu: float | None) -> None:
+        if self._work is not None:
+            self._go_on(cpu)
+            self._answer_settled()
+        if not self._closing:
+            self._dispatch_frames(cpu)
+            if self._unsettled:
+                self._settle()
+                if self._held is not None and self._may_dispatch(self._held):
+                    self._wait_for_turn()
+
+    def _dispatch_frames(self, cpu: float | None) -> None:
         framer = self._framer
         now_ms = self._server.clock.now_ms()
-        turns = REQUESTS_PER_TURN
-        time = self._loop.time
-        end = time() + TURN_S
+        left = REQUESTS_PER_TURN
+        turns = self._turns
+        time = turns.time
+        end = turns.end()
         before: Unsettled | None = None
         while True:
             frame = self._held
@@ -282,26 +256,87 @@ class Connection(asyncio.BufferedProtocol):
                     if framer.starved:
                         self._wait_for_memory()
                     return
-            if not turns or not self._may_dispatch(frame):
+            if not left or not self._may_dispatch(frame):
                 self._held = frame
-                if not turns:
-                    self._loop.call_soon(self._take_turn)
+                if not left:
+                    self._wait_for_turn()
                 return
             self._held = None
-            turns -= 1
+            left -= 1
             if before is not None:
                 before = self._joined(before, frame)
             if before is None:
                 before = self._handle(frame, now_ms)
             if time() > end:
-                turns = 0
+                end = turns.end_again(cpu)
+                if not end:
+                    left = 0
             if self._closing:
                 return
 
-    def _take_turn(self) -> None:
+    def _wait_for_turn(self) -> None:
+        if not self._queued:
+            self._queued = True
+            self._turns.wait(self._turn_came)
+
+    def _turn_came(self) -> None:
+        self._queued = False
+        if not self._lost:
+            self._advance(granted=True)
+
+    def _be_busy(self, busy: bool) -> None:
+        self._turns.busy += busy - self._busy
+        self._busy = busy
+
+    def _wake(self) -> None:
         self._woken = False
         if not self._lost:
             self._advance()
+
+    def _start(self, request: Request, steps: Steps[Any]) -> None:
+        """Work on a request in steps, in the turns to come."""
+        if self._unsettled:
+            self._settle()
+        self._append(request, WORKING)
+        self._work = steps
+        self._wait_for_turn()
+
+    def _go_on(self, cpu: float | None) -> None:
+        """Take steps until the turn is over or the request is done; it is the only one that is parked."""
+        parked = self._answers[0]
+        work = self._work
+        assert work is not None
+        turns = self._turns
+        end = turns.end()
+        answer: Any
+        try:
+            while True:
+                next(work)
+                if self._work is None:  # the handler hung up: nobody waits for the rest
+                    work.close()
+                    return
+                if turns.time() > end:
+                    end = turns.end_again(cpu)
+                if not end:
+                    self._wait_for_turn()
+                    return
+        except StopIteration as done:
+            answer = done.value
+        except DecodeError as error:
+            self.close("malformed request", error=str(error))
+            return
+        except EncodeError as error:
+            self._not_encoded(parked.request, error)
+            return
+        except Exception as error:
+            self._work = None
+            answer = self._failed(parked.request, error)
+        self._work = None
+        if self._closing and self._transport.is_closing():
+            self._drop(parked.request, answer)
+            return
+        ready = answer is None or isinstance(answer, Encoded | Message)
+        parked.answer = answer if ready else self._future(answer)
 
     def _may_dispatch(self, frame: memoryview) -> bool:
         if not self._outbox.ready:
@@ -324,12 +359,13 @@ class Connection(asyncio.BufferedProtocol):
     def _memory_granted(self) -> None:
         self._waiter = None
         self._framer.grant()
-        self._loop.call_soon(self._take_turn)
+        self._loop.call_soon(self._wake)
 
     def _read_or_pause(self) -> None:
         """Read as long as a whole request could be handled, or none has come."""
         pause = (
             self._held is not None
+            or self._queued
             or self._framer.starved > 0
             or self._outbox.sending
             or self._closing
@@ -372,13 +408,20 @@ class Connection(asyncio.BufferedProtocol):
             return None
         if body is None:
             server.budget.release(frame_bytes)
-            self._refuse(key, version, correlation_id, server.apis.get(key))
+            refused = refusal(key, server.apis.get(key))
+            if refused is None:
+                self.close("unsupported API", api_key=key, api_version=version)
+            else:
+                self._give(Request(key, 0, correlation_id, None, None, self), refused)
             return None
         request = Request(
             key, version, correlation_id, client_id, body, self, now_ms, server.budget, frame_bytes
         )
         if server.meter is not None:
             request.started_s = monotonic()
+        if frame_bytes > STEPWISE_BYTES and type(body) is GeneratorType:
+            self._start(request, answer_in_steps(server.dispatch, request))
+            return None
         try:
             answer = server.dispatch(request)
         except Exception as error:
@@ -399,200 +442,34 @@ class Connection(asyncio.BufferedProtocol):
             if server.meter is not None:
                 server.meter.answered(request, None)
         elif isinstance(answer, Message):
-            if self._answers or not self._outbox.ready:
-                self._append(request, answer)
-            else:
-                self._put(request, answer)
-        elif asyncio.isfuture(answer):
-            self._park(request, answer)
+            self._give(request, answer)
+        elif isinstance(answer, GeneratorType):
+            self._start(request, handle_in_steps(request, answer))
         else:
-            self._park(request, server.run(answer))
+            self._append(request, self._future(answer))
         return None
-
-    def _refuse(
-        self, key: int, version: int, correlation_id: int, supported: tuple[int, int] | None
-    ) -> None:
-        """As Kafka: a version of ApiVersions is answered in version 0 (KIP-511), all else is closed."""
-        if key != API_VERSIONS or supported is None:
-            self.close("unsupported API", api_key=key, api_version=version)
-            return
-        from ottla.messages.api_versions import ApiVersion, ApiVersionsResponse
-
-        message = ApiVersionsResponse(
-            error_code=ErrorCode.UNSUPPORTED_VERSION,
-            api_keys=[ApiVersion(api_key=key, min_version=supported[0], max_version=supported[1])],
-            throttle_time_ms=0,
-            supported_features=[],
-            finalized_features=[],
-        )
-        request = Request(key, 0, correlation_id, None, None, self)
-        if self._answers or not self._outbox.ready:
-            self._append(request, message)
-        else:
-            self._put(request, message)
-
-    # -- answers out
-
-    def _append(self, request: Request, answer: Outcome) -> None:
-        self._answers.append(Parked(request, answer))
-        self._in_flight += 1
-
-    def _popped(self) -> None:
-        self._in_flight -= self._answers.popleft().request.count
-
-    def _park(self, request: Request, future: asyncio.Future[Any]) -> None:
-        self._append(request, future)
-        future.add_done_callback(self._settled)
-
-    def _settle(self) -> None:
-        """Have done what the last answers wait for, and write those that there are then."""
-        self._server.settle()
-        count, self._unsettled = self._unsettled, 0
-        answers = self._answers
-        for parked in tuple(islice(answers, len(answers) - count, None)):
-            assert isinstance(parked.answer, Unsettled)
-            answer: Outcome
-            try:
-                answer = parked.answer.settle()
-            except Exception as error:
-                answer = self._failed(parked.request, error)
-            parked.answer = answer
-            if asyncio.isfuture(answer):
-                answer.add_done_callback(self._settled)
-        self._answer_settled()
-
-    def _settled(self, _: asyncio.Future[Any]) -> None:
-        """A parked answer is there. One sync answers many: they are written together."""
-        if len(self._answers) == 1:
-            self._advance()
-        elif not self._woken:
-            self._woken = True
-            self._loop.call_soon(self._take_turn)
-
-    def _answer_settled(self) -> None:
-        """Write the answers that are there, as far as none is missing before them."""
-        while self._answers and self._outbox.ready:
-            parked = self._answers[0]
-            answer = parked.answer
-            if isinstance(answer, Message | Answers):
-                self._popped()
-                self._put(parked.request, answer)
-            elif answer is None:
-                self._popped()
-                request = parked.request
-                request.release()
-                if self._server.meter is not None and isinstance(request, Request):
-                    self._server.meter.answered(request, None)
-            elif isinstance(answer, Unsettled):
-                return
-            elif answer.done():
-                self._popped()
-                outcome = self._outcome(parked.request, answer)
-                if outcome is not None:
-                    self._put(parked.request, outcome)
-            else:
-                return
-
-    def _outcome(
-        self, request: Request | Run, future: asyncio.Future[Any]
-    ) -> Message | Answers | None:
-        try:
-            outcome: Message | Answers | None = future.result()
-        except asyncio.CancelledError:
-            request.release()
-            self.close("a request was given up", api_key=request.api_key)
-            return None
-        except Exception as error:
-            return self._failed(request, error)
-        if outcome is None:
-            request.release()
-        return outcome
-
-    def _failed(self, request: Request | Run, error: Exception) -> Message | None:
-        """The answer to a request whose handler raised; ``None`` if there is none, and we hang up."""
-        if not isinstance(error, KafkaError):
-            log.error(
-                "a request failed",
-                error=error,
-                api_key=request.api_key,
-                api_version=request.api_version,
-                peer=self.connection_id,
-            )
-            error = KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR)
-        message = None
-        if self._server.error_response is not None and isinstance(request, Request):
-            try:
-                message = self._server.error_response(request, error)
-            except Exception as second:
-                log.error("no answer could be made of an error", error=second)
-        if message is None:
-            request.release()
-            self.close("a request failed", api_key=request.api_key, code=error.code.name)
-        return message
-
-    def _put(self, request: Request | Run, answer: Message | Answers) -> None:
-        request.release()
-        self.active = True
-        if isinstance(request, Run):
-            assert isinstance(answer, Answers)
-            if self._server.meter is not None:
-                self._server.meter.run_answered(request, answer)
-            self._outbox.put_encoded(answer.encoded)
-            return
-        assert isinstance(answer, Message)
-        try:
-            chunks = encode_response(
-                request.api_key, request.api_version, request.correlation_id, answer
-            )
-        except EncodeError as error:
-            log.error("an answer cannot be encoded", error=error, api_key=request.api_key)
-            self.close("an answer cannot be encoded", api_key=request.api_key)
-            return
-        meter = self._server.meter
-        if meter is not None:
-            meter.answered(request, answer)
-            if request.api_key == FETCH:
-                meter.sent(FETCH, chunks)
-        try:
-            self._outbox.put(chunks)
-        except (OSError, EOFError) as error:
-            close_regions(chunks)
-            log.error("records cannot be read", error=error, peer=self.connection_id)
-            self.abort("records cannot be read")
-
-    def _outbox_ready(self, error: BaseException | None) -> None:
-        if error is not None:
-            if not isinstance(error, ConnectionError):
-                log.error("records cannot be sent", error=error, peer=self.connection_id)
-            self.abort("an answer could not be sent")
-        elif not self._lost:
-            self._advance()
 
     # -- the end
 
     def _forget(self) -> None:
         """Drop what is owed: cancel futures, close file regions, give memory back."""
+        budget = self._server.budget
         if self._waiter is not None:
-            self._server.budget.withdraw(self._waiter)
+            budget.withdraw(self._waiter)
             self._waiter = None
-        self._server.budget.release(self._framer.abandon())
+        budget.release(self._framer.abandon())
         if self._held is not None:
-            self._server.budget.release(len(self._held))
+            budget.release(len(self._held))
             self._held = None
+        work, self._work = self._work, None
+        if (
+            work is not None and not cast("GeneratorType[None, None, Any]", work).gi_running
+        ):  # else it sees that it is not wanted
+            work.close()
         answers, self._answers = self._answers, deque()
         for parked in answers:
             self._drop(parked.request, parked.answer)
 
-    def _drop(self, request: Request | Run, answer: Answer | Outcome) -> None:
+    def _drop(self, request: Request | Run, answer: Any) -> None:
         """Let go of an answer that is not going to be written."""
-        request.release()
-        if answer is None or isinstance(answer, Unsettled):
-            return
-        if isinstance(answer, Message | Answers):
-            dispose(request, answer)
-            return
-        future = answer if asyncio.isfuture(answer) else self._server.run(answer)
-        future.remove_done_callback(self._settled)
-        future.add_done_callback(lambda done: dispose_future(request, done))
-        if not isinstance(future, asyncio.Task):
-            future.cancel()
+        drop(request, answer, self._server.run, self._settled)

@@ -1,6 +1,7 @@
 """One connection's requests, decoded; a Produce that is like the one before it is not decoded again.
 
-Rule: what comes out is what decoding says, whether it was done or not (``messages.produce_shape``).
+Rules: what comes out is what decoding says, whether it was done or not (``messages.produce_shape``). A large
+request that is no Produce is decoded in steps (``stepping``).
 """
 
 from __future__ import annotations
@@ -10,10 +11,15 @@ from typing import Any
 
 from ottla.messages.produce_shape import ProduceShape
 from ottla.messages.registry import RequestHeader, api, decode_request_header
-from ottla.wire.compiler import decode
+from ottla.network.stepping import STEPWISE_BYTES
+from ottla.wire.compiler import decode, decode_in_steps
 from ottla.wire.primitives import DecodeError
 
 PRODUCE = 0
+FETCH = 1
+
+PIPELINED = frozenset({PRODUCE})
+"""Keys of the APIs of which a request is handled while earlier ones of the same kind are parked: Produce."""
 
 LEARN_EVERY = 16
 """A producer that writes to many partitions in turn is not worth learning a new shape for each request."""
@@ -43,6 +49,7 @@ class RequestReader:
     def read(self, frame: memoryview) -> tuple[RequestHeader, Any]:
         """The header and the body of the request in ``frame``; None for the body of one that is not accepted.
 
+        The body of a large one is a generator that decodes it in steps, to a pair like ``decode``'s.
         Raises ``DecodeError``.
         """
         if self._shape is not None:
@@ -57,6 +64,8 @@ class RequestReader:
         supported = self._apis.get(key)
         if supported is None or not supported[0] <= version <= supported[1]:
             return header, None
+        if key != PRODUCE and len(frame) > STEPWISE_BYTES:
+            return header, decode_in_steps(api(key).request, version, frame, position)
         body: Any = decode(api(key).request, version, frame, position)[0]
         if key == PRODUCE:
             if self._unlike % LEARN_EVERY == 0:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import GeneratorType
+from typing import Any, TypeAlias
 
 from ottla.errors import KafkaError
 from ottla.logs import logger
-from ottla.messages.registry import encode_response
 from ottla.network.outbox import close_regions
-from ottla.network.request import Answers, Request, Run
+from ottla.network.request import Answers, Request, Run, Unsettled
+from ottla.network.stepping import Encoded, encoded
 from ottla.wire.primitives import EncodeError
 from ottla.wire.schema import Message
 
-if TYPE_CHECKING:
-    import asyncio
-
-    from ottla.network.request import Unsettled
-
 log = logger(__name__)
 
-Outcome: TypeAlias = "Message | Answers | asyncio.Future[Any] | Unsettled | None"
+Outcome: TypeAlias = "Message | Answers | Encoded | asyncio.Future[Any] | Unsettled | None"
 """What is known of an answer: all, that it will be known, that it has to be settled first, that none is due."""
 
 
@@ -33,14 +31,42 @@ class Parked:
         self.answer = answer
 
 
+def drop(
+    request: Request | Run,
+    answer: Any,
+    run: Callable[[Awaitable[Message | None]], asyncio.Task[Message | None]],
+    settled: Callable[[asyncio.Future[Any]], None],
+) -> None:
+    """Let go of an answer that is not going to be written.
+
+    A future is cancelled; a coroutine runs on (``run`` starts it where it has not begun). ``settled`` is what they
+    would have called.
+    """
+    request.release()
+    if answer is None or isinstance(answer, Unsettled):
+        return
+    if isinstance(answer, Message | Answers):
+        dispose(request, answer)
+        return
+    if isinstance(answer, Encoded):
+        close_regions(answer.chunks)
+        return
+    if isinstance(answer, GeneratorType):
+        answer.close()
+        return
+    future = answer if asyncio.isfuture(answer) else run(answer)
+    future.remove_done_callback(settled)
+    future.add_done_callback(lambda done: dispose_future(request, done))
+    if not isinstance(future, asyncio.Task):
+        future.cancel()
+
+
 def dispose(request: Request | Run, answer: Message | Answers) -> None:
     """Close the file regions of an answer that nobody will read."""
     if isinstance(request, Run) or isinstance(answer, Answers):
         return  # nothing but bytes
     try:
-        chunks = encode_response(
-            request.api_key, request.api_version, request.correlation_id, answer
-        )
+        chunks = encoded(request, answer)
     except EncodeError as error:
         log.error("an answer cannot be encoded", error=error, api_key=request.api_key)
         return

@@ -30,6 +30,14 @@ class Peer(Protocol):
         ...
 
 
+def ends_of(transport: asyncio.BaseTransport) -> tuple[str, int, str]:
+    """The peer's host and port, and our own as ``host:port``, as far as the transport has such."""
+    peer = transport.get_extra_info("peername") or ("", 0)
+    here = transport.get_extra_info("sockname") or ("", 0)
+    host, port = (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) else ("", 0)
+    return host, port, f"{here[0]}:{here[1]}" if isinstance(here, tuple) else str(here)
+
+
 class Unsettled:
     """An answer that is known once the server has settled what requests left to be done together.
 

@@ -14,7 +14,8 @@ import asyncio
 import errno
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from time import thread_time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ottla import capabilities
@@ -22,14 +23,12 @@ from ottla.clock import Clock, SystemClock
 from ottla.logs import logger
 from ottla.messages.registry import API_NAMES, api
 from ottla.network.budget import SharedBudget
-from ottla.network.connection import (
-    Connection,
-    Dispatch,
-    ErrorResponse,
-    SupportedVersions,
-)
+from ottla.network.connection import Connection
+from ottla.network.failing import ErrorResponse
 from ottla.network.framing import FrameMemory, new_scratch
 from ottla.network.limits import NetworkLimits
+from ottla.network.stepping import Dispatch
+from ottla.network.turns import Turns
 from ottla.wire.schema import Message
 
 if TYPE_CHECKING:
@@ -49,6 +48,8 @@ ACCEPT_RETRY_S = 0.2
 FREE_PORT_ATTEMPTS = 16
 """How often a free port is looked for that is free on all addresses of a listener."""
 
+SupportedVersions: TypeAlias = Mapping[int, tuple[int, int]]
+
 _Address: TypeAlias = "tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]"
 
 
@@ -66,7 +67,7 @@ class Server:
 
     ``dispatch`` gets every request and returns its answer: a message, an awaitable of one (a future that
     belongs to this request alone: it is cancelled when the connection dies; or a coroutine, which runs on),
-    or ``None`` where none is due. ``error_response`` makes the answer to a request whose handler raised
+    a generator that makes it in steps (``stepping``), or ``None`` where none is due. ``error_response`` makes the answer to a request whose handler raised
     (``None``: hang up). ``settle`` does what answers that are ``Unsettled`` wait for. ``apis`` gives the
     versions that are accepted, by API key. ``meter`` counts the answers; without one nothing is counted.
     """
@@ -98,6 +99,7 @@ class Server:
         self.loop = asyncio.get_running_loop()
         self.scratch = new_scratch()
         self.frame_memory = FrameMemory()
+        self.turns = Turns(self.loop.call_soon, self.loop.time, thread_time)
         self.connections: dict[int, Connection] = {}
         self.listeners: list[Listener] = []
         self._admitted: dict[int, str] = {}

@@ -10,6 +10,7 @@ import pytest
 from ottla.broker.fetch_sessions import EPOCH_MAX, FetchContext, FetchSession, FetchSessions
 from ottla.errors import ErrorCode, KafkaError
 from ottla.messages.fetch import FetchPartition, FetchRequest, FetchTopic, ForgottenTopic
+from ottla.network.stepping import run
 
 
 class FakePartition:
@@ -167,7 +168,7 @@ def test_a_full_cache_evicts_the_idle_and_refuses_where_nobody_is() -> None:
 
 def test_a_topic_made_again_is_followed_anew() -> None:
     session = FetchSession(1, by_id=False)
-    session.follow(fetch(0, 0, ("a", 0, 0)), 12)
+    run(session.follow(fetch(0, 0, ("a", 0, 0)), 12))
     old, new = FakePartition("a", 0), FakePartition("a", 0)
     position = session.positions["a", 0]
     session.attach(("a", 0), position, old)  # type: ignore[arg-type]

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from ottla.errors import ErrorCode, KafkaError
-from ottla.network.connection import REQUESTS_PER_TURN
 from ottla.network.limits import NetworkLimits
 from ottla.network.request import Unsettled
+from ottla.network.turns import REQUESTS_PER_TURN
 
 
 def offset_of(response: Any) -> int:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import pytest
 
 from ottla.messages.fetch import FetchableTopicResponse, FetchResponse, PartitionData
 from ottla.messages.metadata import MetadataRequest, MetadataRequestTopic
 from ottla.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
-from ottla.wire.compiler import decode, encode, encode_bytes
+from ottla.messages.registry import API_NAMES, api
+from ottla.wire.compiler import (
+    STEP_ELEMENTS,
+    decode,
+    decode_in_steps,
+    encode,
+    encode_bytes,
+    encode_in_steps,
+)
 from ottla.wire.primitives import (
     DecodeError,
     EncodeError,
@@ -19,6 +28,7 @@ from ottla.wire.primitives import (
     read_varint,
 )
 from ottla.wire.schema import Message, array, int32, string
+from tests.support.samples import sample
 
 
 def produce(records: bytes) -> ProduceRequest:
@@ -119,3 +129,44 @@ def test_signed_varints_read_back(number: int) -> None:
 def test_an_unsigned_varint_past_32_bits_is_refused(bad: bytes) -> None:
     with pytest.raises(DecodeError):
         read_uvarint(bad, 0)
+
+
+def steps_of(generator: Any) -> tuple[int, Any]:
+    """How many times it yields, and what it comes to."""
+    count = 0
+    while True:
+        try:
+            next(generator)
+        except StopIteration as done:
+            return count, done.value
+        count += 1
+
+
+def test_in_steps_comes_out_what_comes_out_in_one_go() -> None:
+    for key in API_NAMES:
+        found = api(key)
+        for cls in (found.request, found.response):
+            for version in range(found.versions.lo, found.versions.hi + 1):
+                message = sample(cls)
+                whole = encode_bytes(message, version)
+                _, chunks = steps_of(encode_in_steps(message, version))
+                assert b"".join(chunks) == whole
+                _, decoded = steps_of(decode_in_steps(cls, version, whole))
+                assert decoded == decode(cls, version, whole)
+
+
+def test_thousands_of_elements_take_many_steps() -> None:
+    names = [MetadataRequestTopic(name=f"topic-{n}") for n in range(10 * STEP_ELEMENTS)]
+    message = MetadataRequest(topics=names)
+    encoding, chunks = steps_of(encode_in_steps(message, 9))
+    decoding, (decoded, _) = steps_of(decode_in_steps(MetadataRequest, 9, b"".join(chunks)))
+    assert (encoding, decoding) == (10, 10)
+    assert decoded == message
+
+
+def test_a_frame_that_is_cut_short_is_a_decode_error_in_steps_too() -> None:
+    message = sample(api(1).request)
+    whole = encode_bytes(message, 11)
+    for end in range(len(whole)):
+        with pytest.raises(DecodeError):
+            steps_of(decode_in_steps(api(1).request, 11, whole[:end]))

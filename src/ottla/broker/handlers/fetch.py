@@ -7,6 +7,9 @@ Behaviour
 - With fewer than ``min_bytes`` and no error the request is parked on its partitions and read again when
   one of them changes, until ``max_wait_ms`` is over. An unknown topic beside others does not hurry it.
 - A consumer sees what is below the high watermark. Record bytes leave as file regions, never copied here.
+- Thousands of partitions are read in steps, and others have their turns in between. Each partition is looked at in
+  one step, so that what is told of it holds together; nothing is told of several together. What changes behind
+  the reading is seen before the request is parked.
 
 Versions: 7 sessions (KIP-227), 9 the leader epoch is checked (KIP-320), 11 rack, 12 diverging epochs, 13
 topic ids, 15 the replica's state in a tag.
@@ -20,7 +23,7 @@ Source: ``KafkaApis.handleFetchRequest``, ``ReplicaManager.fetchMessages``, ``Fe
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ottla.broker.fetch_sessions import FetchContext, Key, Position
 from ottla.errors import ErrorCode, KafkaError
@@ -32,6 +35,7 @@ from ottla.messages.fetch import (
     PartitionData,
 )
 from ottla.network.outbox import close_regions
+from ottla.network.stepping import Steps, begun, run
 
 if TYPE_CHECKING:
     from ottla.broker.broker import Broker
@@ -46,17 +50,32 @@ UNKNOWN = frozenset((ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOP
 ZSTD_SINCE = 10
 STORAGE_ERROR_SINCE = 6
 
+STEP_PARTITIONS = 100
+"""How many partitions are read before others have their turn: some half a millisecond."""
 
-def handle(broker: Broker, request: Request) -> FetchResponse | asyncio.Future[FetchResponse]:
+
+Answer: TypeAlias = "FetchResponse | asyncio.Future[FetchResponse]"
+
+
+def handle(broker: Broker, request: Request) -> Answer | Steps[Answer]:
     """Answer at once if there is enough or nothing to wait for, else park."""
-    body: FetchRequest = request.body
+    return begun(_handle(broker, request))
+
+
+def _handle(broker: Broker, request: Request) -> Steps[Answer]:
     try:
-        context = broker.fetch_sessions.open(body, request.api_version, request.received_ms)
+        context = yield from broker.fetch_sessions.open_in_steps(
+            request.body, request.api_version, request.received_ms
+        )
     except KafkaError as error:
         return FetchResponse(error_code=error.code)
     fetch = ParkedFetch(broker, request, context)
-    result = fetch.read()
-    if result.enough or body.max_wait_ms <= 0 or broker.is_stopping:
+    try:
+        result = yield from fetch.read()
+    except BaseException:  # the connection is gone, as a rule
+        context.finish()
+        raise
+    if result.enough or fetch.max_wait_ms <= 0 or broker.is_stopping:
         return fetch.answer(result)
     result.close()
     return fetch.park()
@@ -103,12 +122,30 @@ class ParkedFetch:
         self.future: asyncio.Future[FetchResponse] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._woken = False
+        self._looking: Steps[_Result] | None = None
+        self._changed = False
+        self._last = False
 
-    def read(self) -> _Result:
-        """Look at every partition that may have something to say."""
+    def read(self) -> Steps[_Result]:
+        """Look at every partition that may have something to say, some of them in each step."""
         result = _Result(self.min_bytes)
+        try:
+            yield from self._read_into(result)
+        except BaseException:
+            result.close()
+            raise
+        return result
+
+    def _read_into(self, result: _Result) -> Steps[None]:
+        self._changed = False
+        self.context.on_change = self._change
         room = self.max_bytes
+        left = STEP_PARTITIONS
         for key, position in self.context.due():
+            left -= 1
+            if not left:
+                left = STEP_PARTITIONS
+                yield
             data, size, quiet = self._read_partition(key, position, room, result.bytes == 0)
             if data.error_code in UNKNOWN:
                 result.unknown += 1
@@ -125,7 +162,6 @@ class ParkedFetch:
             self.future is not None or result.unknown == len(self.context.positions)
         ):
             result.failed = True
-        return result
 
     def _read_partition(
         self, key: Key, position: Position, room: int, first: bool
@@ -214,30 +250,63 @@ class ParkedFetch:
         loop = self.broker.loop
         self.future = loop.create_future()
         self.future.add_done_callback(self._done)
-        self.context.on_change = self._wake
+        self.context.on_change = self._change
         self.broker.parked_fetches.add(self)
-        self._timer = loop.call_later(self.max_wait_ms / 1000, self._look, True)
+        self._timer = loop.call_later(self.max_wait_ms / 1000, self._time_over)
+        if self._changed:
+            self._wake()
         return self.future
 
     def end(self) -> None:
         """Answer with what there is: the broker stops."""
-        self._look(last=True)
+        if self.future is None or self.future.done():
+            return
+        if self._looking is not None:
+            self._looking.close()
+            self._looking = None
+        self._answer(run(self.read()))
+
+    def _time_over(self) -> None:
+        self._last = True
+        self._wake()
+
+    def _change(self) -> None:
+        self._changed = True
+        if self.future is not None:
+            self._wake()
 
     def _wake(self) -> None:
         if not self._woken:  # one look for all that changes in a turn of the loop
             self._woken = True
             self.broker.loop.call_soon(self._look)
 
-    def _look(self, last: bool = False) -> None:
+    def _look(self) -> None:
+        """Take a step of a look at the partitions, or of one that is under way."""
         self._woken = False
         if self.future is None or self.future.done():
             return
+        if self._looking is None:
+            self._looking = self.read()
         try:
-            result = self.read()
-            if last or result.enough:
-                self.future.set_result(self.answer(result))
+            next(self._looking)
+        except StopIteration as done:
+            self._looking = None
+            if done.value.enough or self._last:
+                self._answer(done.value)
             else:
-                result.close()
+                done.value.close()
+                if self._changed:
+                    self._wake()
+        except Exception as error:
+            self._looking = None
+            self.future.set_exception(error)
+        else:
+            self._wake()
+
+    def _answer(self, result: _Result) -> None:
+        assert self.future is not None
+        try:
+            self.future.set_result(self.answer(result))
         except Exception as error:
             self.future.set_exception(error)
 
@@ -245,6 +314,9 @@ class ParkedFetch:
         self.broker.parked_fetches.discard(self)
         if self._timer is not None:
             self._timer.cancel()
+        if self._looking is not None:
+            self._looking.close()
+            self._looking = None
         if future.cancelled():  # the connection is gone
             self.context.finish()
 

@@ -27,6 +27,7 @@ from ottla.messages.list_offsets import (
     ListOffsetsResponse,
     ListOffsetsTopicResponse,
 )
+from ottla.network.stepping import Steps, begun
 
 if TYPE_CHECKING:
     from ottla.broker.broker import Broker
@@ -43,12 +44,20 @@ EARLIEST_PENDING_UPLOAD = -6
 SINCE_VERSION = {MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8, LATEST_TIERED: 9, EARLIEST_PENDING_UPLOAD: 11}
 READ_COMMITTED = 1
 
+STEP_PARTITIONS = 50
+"""How many partitions are looked up before others have their turn: one by its time may read the index."""
 
-def handle(broker: Broker, request: Request) -> ListOffsetsResponse:
-    """Answer every partition."""
+
+def handle(broker: Broker, request: Request) -> ListOffsetsResponse | Steps[ListOffsetsResponse]:
+    """Answer every partition; many of them in steps, as if each were asked for alone."""
+    return begun(_handle(broker, request))
+
+
+def _handle(broker: Broker, request: Request) -> Steps[ListOffsetsResponse]:
     body: ListOffsetsRequest = request.body
     response = ListOffsetsResponse()
     times = Counter((t.name, p.partition_index) for t in body.topics for p in t.partitions)
+    left = STEP_PARTITIONS
     for topic in body.topics:
         answers = ListOffsetsTopicResponse(name=topic.name)
         response.topics.append(answers)
@@ -64,6 +73,10 @@ def handle(broker: Broker, request: Request) -> ListOffsetsResponse:
             except KafkaError as error:
                 answer.error_code = error.code
                 answer.offset = answer.timestamp = -1
+            left -= 1
+            if not left:
+                left = STEP_PARTITIONS
+                yield
     return response
 
 

@@ -5,6 +5,7 @@ Behaviour
 - A topic that does not exist is created, where the client allows it (version 4), the broker allows it
   (``auto.create.topics.enable``) and the name is one; the answer waits for the creation, so that the first
   send of a client does not wait for its retry back-off.
+- Many topics are told of in steps: each as it is at some moment of the request.
 - A topic that is asked for several times is told once: the response is bounded by what there is.
 - Endpoints are those of the listener that the client came in on. A leader without that listener is none
   (LISTENER_NOT_FOUND; LEADER_NOT_AVAILABLE below version 6).
@@ -18,7 +19,8 @@ Source: ``KafkaApis.handleTopicMetadataRequest``.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+import asyncio
+from collections.abc import Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
 from ottla.broker.authorized_operations import CLUSTER_OPERATIONS, TOPIC_OPERATIONS
@@ -33,6 +35,7 @@ from ottla.messages.metadata import (
     MetadataResponsePartition,
     MetadataResponseTopic,
 )
+from ottla.network.stepping import Steps, begun
 from ottla.topic_ids import ZERO_ID
 
 if TYPE_CHECKING:
@@ -40,18 +43,24 @@ if TYPE_CHECKING:
     from ottla.network.request import Request
 
 NO_LEADER = -1
+
+STEP_PARTITIONS = 300
+"""How many topics and partitions are told of before others have their turn: some half a millisecond."""
+
 LISTENER_NOT_FOUND_SINCE = 6
 IDS_SINCE = 12
 
 
 def handle(
     broker: Broker, request: Request
-) -> MetadataResponse | Coroutine[Any, Any, MetadataResponse]:
-    """Answer at once, unless a topic must be created first."""
+) -> MetadataResponse | Steps[MetadataResponse] | Coroutine[Any, Any, MetadataResponse]:
+    """Answer at once, unless a topic must be created first, or there are very many."""
     if request.api_version < IDS_SINCE and _asks_by_id(request.body):
         return _refusal(request.body)
     missing = _to_create(broker, request)
-    return _create_first(broker, request, missing) if missing else _answer(broker, request, {})
+    if missing:
+        return _create_first(broker, request, missing)
+    return begun(_answer(broker, request, {}))
 
 
 def _asks_by_id(body: MetadataRequest) -> bool:
@@ -80,10 +89,17 @@ def _to_create(broker: Broker, request: Request) -> list[str]:
 
 async def _create_first(broker: Broker, request: Request, names: list[str]) -> MetadataResponse:
     errors = await broker.auto_create_topics(names)
-    return _answer(broker, request, errors)
+    steps = _answer(broker, request, errors)
+    response = begun(steps)
+    while isinstance(response, Generator):
+        await asyncio.sleep(0)
+        response = begun(steps)
+    return response
 
 
-def _answer(broker: Broker, request: Request, errors: dict[str, ErrorCode]) -> MetadataResponse:
+def _answer(
+    broker: Broker, request: Request, errors: dict[str, ErrorCode]
+) -> Steps[MetadataResponse]:
     body: MetadataRequest = request.body
     version = request.api_version
     cache = broker.metadata
@@ -92,18 +108,26 @@ def _answer(broker: Broker, request: Request, errors: dict[str, ErrorCode]) -> M
         for node_id, host, port, rack in broker.endpoints(request.connection.listener_name)
     ]
     wanted = dict.fromkeys(_identity(topic, version) for topic in body.topics or ())
-    if body.topics is None or (version == 0 and not body.topics):
+    every = body.topics is None or (version == 0 and not body.topics)
+    if every:
         wanted = dict.fromkeys((name, ZERO_ID) for name in cache.topics)
     unreachable = _unreachable(broker, {answer.node_id for answer in brokers}, version)
     topics = []
+    left = STEP_PARTITIONS
     for name, topic_id in wanted:
         known = cache.topic_name(topic_id) if topic_id != ZERO_ID else name
         topic = cache.topics.get(known) if known is not None else None
+        if topic is None and every:  # deleted since the request began
+            continue
         topics.append(
             _unknown(name, topic_id, version, errors)
             if topic is None
             else _describe(topic, unreachable)
         )
+        left -= 1 if topic is None else 1 + len(topic.partitions)
+        if left <= 0:
+            left = STEP_PARTITIONS
+            yield
     if body.include_topic_authorized_operations:
         for answer in topics:
             if not answer.error_code:

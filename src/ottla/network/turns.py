@@ -1,0 +1,99 @@
+"""Who goes on when: connections that have more to do than fits in a turn go one after the other.
+
+Rules:
+- A turn is ``REQUESTS_PER_TURN`` requests or ``TURN_S``, whichever is over first. A request that is handled in
+  steps goes on in the turns of its connection, too.
+- Who has more to do waits in one queue, and between two looks at the sockets those in it get about one turn
+  together. So who sends little is handled when it comes, whoever else is busy and however many they are.
+- A connection is *busy* while its last two turns took ``BUSY_S`` each (one long turn happens to everybody: the
+  collector has its rounds). Several of these wait in the queue for each turn, those with newly read requests
+  as well; a single one does not, as there is nobody to give way to.
+- What counts is the thread's own time: who is not run because other processes are has not had a turn of it. That
+  clock is dear (1 us), so that it is asked only about who had a long turn last time by the loop's clock.
+
+Sans-IO: the loop's ``call_soon`` and the clocks are handed in.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+REQUESTS_PER_TURN = 64
+"""How many requests of one connection are handled before the others have their turn."""
+
+TURN_S = 0.002
+"""How long requests of one connection are handled before that: of costly ones fewer than so many."""
+
+SHARED_TURN_S = 0.001
+"""The same while others wait for their turns. A change of turns costs some 20 us."""
+
+BUSY_S = 0.0005
+"""Whose turn takes longer waits for its next one, where others do so, too."""
+
+
+class Turns:
+    """The turns of the connections of one event loop.
+
+    ``time`` is its clock and ``cpu`` its thread's, in seconds; the latter is dearer to ask.
+    """
+
+    __slots__ = ("_call_soon", "_called", "_queue", "busy", "cpu", "time")
+
+    def __init__(
+        self,
+        call_soon: Callable[[Callable[[], None]], object],
+        time: Callable[[], float],
+        cpu: Callable[[], float],
+    ) -> None:
+        self.time = time
+        self.cpu = cpu
+        self.busy = 0
+        """How many connections are busy."""
+        self._call_soon = call_soon
+        self._called = False
+        self._queue: deque[Callable[[], None]] = deque()
+
+    @property
+    def contended(self) -> bool:
+        """Whether a busy connection has to wait for its turn."""
+        return self.busy > 1 or bool(self._queue)
+
+    def end(self) -> float:
+        """When, by ``time``, a turn that begins now is over."""
+        return self.time() + (SHARED_TURN_S if self._queue else TURN_S)
+
+    def end_again(self, begun: float | None) -> float:
+        """That time is over: how long the turn goes on, as the thread has not run for so long; 0 if it has.
+
+        ``begun``: what ``cpu`` said when the turn began; ``None`` if it was not asked.
+        """
+        if begun is None:
+            return 0.0
+        left = (SHARED_TURN_S if self._queue else TURN_S) - (self.cpu() - begun)
+        return self.time() + left if left > 0 else 0.0
+
+    def is_busy(self, begun: float | None) -> bool:
+        """Whether a turn that seemed long is so by the thread's clock, as far as that was asked at its beginning."""
+        return begun is not None and self.cpu() - begun > BUSY_S
+
+    def wait(self, turn: Callable[[], None]) -> None:
+        """Have ``turn`` called when those before it had theirs."""
+        self._queue.append(turn)
+        if not self._called:
+            self._called = True
+            self._call_soon(self._run)
+
+    def _run(self) -> None:
+        """Some turns that are together about as long as one, and the rest behind what has been read."""
+        queue = self._queue
+        end = self.cpu() + SHARED_TURN_S / 2
+        try:
+            while queue:
+                queue.popleft()()
+                if self.cpu() >= end:
+                    break
+        finally:
+            self._called = bool(queue)
+            if queue:
+                self._call_soon(self._run)
