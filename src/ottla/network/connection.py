@@ -143,7 +143,7 @@ class Connection(Answering):
         self._closing = self._lost = True
         self._outbox.lost()
         self._forget()
-        self._be_busy(False)
+        self._be_busy(False, False)
         self._server.connection_lost(self)
 
     # -- what the server calls
@@ -204,7 +204,7 @@ class Connection(Answering):
             return
         turns = self._turns
         begin = turns.time()
-        cpu = turns.cpu() if self._long else None
+        cpu = turns.cpu() if self._long and turns.long > 1 else None
         self._answer_settled()
         if not self._queued:
             if self._busy and not granted and turns.contended:
@@ -215,8 +215,8 @@ class Connection(Answering):
             self._outbox.flush()
         self._framer.keep()
         self._read_or_pause()
-        self._long = turns.time() - begin > BUSY_S
-        self._be_busy(self._long and not self._lost and turns.is_busy(cpu))
+        long = turns.time() - begin > BUSY_S and not self._lost
+        self._be_busy(long, long and turns.is_busy(cpu))
         if self._closing and not self._answers:
             self._end()
 
@@ -284,9 +284,10 @@ class Connection(Answering):
         if not self._lost:
             self._advance(granted=True)
 
-    def _be_busy(self, busy: bool) -> None:
+    def _be_busy(self, long: bool, busy: bool) -> None:
+        self._turns.long += long - self._long
         self._turns.busy += busy - self._busy
-        self._busy = busy
+        self._long, self._busy = long, busy
 
     def _wake(self) -> None:
         self._woken = False

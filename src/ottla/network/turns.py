@@ -9,7 +9,8 @@ Rules:
   collector has its rounds). Several of these wait in the queue for each turn, those with newly read requests
   as well; a single one does not, as there is nobody to give way to.
 - What counts is the thread's own time: who is not run because other processes are has not had a turn of it. That
-  clock is dear (1 us), so that it is asked only about who had a long turn last time by the loop's clock.
+  clock is dear (1 us), so that it is asked only about who had a long turn last time by the loop's clock, and only
+  where there are several of these.
 
 Sans-IO: the loop's ``call_soon`` and the clocks are handed in.
 """
@@ -38,7 +39,7 @@ class Turns:
     ``time`` is its clock and ``cpu`` its thread's, in seconds; the latter is dearer to ask.
     """
 
-    __slots__ = ("_call_soon", "_called", "_queue", "busy", "cpu", "time")
+    __slots__ = ("_call_soon", "_called", "_queue", "busy", "cpu", "long", "time")
 
     def __init__(
         self,
@@ -50,6 +51,8 @@ class Turns:
         self.cpu = cpu
         self.busy = 0
         """How many connections are busy."""
+        self.long = 0
+        """How many had a long turn last time, by ``time``."""
         self._call_soon = call_soon
         self._called = False
         self._queue: deque[Callable[[], None]] = deque()
