@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 PREFIX ?= /usr/local
+# An installation anew when these change: the record loops are compiled by it, where there is a C compiler.
+INSTALLED_FROM := pyproject.toml setup.py src/ottla/records/record_loops.py
 
 .PHONY: run test demo lint bench torture fuzz docs install-man clean
 
@@ -47,24 +49,24 @@ install-man:  ## copy the man pages where man looks for them (PREFIX=/usr/local)
 	install -m 644 docs/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info
+	rm -rf $(VENV) build dist src/*.egg-info src/ottla/records/*.so
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Ottla needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+$(VENV)/.installed: $(VENV)/bin/python $(INSTALLED_FROM)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e .
 	touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed
+$(VENV)/.installed-test: $(VENV)/bin/python $(INSTALLED_FROM)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,interop]'
-	touch $@
+	touch $(VENV)/.installed $@
 
 $(VENV)/.installed-fuzz: $(VENV)/.installed-test
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[fuzz]'
 	touch $@
 
-$(VENV)/.installed-lint: $(VENV)/.installed
+$(VENV)/.installed-lint: $(VENV)/bin/python $(INSTALLED_FROM)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,interop,lint]'
-	touch $@
+	touch $(VENV)/.installed $(VENV)/.installed-test $@

@@ -337,6 +337,9 @@ def main() -> None:
 
 def report(kinds: list[str], figures: Figures, count: int, rounds: int) -> None:
     """Print what was measured."""
+    from ottla.records.chosen_loops import choice
+
+    print(f"our record codec: {choice}")
     goals = {f"{ours} / aiokafka": GOAL for ours in CLIENTS[:2]}
     for what in kinds:
         for unit, title, digits in (

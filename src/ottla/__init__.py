@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from ottla.client.errors import RequestTimeout as RequestTimeout
     from ottla.client.producer.delivery import Delivery as Delivery
     from ottla.client.producer.sync import Producer as Producer
+    from ottla.client.record import Record as Record
     from ottla.client.serializers import json_deserializer as json_deserializer
     from ottla.client.types import OffsetAndMetadata as OffsetAndMetadata
     from ottla.client.types import OffsetAndTimestamp as OffsetAndTimestamp
-    from ottla.client.types import Record as Record
     from ottla.client.types import RecordMetadata as RecordMetadata
     from ottla.client.types import TopicPartition as TopicPartition
     from ottla.errors import ErrorCode as ErrorCode
@@ -43,7 +43,7 @@ _HOMES = {
     "OffsetAndMetadata": "ottla.client.types",
     "OffsetAndTimestamp": "ottla.client.types",
     "Producer": "ottla.client.producer.sync",
-    "Record": "ottla.client.types",
+    "Record": "ottla.client.record",
     "RecordMetadata": "ottla.client.types",
     "RequestTimeout": "ottla.client.errors",
     "TopicPartition": "ottla.client.types",

@@ -14,11 +14,11 @@ from ottla.client.errors import (
 )
 from ottla.client.producer.delivery import AsyncDelivery as Delivery
 from ottla.client.producer.producer import AsyncProducer as Producer
+from ottla.client.record import Record
 from ottla.client.serializers import json_deserializer
 from ottla.client.types import (
     OffsetAndMetadata,
     OffsetAndTimestamp,
-    Record,
     RecordMetadata,
     TopicPartition,
 )

@@ -1,6 +1,7 @@
 """Record batches: headers, all codecs (bounded), every reader of what lies inside, and the builder.
 
-An input's first byte says which; for a batch, the rest are a batch or several.
+An input's first byte says which; for a batch, the rest are a batch or several. Each input is for both copies of
+the record loops: what atheris sees of the interpreted one leads it through the compiled one, too.
 """
 
 from __future__ import annotations
@@ -12,7 +13,12 @@ from ottla.errors import KafkaError
 from ottla.records import codec, compression
 from ottla.records.batch import CompressionType, iter_batches, read_header, verify_crc
 from ottla.records.builder import build_batch
+from ottla.records.chosen_loops import find_compiled
+from tests.support.record_codec import COPIES, copy_of_loops
 
+LOOPS = [
+    copy_of_loops(name) for name in COPIES if name == "interpreted" or find_compiled().compiled
+]
 DECOMPRESSED_BYTES_MAX = 1 << 20
 BATCH, PLAIN, CODEC, BUILD = range(4)
 KINDS = list(CompressionType)
@@ -42,9 +48,18 @@ def seeds() -> Iterator[bytes]:
 
 
 def one(data: bytes) -> None:
-    """Read ``data`` in every way there is."""
+    """Read ``data`` in every way there is, with each copy of the record loops."""
     if len(data) < 3:
         return
+    before = codec.loops
+    try:
+        for codec.loops in LOOPS:
+            _read(data)
+    finally:
+        codec.loops = before
+
+
+def _read(data: bytes) -> None:
     kind = data[0] % 4
     if kind == BATCH:
         _batches(data[1:])

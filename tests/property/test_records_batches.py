@@ -10,6 +10,7 @@ import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,6 +33,8 @@ from ottla.records.codec import (
     require_keys,
 )
 from ottla.records.compression import compress, decompress, recompress
+
+pytestmark = pytest.mark.usefixtures("each_codec")
 
 BOUND_BYTES = 256 * 1024
 # A record takes 7 bytes at least and becomes some 300 bytes of objects.

@@ -66,5 +66,7 @@ def command() -> Any:
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"ottla {VERSION}")
+        from ottla.records.chosen_loops import choice
+
+        typer.echo(f"ottla {VERSION}\nrecord codec: {choice}")
         raise typer.Exit

@@ -5,7 +5,7 @@ A format is taken apart once into steps; keys and values are written as the byte
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from ottla.cli.times import format_time
@@ -33,7 +33,7 @@ class RecordLike(Protocol):
     @property
     def value(self) -> Any: ...
     @property
-    def headers(self) -> list[tuple[str, bytes | None]]: ...
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
 
 
 Writer = Callable[[RecordLike], bytes]

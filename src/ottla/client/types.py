@@ -5,7 +5,7 @@ Plain tuples: they are hashable, compare by value and cost little to make.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 Header = tuple[str, bytes | None]
 """A record header: its name and its value."""
@@ -48,26 +48,3 @@ class RecordMetadata(NamedTuple):
     partition: int
     offset: int
     timestamp_ms: int
-
-
-class Record(NamedTuple):
-    """A record as it was read.
-
-    ``key`` and ``value`` are what the deserializers made of the bytes (the bytes themselves without
-    one). ``timestamp_ms`` is the producer's time, or the broker's with ``LogAppendTime``; -1 for none.
-    """
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int
-    key: Any
-    value: Any
-    headers: list[Header]
-
-    def header(self, name: str) -> bytes | None:
-        """The value of the last header of that name; None when there is none."""
-        for found, value in reversed(self.headers):
-            if found == name:
-                return value
-        return None

@@ -52,9 +52,9 @@ def test_a_record_is_acknowledged_with_its_place(bootstrap: str, unused: str) ->
         b"key",
         b"value",
         1_700_000_000_123,
-        [],
+        (),
     )
-    assert (two.key, two.value, two.headers) == (None, b"text", [("a", b"1"), ("b", None)])
+    assert (two.key, two.value, two.headers) == (None, b"text", (("a", b"1"), ("b", None)))
 
 
 def test_leaving_the_block_delivers_everything(bootstrap: str, unused: str) -> None:

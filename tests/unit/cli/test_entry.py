@@ -12,6 +12,7 @@ import pytest
 from ottla.cli.entry import main
 from ottla.cli.manual import manual
 from ottla.cli.version import VERSION
+from ottla.records.chosen_loops import choice
 
 
 def test_the_version_is_the_packages() -> None:
@@ -19,9 +20,14 @@ def test_the_version_is_the_packages() -> None:
     assert project["project"]["version"] == VERSION
 
 
-def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+SHOWN = f"ottla {VERSION}\nrecord codec: {choice}\n"
+
+
+def test_the_version_is_shown_and_which_record_codec_runs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"ottla {VERSION}\n"
+    assert capsys.readouterr().out == SHOWN
 
 
 @pytest.mark.parametrize(
@@ -55,7 +61,7 @@ def test_python_dash_m_is_the_same_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "ottla", "--version"], capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stdout) == (0, f"ottla {VERSION}\n")
+    assert (done.returncode, done.stdout) == (0, SHOWN)
 
 
 def test_help_texts_keep_their_examples_and_join_their_paragraphs() -> None:

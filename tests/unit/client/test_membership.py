@@ -10,7 +10,8 @@ from ottla.client.consumer.fetched import Chunk
 from ottla.client.consumer.membership import Membership
 from ottla.client.consumer.positions import PartitionState
 from ottla.client.consumer.settings import consumer_settings
-from ottla.client.types import Record, TopicPartition
+from ottla.client.record import Record
+from ottla.client.types import TopicPartition
 
 
 def cursor_over(*counts: int) -> Cursor:

@@ -16,8 +16,9 @@ from ottla.client.consumer.protocol import (
 from ottla.client.consumer.settings import consumer_settings
 from ottla.client.partitioner import KeyPartitioner, StickyPartition
 from ottla.client.producer.settings import producer_settings
+from ottla.client.record import Record
 from ottla.client.serializers import deserializer, serializer, to_bytes
-from ottla.client.types import Record, TopicPartition
+from ottla.client.types import TopicPartition
 from ottla.errors import KafkaError
 
 

@@ -14,8 +14,9 @@ from ottla.client.consumer.positions import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP
 from ottla.client.consumer.settings import ConsumerOptions, consumer_settings
 from ottla.client.consumer.subscription import Listeners, OnRebalance
 from ottla.client.errors import KafkaError, RequestTimeout
+from ottla.client.record import Record
 from ottla.client.settings import split_options
-from ottla.client.types import OffsetAndMetadata, OffsetAndTimestamp, Record, TopicPartition
+from ottla.client.types import OffsetAndMetadata, OffsetAndTimestamp, TopicPartition
 
 Partition = tuple[str, int]
 """A ``TopicPartition``, or any pair like one."""

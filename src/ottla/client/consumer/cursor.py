@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from ottla.client.consumer.fetched import Chunk
 from ottla.client.consumer.positions import PartitionState
-from ottla.client.types import Record
+from ottla.client.record import Record
 
 
 class Cursor:

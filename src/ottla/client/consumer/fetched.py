@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ottla.client.consumer.positions import PartitionState
+from ottla.client.record import Record
 from ottla.client.serializers import Deserializer
-from ottla.client.types import Record, TopicPartition
+from ottla.client.types import TopicPartition
 from ottla.errors import ErrorCode, KafkaError
 from ottla.records.batch import BatchHeader, iter_batches, verify_crc
-from ottla.records.codec import Record as StoredRecord
 from ottla.records.codec import decode_batch, decode_in_chunks
 
 ABORT_MARKER = 0
@@ -69,6 +69,7 @@ class FetchedPartition:
         "_decoded_epoch",
         "_next",
         "_reading",
+        "_taken",
         "end_offset",
         "last_epoch",
         "size_bytes",
@@ -90,10 +91,11 @@ class FetchedPartition:
         self._buffer = buffer
         self._batches: list[tuple[int, BatchHeader]] = list(iter_batches(buffer))
         self._next = 0
-        self._chunks: Iterator[tuple[list[StoredRecord], bool]] | None = None
+        self._chunks: Iterator[tuple[list[Record], bool]] | None = None
         self._aborted = sorted(aborted, reverse=True)
         self._aborted_producers: set[int] = set()
-        self._decoded: list[StoredRecord] = []
+        self._decoded: list[Record] = []
+        self._taken = 0
         self._decoded_end = self._decoded_epoch = -1
         self._reading = reading
         if not self._batches:
@@ -117,16 +119,23 @@ class FetchedPartition:
             if self._next == len(self._batches):
                 return None
             self._decode_next()
-        stored = self._decoded
-        whole = len(stored) <= max_records
-        if not whole:
-            stored = stored[:max_records]
-        records = self._convert(stored)
-        if len(records) == len(self._decoded):
+        first, after = self._taken, self._taken + max_records
+        records = self._decoded
+        whole = after >= len(records)
+        if first or not whole:
+            records = records[first:after]
+        wanted = len(records)
+        if (
+            self._reading.key_deserializer is not None
+            or self._reading.value_deserializer is not None
+        ):
+            records = self._convert(records)
+        if whole and len(records) == wanted:
             self._decoded = []
+            self._taken = 0
             end = self._decoded_end
         else:
-            self._decoded = self._decoded[len(records) :]
+            self._taken += len(records)
             end = records[-1].offset + 1
         return Chunk(self.state, self.version, records, end, self._decoded_epoch)
 
@@ -141,7 +150,15 @@ class FetchedPartition:
                 if self._reading.check_crcs:
                     verify_crc(self._buffer, header, at)
                 if not self._skipped(at, header):
-                    self._chunks = decode_in_chunks(self._buffer, position=at, header=header)
+                    topic, partition = self.state.topic_partition
+                    self._chunks = decode_in_chunks(
+                        self._buffer,
+                        position=at,
+                        header=header,
+                        kind=Record,
+                        topic=topic,
+                        partition=partition,
+                    )
         if self._chunks is not None:
             try:
                 records, last = next(self._chunks)
@@ -177,22 +194,22 @@ class FetchedPartition:
         _, kind = struct.unpack_from(">hh", records[0].key)
         return bool(kind == ABORT_MARKER)
 
-    def _convert(self, stored: Sequence[StoredRecord]) -> list[Record]:
+    def _convert(self, stored: Sequence[Record]) -> list[Record]:
         head = self.state.topic_partition
         read_key, read_value = self._reading.key_deserializer, self._reading.value_deserializer
-        new = tuple.__new__
-        if read_key is None and read_value is None:
-            return [new(Record, head + record) for record in stored]
         records: list[Record] = []
-        for offset, timestamp_ms, key, value, headers in stored:
+        for record in stored:
+            key, value = record.key, record.value
             try:
-                read = (
-                    key if key is None or read_key is None else read_key(key),
-                    value if value is None or read_value is None else read_value(value),
-                )
+                if key is not None and read_key is not None:
+                    key = read_key(key)
+                if value is not None and read_value is not None:
+                    value = read_value(value)
             except Exception as error:
                 if records:
                     break  # first those before it; the next call comes back here
-                raise DeserializationFailed(head, offset, error) from error
-            records.append(Record(*head, offset, timestamp_ms, *read, headers))
+                raise DeserializationFailed(head, record.offset, error) from error
+            records.append(
+                Record(*head, record.offset, record.timestamp_ms, key, value, record.headers)
+            )
         return records

@@ -23,7 +23,8 @@ from ottla.client.consumer.fetched import Chunk
 from ottla.client.consumer.settings import ConsumerOptions
 from ottla.client.consumer.subscription import OnRebalance
 from ottla.client.loop_thread import LoopThread, in_caller
-from ottla.client.types import OffsetAndMetadata, OffsetAndTimestamp, Record, TopicPartition
+from ottla.client.record import Record
+from ottla.client.types import OffsetAndMetadata, OffsetAndTimestamp, TopicPartition
 
 T = TypeVar("T")
 
