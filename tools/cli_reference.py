@@ -20,7 +20,6 @@ from ottla.cli.version import VERSION
 ROOT = Path(__file__).parent.parent
 MARKDOWN = Path("docs/cli.md")
 MAN = Path("docs/man")
-TYPERS_OWN = ("help", "install_completion", "show_completion")
 ENVIRONMENT = {
     "OTTLA_BOOTSTRAP": "The brokers to ask, as HOST:PORT,..., where -b is not given.",
     "OTTLA_LOG_LEVEL": "How much ottla serve logs: DEBUG, INFO, WARNING, ERROR or CRITICAL.",
@@ -84,7 +83,7 @@ def _page(found: Any, path: tuple[str, ...], below: dict[str, Any]) -> Page:
     options = [
         _option(one)
         for one in found.params
-        if one.param_type_name == "option" and one.name not in TYPERS_OWN
+        if one.param_type_name == "option" and one.name != "help"
     ]
     options.append(Option("-h, --help", "Show help and exit.", ""))
     words = [" ".join(path), "[OPTIONS]", *(one.flags for one in arguments)]

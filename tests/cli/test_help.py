@@ -134,10 +134,19 @@ def test_an_unknown_shell_is_refused(ottla: Ottla) -> None:
 
 
 def test_completion_installs_itself(tmp_path: Path) -> None:
-    done = _ottla("bash", "-c", "ottla --install-completion; exit $?", HOME=str(tmp_path))
+    done = _ottla("ottla", "completion", "bash", "--install", HOME=str(tmp_path))
     assert done.returncode == 0, done.stderr
     (script,) = tmp_path.rglob("*ottla*")
+    assert str(script) in done.stdout
     assert "_OTTLA_COMPLETE=complete_bash" in script.read_text()
+    assert str(script) in (tmp_path / ".bashrc").read_text()
+
+
+def test_help_lists_the_options_that_are_ours(ottla: Ottla) -> None:
+    done = ottla("--help")
+    assert "completion  " in done.out
+    assert "--install-completion" not in done.out
+    assert "--show-completion" not in done.out
 
 
 def test_a_broker_starts_without_what_only_the_other_commands_need(tmp_path: Path) -> None:

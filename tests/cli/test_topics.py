@@ -139,4 +139,24 @@ def test_what_to_trim_has_to_be_said(ottla: Ottla) -> None:
         assert mistaken.code == 2
         assert reason in mistaken.err
     assert "there is no topic none" in ottla("topic", "trim", "none", "--all", "-y").err
-    assert "POLICY_VIOLATION" in ottla("topic", "trim", "t", "--all", "-y").err
+
+
+def test_a_trim_of_a_compacted_topic_says_why_not_and_what_to_do(ottla: Ottla) -> None:
+    ottla("topic", "create", "t", "--set", "cleanup.policy=compact")
+    refused = ottla("topic", "trim", "t", "--all", "-y")
+    assert refused.code == 1
+    assert "t:0: POLICY_VIOLATION: cleanup.policy is compact" in refused.err
+    advice = "ottla topic alter t --set cleanup.policy=compact,delete"
+    assert advice in refused.err
+    assert ottla(*advice.split()[1:]).code == 0
+    assert ottla("topic", "trim", "t", "--all", "-y").code == 0
+
+
+def test_settings_are_taken_as_kafka_topics_takes_them(ottla: Ottla) -> None:
+    made = ottla(
+        "topic", "create", "t", "--config", "retention.ms=5000", "--set", "segment.ms=70000"
+    )
+    assert made.code == 0, made.err
+    shown = ottla("topic", "describe", "t", "-o", "json").json[0]["settings"]
+    values = {setting["name"]: setting["value"] for setting in shown}
+    assert (values["retention.ms"], values["segment.ms"]) == ("5000", "70000")

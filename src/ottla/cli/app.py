@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from typer._completion_classes import completion_init
 
 from ottla.cli import consume, group, log_files, produce, topic
 from ottla.cli.completion import COMPLETION_HELP, completion
@@ -28,10 +29,12 @@ localhost:9092. -o json gives output for programs. Exit codes: 0 done, 1 failed,
 
 def build() -> typer.Typer:
     """The typer application with every command."""
+    completion_init()  # whatever add_completion says, a shell that asks is answered
     app = typer.Typer(
         name="ottla",
         help=_HELP,
         no_args_is_help=True,
+        add_completion=False,  # ottla completion is ours
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

@@ -24,11 +24,12 @@ COMPLETION_HELP = manual("""
 Write the completion script of a shell to standard output.
 
 With it Tab completes commands and options, the names of topics and groups (the broker of -b or
-OTTLA_BOOTSTRAP is asked, and has a second to answer) and of settings. ottla --install-completion sets that up
-for the shell that it is typed in.
+OTTLA_BOOTSTRAP is asked, and has a second to answer) and of settings. --install puts it where the shell finds
+it, and has the shell's start file read it.
 
 Examples:
 
+  ottla completion bash --install
   ottla completion bash > ~/.local/share/bash-completion/completions/ottla
   ottla completion zsh > ~/.zfunc/_ottla
   ottla completion fish > ~/.config/fish/completions/ottla.fish
@@ -45,12 +46,21 @@ class Shell(StrEnum):
 
 def completion(
     shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")],
+    install: Annotated[
+        bool, typer.Option("--install", help="Put it into the home directory, and say where.")
+    ] = False,
 ) -> None:
     """Write a shell's completion script."""
-    from typer._completion_shared import get_completion_script
+    from typer import _completion_shared as scripts
 
+    if install:
+        _, path = scripts.install(
+            shell=shell.value, prog_name="ottla", complete_var=COMPLETION_VARIABLE
+        )
+        typer.echo(f"{path}: completion for {shell.value}, from its next start on")
+        return
     typer.echo(
-        get_completion_script(
+        scripts.get_completion_script(
             prog_name="ottla", complete_var=COMPLETION_VARIABLE, shell=shell.value
         )
     )

@@ -39,6 +39,7 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
+        "--config",
         metavar="NAME=VALUE",
         help="A setting of the topic, as retention.ms=3600000. May be repeated.",
         autocompletion=completion.topic_settings,

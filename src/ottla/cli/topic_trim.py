@@ -23,6 +23,7 @@ from ottla.cli.manual import manual
 from ottla.cli.offset_reset import Partition, parse_selection, select
 from ottla.cli.output import Column, Output, Row, show_rows
 from ottla.cli.times import TIME_FORMS, parse_time
+from ottla.errors import ErrorCode
 
 if TYPE_CHECKING:
     from ottla import KafkaError, TopicPartition
@@ -108,7 +109,7 @@ def _tell(
     rows: list[Row] = []
     for (topic, partition), found in outcome.items():
         if isinstance(found, Exception):
-            failures[f"{topic}:{partition}"] = refusal(found)
+            failures[f"{topic}:{partition}"] = _why(topic, found)
         else:
             rows.append(_row((topic, partition), starts, found))
     columns = [
@@ -120,6 +121,18 @@ def _tell(
     if rows or output is Output.json:
         show_rows(rows, columns, output)
     report(failures, len(rows))
+
+
+def _why(topic: str, error: KafkaError) -> str:
+    """DeleteRecords answers with a code alone."""
+    reason = refusal(error)
+    if error.code != ErrorCode.POLICY_VIOLATION:
+        return reason
+    return (
+        f"{reason}: cleanup.policy is compact, so the last record of each key stays. A record without a value "
+        f"takes its key away; with ottla topic alter {topic} --set cleanup.policy=compact,delete the oldest "
+        "records may be deleted, too"
+    )
 
 
 def _row(partition: Partition, starts: dict[Partition, int], start: int) -> Row:
