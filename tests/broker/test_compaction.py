@@ -228,6 +228,7 @@ def test_files_of_a_cleaning_that_cannot_be_removed_go_later(
     slow(broker, client, 1e9)
     wait_until(is_compacted(broker))
     wait_until(lambda: not _cleaned_files(broker))
+    assert cleaner(broker).figures.worker_deaths == 1
 
 
 def test_another_rate_counts_for_the_cleaning_that_is_under_way(

@@ -81,7 +81,7 @@ def opened(disk: SimulatedDisk, *, clean: bool, recovery_point: int = 0) -> Log 
         return None
 
 
-def used(log: Log) -> None:
+def check_every_use(log: Log) -> None:
     """Everything that is asked of a log either works or is refused."""
     for use in (
         lambda: records_of(log),
@@ -97,6 +97,7 @@ def used(log: Log) -> None:
             use()
         except KafkaError:
             continue
+    assert log.log_start_offset <= log.log_end_offset
 
 
 def lasting(disk: SimulatedDisk) -> dict[str, bytes]:
@@ -117,7 +118,7 @@ def test_any_files_are_a_log_or_are_refused(
     disk = directory_of(files)
     log = opened(disk, clean=clean, recovery_point=recovery_point)
     if log is not None:
-        used(log)
+        check_every_use(log)
 
 
 @settings(max_examples=300)
@@ -141,7 +142,7 @@ def test_changed_bytes_are_found_or_do_no_harm(
     disk = directory_of({name: bytes(content) for name, content in files.items()})
     log = opened(disk, clean=clean, recovery_point=recovery_point)
     if log is not None:
-        used(log)
+        check_every_use(log)
 
 
 @settings(max_examples=200)

@@ -245,7 +245,7 @@ class World:
         assert offset == self.log.log_end_offset, "8"
 
 
-def play(actions: Iterable[Any]) -> None:
+def check_play(actions: Iterable[Any]) -> None:
     world = World()
     for name, *arguments in actions:
         getattr(world, name)(*arguments)
@@ -255,7 +255,7 @@ def play(actions: Iterable[Any]) -> None:
 @settings(max_examples=100)
 @given(st.lists(ACTION, min_size=1, max_size=40))
 def test_no_mix_of_faults_breaks_what_consumers_rely_on(actions: list[Any]) -> None:
-    play(actions)
+    check_play(actions)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -288,4 +288,4 @@ def test_no_long_walk_breaks_what_consumers_rely_on(seed: int) -> None:
                 return kind, choose.randrange(10**6)
         return (kind,)
 
-    play(step() for _ in range(150))
+    check_play(step() for _ in range(150))

@@ -149,7 +149,7 @@ READERS: list[Callable[[bytearray], object]] = [
 ]
 
 
-def read_every_way(buf: bytearray) -> None:
+def check_every_reader(buf: bytearray) -> None:
     tracemalloc.start()
     try:
         for reader in READERS:
@@ -164,7 +164,7 @@ def read_every_way(buf: bytearray) -> None:
 @given(mutated_batches())
 @settings(deadline=None, max_examples=300)
 def test_a_mutated_batch_is_an_error_or_records_and_nothing_else(batch: bytearray) -> None:
-    read_every_way(batch)
+    check_every_reader(batch)
 
 
 @given(st.binary(max_size=400), codecs)
@@ -175,13 +175,13 @@ def test_any_bytes_behind_a_valid_header_are_an_error_or_records(
     template = read_header(build_batch([(5, None, b"", ())] * 3, compression=kind))
     buf = bytearray(HEADER_BYTES) + data
     pack_header(buf, template._replace(length=49 + len(data)))
-    read_every_way(buf)
+    check_every_reader(buf)
 
 
 @given(st.binary(max_size=400))
 @settings(deadline=None, max_examples=100)
 def test_any_bytes_at_all_are_an_error_or_records(data: bytes) -> None:
-    read_every_way(bytearray(data))
+    check_every_reader(bytearray(data))
 
 
 @given(st.binary(max_size=200), codecs, st.integers(0, 1000))

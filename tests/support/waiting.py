@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -25,6 +26,18 @@ def eventually(probe: Callable[[], T], what: str, deadline_s: float = DEADLINE_S
                 f"not within {deadline_s} s: {what}; the last answer was {answer!r}"
             )
         time.sleep(PAUSE_S)
+
+
+async def eventually_true(
+    probe: Callable[[], Awaitable[object]], what: str, deadline_s: float = DEADLINE_S
+) -> None:
+    """The same on an event loop: return once ``probe`` answers with something true."""
+    try:
+        async with asyncio.timeout(deadline_s):
+            while not await probe():  # noqa: ASYNC110 - a condition of any kind, not an event
+                await asyncio.sleep(PAUSE_S)
+    except TimeoutError:
+        raise AssertionError(f"not within {deadline_s} s: {what}") from None
 
 
 def wait_until(condition: Callable[[], object], deadline_s: float = DEADLINE_S) -> None:

@@ -10,7 +10,7 @@ from typing import Any, ParamSpec
 
 from tests.interop.requirements import require_module
 from tests.interop.samples import SAMPLES, Sample, headers_of
-from tests.support.waiting import DEADLINE_S, PAUSE_S
+from tests.support.waiting import DEADLINE_S
 
 aiokafka = require_module("aiokafka", "aiokafka")
 admin = require_module("aiokafka.admin", "aiokafka")
@@ -34,16 +34,6 @@ def asynchronous(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
         asyncio.run(within_deadline())
 
     return run
-
-
-async def eventually(probe: Callable[[], Awaitable[object]], what: str) -> None:
-    """Wait until ``probe`` answers with something true; fails with ``what`` after the deadline."""
-    try:
-        async with asyncio.timeout(DEADLINE_S):
-            while not await probe():  # noqa: ASYNC110 - the broker has no event to set
-                await asyncio.sleep(PAUSE_S)
-    except TimeoutError:
-        raise AssertionError(f"not within {DEADLINE_S} s: {what}") from None
 
 
 @asynccontextmanager

@@ -12,10 +12,10 @@ from tests.interop.aiokafka.adapter import (
     asynchronous,
     consumer,
     create_topic,
-    eventually,
     producer,
     take,
 )
+from tests.support.waiting import eventually_true
 
 pytestmark = pytest.mark.interop
 
@@ -43,14 +43,14 @@ async def test_a_topic_is_created_described_enlarged_and_deleted(
             (topic,) = await client.describe_topics([unused])
             return len(topic["partitions"]) == 3
 
-        await eventually(has_three, "three partitions")
+        await eventually_true(has_three, "three partitions")
         (deleted,) = (await client.delete_topics([unused])).topic_error_codes
         assert deleted[1] == ErrorCode.NONE
 
         async def gone() -> bool:
             return unused not in await client.list_topics()
 
-        await eventually(gone, "the topic is gone")
+        await eventually_true(gone, "the topic is gone")
 
 
 @asynchronous

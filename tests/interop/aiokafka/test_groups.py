@@ -12,13 +12,13 @@ from tests.interop.aiokafka.adapter import (
     asynchronous,
     consumer,
     create_topic,
-    eventually,
     producer,
     send,
     take,
 )
 from tests.interop.requirements import require_module
 from tests.interop.samples import Sample
+from tests.support.waiting import eventually_true
 
 pytestmark = pytest.mark.interop
 
@@ -46,7 +46,7 @@ async def share(*members: Any) -> None:
         sizes = {len(member.assignment()) for member in members}
         return sorted(owned) == list(range(PARTITIONS)) and max(sizes) - min(sizes) <= 1
 
-    await eventually(balanced, f"{len(members)} members share the partitions")
+    await eventually_true(balanced, f"{len(members)} members share the partitions")
 
 
 @pytest.mark.parametrize("strategy", ASSIGNORS)
@@ -67,6 +67,9 @@ async def test_members_share_the_partitions_and_take_over_from_those_who_leave(
         async with consumer(bootstrap, unused, **settings) as third:
             await share(first, second, third)
         await share(first, second)
+        assert first.assignment() | second.assignment() == {
+            TopicPartition(unused, n) for n in range(PARTITIONS)
+        }
 
 
 @asynchronous

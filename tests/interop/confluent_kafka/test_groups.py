@@ -207,6 +207,7 @@ def test_a_member_that_falls_silent_is_replaced_after_its_session(
         return other.partitions == set(range(PARTITIONS))
 
     eventually(takes_over, "the other member owns everything")
+    assert other.partitions == set(range(PARTITIONS))
 
 
 def test_a_static_member_comes_back_without_a_rebalance(
@@ -257,6 +258,7 @@ def test_partitions_that_are_added_reach_the_members(
         return member.partitions == set(range(PARTITIONS + 2))
 
     eventually(owns_all, "the new partitions are assigned")
+    assert member.partitions == set(range(PARTITIONS + 2))
 
 
 def test_a_group_that_subscribes_by_pattern_finds_topics_created_later(

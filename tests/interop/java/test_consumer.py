@@ -172,7 +172,8 @@ def test_we_share_a_group_with_java(bootstrap: str, topic: str) -> None:
                 return len(theirs) == 2 and ours.partitions == set(range(PARTITIONS)) - theirs
 
             eventually(shared, "two partitions each")
-        adapter.settled([java], PARTITIONS)
+        alone = adapter.settled([java], PARTITIONS)
+    assert [len(partitions) for partitions in alone] == [PARTITIONS]
 
 
 def test_the_new_group_protocol_is_refused_at_once(

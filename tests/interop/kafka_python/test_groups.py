@@ -64,6 +64,7 @@ def test_members_share_the_partitions_and_take_over_from_those_who_leave(
             with Member(bootstrap, unused, **settings) as third:
                 share(first, second, third)
             share(first, second)
+            assert first.partitions | second.partitions == set(range(PARTITIONS))
 
 
 def test_a_group_goes_on_where_it_committed(bootstrap: str, unused: str) -> None:

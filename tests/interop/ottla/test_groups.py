@@ -313,6 +313,7 @@ def test_new_partitions_are_found_and_shared(bootstrap: str, topic: str) -> None
         with ottla.Admin(bootstrap) as admin:
             admin.create_partitions(topic, PARTITIONS + 2)
         eventually(lambda: len(one.partitions) == PARTITIONS + 2, "the new partitions")
+        assert one.partitions == set(range(PARTITIONS + 2))
 
 
 def test_subscribing_to_something_else_moves_the_member(bootstrap: str, topic: str) -> None:
@@ -353,7 +354,8 @@ def test_a_topic_that_comes_after_the_subscription_is_found_soon(
             lambda: unused in [each.group for each in admin.list_groups(["Stable"])], "the group"
         )
         admin.create_topic(unused, 2, 1)
-        eventually(lambda: member.partitions == {0, 1}, "the partitions")
+        eventually(lambda: len(member.partitions) == 2, "the partitions")
+        assert member.partitions == {0, 1}
 
 
 def test_asyncio_members_share(bootstrap: str, topic: str) -> None:

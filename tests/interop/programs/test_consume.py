@@ -97,6 +97,7 @@ def test_members_of_different_clients_share_a_group(
     while len(members) > 1:
         members.pop(0).leave()
         share(unused, *members, partitions=6)
+    assert members[0].partitions == {(unused, n) for n in range(6)}
 
 
 @every

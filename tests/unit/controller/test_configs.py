@@ -90,6 +90,7 @@ async def test_changes_in_a_burst_are_all_heard_with_the_latest_settings(cluster
     await become(lambda: {name for name, _ in heard.topics} == {f"topic-{n}" for n in range(4)})
     latest = {f"topic-{n}": {"value": str(16 + n)} for n in range(4)}
     await become(lambda: dict(heard.topics) == latest)
+    assert {name: heard.listener.topic_config(name) for name in latest} == latest
     await heard.listener.close()
 
 

@@ -173,7 +173,7 @@ class Play:
             for member in members:
                 assert stored[member.member_id] == member.assignment
 
-    def finish(self) -> None:
+    def check_end(self) -> None:
         """Everybody goes away without a word: nobody who waits is forgotten, and the group empties."""
         self.table.refusal = None
         self.table.wait(1_200_000)
@@ -208,7 +208,7 @@ def test_no_interleaving_breaks_a_group(
     play = Play(new_table(quick._replace(group_initial_rebalance_delay_ms=delay_ms)), seed)
     for what, number in steps:
         play.step(what, number)
-    play.finish()
+    play.check_end()
 
 
 def walk(play: Play, seed: int, count: int) -> None:
@@ -216,7 +216,7 @@ def walk(play: Play, seed: int, count: int) -> None:
     choose = random.Random(seed)
     for _ in range(count):
         play.step(choose.choice(OPERATIONS), choose.randrange(CLIENTS))
-    play.finish()
+    play.check_end()
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -114,7 +114,7 @@ def test_bounds_do_not_hold_under_log_append_time() -> None:
     log = new_log(
         disk(), message_timestamp_before_max_ms=1000, message_timestamp_type="LogAppendTime"
     )
-    log.append_as_leader(batch(timestamp_ms=1), 0, NOW_MS)
+    assert log.append_as_leader(batch(timestamp_ms=1), 0, NOW_MS).base_offset == 0
 
 
 @pytest.mark.parametrize("codec", CompressionType)

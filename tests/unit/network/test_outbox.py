@@ -252,6 +252,7 @@ def test_regions_are_closed_when_the_peer_leaves_in_the_middle(
             peer.writer.transport.abort()
             await kit.until(lambda: not on.server.connections)
             await kit.until(lambda: all(region.closed for region in regions))
+            assert [region.closed for region in regions] == [True] * 3
 
     kit.run(main())
 
@@ -309,6 +310,7 @@ def test_regions_of_an_answer_that_comes_after_the_end_are_closed(
             await kit.until(lambda: not on.server.connections)
             gate.set()
             await kit.until(lambda: regions and regions[0].closed)
+            assert len(regions) == 1
 
     kit.run(main())
 
@@ -327,7 +329,9 @@ def test_regions_of_an_answer_that_is_ready_when_the_peer_leaves_are_closed(
             (connection,) = on.server.connections.values()
             future.set_result(kit.fetched(region))
             connection.abort("the test says so")
+            await kit.until(lambda: not on.server.connections)
             await kit.until(lambda: region.closed)
+            assert region.closed
 
     kit.run(main())
 

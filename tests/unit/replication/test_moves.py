@@ -330,14 +330,17 @@ def test_checks_find_a_move_that_does_not_sync_what_it_copied(
 ) -> None:
     """A planted bug: the copies are never synced, so that some power loss takes them."""
     monkeypatch.setattr(SimulatedDisk, "_do_fdatasync", lambda self, descriptor: None)
-    for seed in range(4):
+
+    def is_found(seed: int) -> bool:
         for calls, world, committed, _ in crashes(World.write):
             world.disk.lose_power(seed)
             try:
                 recovered(world, calls, committed)
             except (AssertionError, KafkaError, KeyError):
-                return
-    raise AssertionError("the checks find nothing")
+                return True
+        return False
+
+    assert any(is_found(seed) for seed in range(4))
 
 
 # Ended, turned, repeated
@@ -665,9 +668,12 @@ def checkpointing(world: World) -> None:
 
 
 def test_a_checkpoint_at_any_moment_of_a_move_takes_no_log_start_back() -> None:
+    count = 0
     for calls, crashed, committed, _ in crashes(checkpointing):
         crashed.disk.lose_power()
         recovered(crashed, calls, committed)
+        count += 1
+    assert count > 60
 
 
 def test_a_log_that_is_quarantined_at_the_end_of_its_move_is_not_served_from_the_copy() -> None:
