@@ -255,6 +255,7 @@ class _Loader:
         self, segments: Segments, recovery_point: int, epochs: LeaderEpochs, clean: bool
     ) -> tuple[ProducerState, int]:
         """Where the log ends, and the producers' state there."""
+        all_read = False
         if clean:
             end = self._clean_end(segments, recovery_point, epochs)
             self._remove_stray_snapshots(segments)
@@ -270,12 +271,14 @@ class _Loader:
                 epochs,
                 self.snapshots,
             )
-            self.changed += segments.from_offset(recovery_point)
+            read = segments.from_offset(recovery_point)
+            self.changed += read
+            all_read = len(read) == len(segments)
             self._retire(dropped)
         for segment in self.unindexed:
             if segment not in self.changed and segment not in self.dropped:
                 self._scan(segment, recovery_point, epochs)
-        if self.epochs_lost and end:
+        if self.epochs_lost and end and not all_read:  # recovery notes them as it goes
             self._collect_epochs(segments, epochs)
         return producers, end
 

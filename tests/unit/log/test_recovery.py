@@ -93,6 +93,34 @@ def test_crash_keeps_every_batch_and_rebuilds_the_same_indexes() -> None:
     assert recovered == files(other)
 
 
+@pytest.mark.parametrize("segment_bytes", [600, 1 << 20])
+def test_recovery_without_leader_epochs_finds_them_and_reads_no_batch_twice(
+    segment_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: dict[str, Any] = {"segment_bytes": segment_bytes}
+    on = disk()
+    log = new_log(on, **settings)
+    for number in range(60):
+        log.append_as_leader(batch(2, size=100), number // 7, NOW_MS)
+    crashed(on, log)
+    on.remove(f"{DIRECTORY}/leader-epoch-checkpoint")
+    pread = on.pread
+    read_bytes = 0
+
+    def counted(descriptor: int, size: int, position: int) -> bytes:
+        nonlocal read_bytes
+        data = pread(descriptor, size, position)
+        read_bytes += len(data)
+        return data
+
+    monkeypatch.setattr(on, "pread", counted)
+    recovered = reopened(on, **settings)
+    epochs = [log.end_offset_for_epoch(epoch) for epoch in range(9)]
+    assert len(set(epochs)) == 9
+    assert [recovered.end_offset_for_epoch(epoch) for epoch in range(9)] == epochs
+    assert read_bytes < 1.5 * recovered.size_bytes
+
+
 def test_recovery_twice_gives_the_same_bytes() -> None:
     on = disk()
     log = filled(on)
