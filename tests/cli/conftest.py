@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -52,3 +54,26 @@ def ottla(
         return Done(code, captured.out, captured.err)
 
     return call
+
+
+@pytest.fixture
+def run(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Ottla:
+    """Call the command without any broker, in a directory and an environment with nothing in them."""
+    for name in [name for name in os.environ if name.startswith(("OTTLA_", "KAFKA_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*argv: str) -> Done:
+        capfd.readouterr()
+        code = main(list(argv))
+        captured = capfd.readouterr()
+        return Done(code, captured.out, captured.err)
+
+    return call
+
+
+def plant_other_topic_id(data: Path) -> None:
+    """Let the partition t-0 belong to another topic of that name."""
+    (data / "t-0" / "partition.metadata").write_text("version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAABQ")

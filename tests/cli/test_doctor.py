@@ -17,27 +17,9 @@ from ottla.cli.doctor import address
 from ottla.cli.doctor.data import DataDoctor, Surroundings
 from ottla.cli.doctor.diagnosis import Diagnoses
 from ottla.cli.doctor.file_systems import Mount, Room, mount_of
-from ottla.cli.entry import main
 from ottla.testing import Broker
-from tests.cli.conftest import Done
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Call the command, in a directory and an environment with nothing in them."""
-    for name in [name for name in os.environ if name.startswith(("OTTLA_", "KAFKA_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-
-    def call(*argv: str) -> Done:
-        capfd.readouterr()
-        code = main(list(argv))
-        captured = capfd.readouterr()
-        return Done(code, captured.out, captured.err)
-
-    return call
+from tests.cli.conftest import Done, plant_other_topic_id
+from tests.cli.conftest import Ottla as Run
 
 
 def _codes(done: Done) -> dict[str, str]:
@@ -143,10 +125,6 @@ def _plant_unknown_directory(data: Path) -> None:
     (data / "photos").mkdir()
 
 
-def _plant_topic_id(data: Path) -> None:
-    (data / "t-0" / "partition.metadata").write_text("version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAABQ")
-
-
 def _plant_missing_log(data: Path) -> None:
     (data / "t-0").rename(data.parent / "elsewhere")
 
@@ -176,7 +154,7 @@ def _plant_failed_disk(data: Path) -> None:
         (_plant_future, "future", "warning"),
         (_plant_deleted, "deleted", "info"),
         (_plant_unknown_directory, "unknown", "info"),
-        (_plant_topic_id, "topic-id", "warning"),
+        (plant_other_topic_id, "topic-id", "warning"),
         (_plant_missing_log, "missing-log", "error"),
         (_plant_bad_checkpoint, "small-file", "warning"),
     ],

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from ottla import Consumer, KafkaError, Producer, TopicPartition
-from ottla.cli.entry import main
 from ottla.errors import ErrorCode
 from ottla.log.verification.walk import CHUNK_BYTES
 from ottla.testing import Broker
-from tests.cli.conftest import Done, Ottla
+from tests.cli.conftest import Done, Ottla, plant_other_topic_id
+from tests.cli.conftest import Ottla as Run
 from tests.support.waiting import eventually
 
 SETTINGS = {"log.segment.bytes": 2_000, "log.index.interval.bytes": 100}
@@ -26,22 +26,6 @@ def _produce(bootstrap: str, topic: str, count: int, *, size: int = 50) -> None:
     with Producer(bootstrap, linger_ms=0) as producer:
         for number in range(count):
             producer.send(topic, f"{number:0{size}}").result()
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Call the command, without any broker."""
-
-    def call(*argv: str) -> Done:
-        capfd.readouterr()
-        code = main(list(argv))
-        captured = capfd.readouterr()
-        return Done(code, captured.out, captured.err)
-
-    return call
-
-
-Run = Callable[..., Done]
 
 
 @pytest.fixture
@@ -108,9 +92,10 @@ def test_a_log_that_grows_meanwhile_is_sound(ottla: Ottla, ottla_broker: Broker)
 
 
 def test_a_batch_larger_than_what_is_read_at_once_is_checked(
-    ottla: Ottla, ottla_broker: Broker, run: Run
+    ottla_broker: Broker, run: Run
 ) -> None:
-    assert ottla("topic", "create", "t", "--set", "max.message.bytes=9000000").code == 0
+    settings = ("--set", "max.message.bytes=9000000", "-b", ottla_broker.bootstrap)
+    assert run("topic", "create", "t", *settings).code == 0
     with Producer(ottla_broker.bootstrap, max_request_size=9_000_000) as producer:
         producer.send("t", b"x" * (3 * CHUNK_BYTES)).result()
         producer.send("t", b"y").result()
@@ -187,10 +172,6 @@ def _plant_epochs(data: Path) -> None:
     (data / "t-0" / "leader-epoch-checkpoint").write_text("0\n2\n5 0\n3 7\n")
 
 
-def _plant_metadata(data: Path) -> None:
-    (data / "t-0" / "partition.metadata").write_text("version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAABQ")
-
-
 def _plant_checkpoint(data: Path) -> None:
     (data / "recovery-point-offset-checkpoint").write_text("0\n7\nnonsense\n")
 
@@ -215,7 +196,7 @@ def _plant_meta(data: Path) -> None:
         (_plant_no_index, "index", "fault"),
         (_plant_snapshot, "snapshot", "fault"),
         (_plant_epochs, "epochs", "fault"),
-        (_plant_metadata, "metadata", "fault"),
+        (plant_other_topic_id, "metadata", "fault"),
         (_plant_checkpoint, "checkpoint", "fault"),
         (_plant_meta, "meta.properties", "damage"),
     ],

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from errno import EIO
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,28 +16,16 @@ from ottla.log.directory import DirectoryInUse, LogDirectory
 from ottla.log.log import Log
 from ottla.settings.definitions import TopicConfig
 from ottla.simulation.disk import SimulatedDisk
+from tests.unit.log.log_directories import (
+    CONFIG,
+    PATH,
+    bounds,
+    checkpoint,
+    create,
+    opened,
+    trimmed,
+)
 from tests.unit.log.samples import NOW_MS, TOPIC_ID, append, batch, idempotent, offsets
-
-CONFIG = TopicConfig.of(segment_bytes=500, file_delete_delay_ms=1000)
-PATH = "/data/logs"
-
-
-def opened(on: SimulatedDisk, **options: Any) -> LogDirectory:
-    directory = LogDirectory(PATH, on, **options)
-    directory.open()
-    directory.load(lambda topic: CONFIG, NOW_MS)
-    return directory
-
-
-def create(directory: LogDirectory, partition: int = 0, records: int = 0) -> Log:
-    log = directory.create("orders", partition, TOPIC_ID, CONFIG, NOW_MS)
-    for _ in range(records):
-        append(log)
-    return log
-
-
-def checkpoint(directory: LogDirectory) -> None:
-    directory.write_checkpoints(directory.take_checkpoints())
 
 
 def abandoned(directory: LogDirectory) -> None:
@@ -161,24 +148,19 @@ def test_log_start_comes_back() -> None:
 def test_a_log_whose_starts_checkpoint_is_lost_starts_with_its_first_segment() -> None:
     on = SimulatedDisk()
     directory = opened(on)
-    log = create(directory, records=12)
-    log.flush(NOW_MS)
-    log.increment_log_start_offset(10, 12)
+    log = trimmed(directory)
     log.delete_old_segments(NOW_MS, 12)
     first = log.segments.first.base_offset
     assert first > 0
     directory.close(NOW_MS)
     on.write_file(f"{PATH}/log-start-offset-checkpoint", b"garbage")
-    log = opened(on).logs["orders", 0]
-    assert (log.log_start_offset, log.log_end_offset) == (first, 12)
+    assert bounds(on) == (first, 12)
 
 
 def test_log_start_survives_a_power_loss_that_brings_deleted_segments_back() -> None:
     on = SimulatedDisk()
     directory = opened(on)
-    log = create(directory, records=12)
-    log.flush(NOW_MS)
-    log.increment_log_start_offset(10, 12)
+    log = trimmed(directory)
     log.delete_old_segments(NOW_MS, 12)
     start = log.log_start_offset
     directory.write_log_starts(directory.log_starts())
@@ -466,9 +448,7 @@ def test_damaged_meta_properties_are_named_by_their_path(content: bytes) -> None
 def test_a_topic_made_again_starts_at_0_whatever_was_checkpointed_of_the_old_one() -> None:
     on = SimulatedDisk()
     directory = opened(on)
-    log = create(directory, records=12)
-    log.flush(NOW_MS)
-    log.increment_log_start_offset(10, 12)
+    trimmed(directory)
     checkpoint(directory)
     directory.delete("orders", 0, NOW_MS)
     assert directory.has_stale_checkpoints
@@ -477,16 +457,13 @@ def test_a_topic_made_again_starts_at_0_whatever_was_checkpointed_of_the_old_one
     directory.logs["orders", 0].flush(NOW_MS)
     append(directory.logs["orders", 0])  # torn by the loss of power, or gone
     on.lose_power()
-    log = opened(on).logs["orders", 0]
-    assert (log.log_start_offset, log.log_end_offset) == (0, 1)
+    assert bounds(on) == (0, 1)
 
 
 def test_a_deletion_that_a_crash_cut_short_leaves_nothing_to_a_topic_made_again() -> None:
     on = SimulatedDisk()
     directory = opened(on)
-    log = create(directory, records=12)
-    log.flush(NOW_MS)
-    log.increment_log_start_offset(10, 12)
+    trimmed(directory)
     checkpoint(directory)
     directory.delete("orders", 0, NOW_MS)
     on.sync_directory(PATH)
@@ -495,8 +472,7 @@ def test_a_deletion_that_a_crash_cut_short_leaves_nothing_to_a_topic_made_again(
     append(create(directory))
     directory.logs["orders", 0].flush(NOW_MS)
     on.lose_power()
-    log = opened(on).logs["orders", 0]
-    assert (log.log_start_offset, log.log_end_offset) == (0, 1)
+    assert bounds(on) == (0, 1)
 
 
 def test_checkpoints_are_stale_only_while_they_name_what_is_gone() -> None:
@@ -519,9 +495,7 @@ def test_checkpoints_are_stale_only_while_they_name_what_is_gone() -> None:
 def test_a_topic_whose_name_another_log_had_starts_at_0() -> None:
     on = SimulatedDisk()
     directory = opened(on)
-    log = create(directory, records=12)
-    log.flush(NOW_MS)
-    log.increment_log_start_offset(10, 12)
+    trimmed(directory)
     checkpoint(directory)
     directory.set_aside("orders", 0)
     assert directory.has_stale_checkpoints
@@ -529,8 +503,7 @@ def test_a_topic_whose_name_another_log_had_starts_at_0() -> None:
     append(create(directory))
     directory.logs["orders", 0].flush(NOW_MS)
     on.lose_power()
-    log = opened(on).logs["orders", 0]
-    assert (log.log_start_offset, log.log_end_offset) == (0, 1)
+    assert bounds(on) == (0, 1)
 
 
 def test_a_promised_log_start_survives_a_power_loss_and_an_older_checkpoint() -> None:
@@ -628,5 +601,4 @@ def test_a_checkpoint_that_was_taken_before_a_deletion_and_is_not_written_yet_is
     append(create(directory))
     directory.logs["orders", 0].flush(NOW_MS)
     on.lose_power()
-    log = opened(on).logs["orders", 0]
-    assert (log.log_start_offset, log.log_end_offset) == (0, 1)
+    assert bounds(on) == (0, 1)

@@ -8,30 +8,13 @@ import pytest
 
 from ottla.log.directories import LogDirectories
 from ottla.log.directory import LogDirectory
-from ottla.log.log import Log
 from ottla.log.salvage import salvage
-from ottla.settings.definitions import TopicConfig
 from ottla.simulation.disk import SimulatedDisk
-from tests.unit.log.samples import NOW_MS, TOPIC_ID, append, idempotent, offsets
+from tests.unit.log.log_directories import CONFIG, PATH, checkpoint, create, opened
+from tests.unit.log.samples import NOW_MS, append, idempotent, offsets
 
-CONFIG = TopicConfig.of(segment_bytes=500)
-PATH = "/data/logs"
 MARK = f"{PATH}/orders-0/quarantined"
 CLEAN = f"{PATH}/.kafka_cleanshutdown"
-
-
-def opened(on: SimulatedDisk) -> LogDirectory:
-    directory = LogDirectory(PATH, on)
-    directory.open()
-    directory.load(lambda topic: CONFIG, NOW_MS)
-    return directory
-
-
-def create(directory: LogDirectory, partition: int = 0, records: int = 0) -> Log:
-    log = directory.create("orders", partition, TOPIC_ID, CONFIG, NOW_MS)
-    for _ in range(records):
-        append(log)
-    return log
 
 
 def stop_and_start(on: SimulatedDisk, directory: LogDirectory) -> LogDirectory:
@@ -45,7 +28,7 @@ def with_torn_middle(on: SimulatedDisk) -> LogDirectory:
     directory = opened(on)
     log = create(directory, records=2)
     log.flush(NOW_MS)
-    directory.write_checkpoints(directory.take_checkpoints())
+    checkpoint(directory)
     torn_at = log.size_bytes
     for _ in range(12):
         append(log)
@@ -130,7 +113,7 @@ def test_what_was_checkpointed_of_a_log_is_kept_while_it_is_left_out() -> None:
     for _ in range(2):
         directory = stop_and_start(on, directory)
         directory.write_high_watermarks({})
-        directory.write_checkpoints(directory.take_checkpoints())
+        checkpoint(directory)
     tree = on.tree()
     for name, offset in (("recovery-point", 6), ("log-start", 3), ("replication", 5)):
         assert tree[f"{PATH}/{name}-offset-checkpoint"] == b"0\n1\norders 0 %d\n" % offset
@@ -165,7 +148,7 @@ def test_a_deleted_topic_takes_what_was_kept_of_its_left_out_log_with_it() -> No
     directory = stop_and_start(on, directory)
     directory.delete("orders", 0, NOW_MS)
     assert directory.has_stale_checkpoints
-    directory.write_checkpoints(directory.take_checkpoints())
+    checkpoint(directory)
     append(create(directory))
     directory = stop_and_start(on, directory)
     log = directory.logs["orders", 0]
@@ -202,9 +185,7 @@ def test_a_log_that_is_in_two_directories_is_recovered_when_one_of_them_is_taken
     on = SimulatedDisk()
     paths = ["/data/a", "/data/b"]
     for path in paths:
-        directory = LogDirectory(path, on)
-        directory.open()
-        directory.load(lambda topic: CONFIG, NOW_MS)
+        directory = opened(on, path)
         create(directory, records=2)
         directory.close(NOW_MS)
     on.write_file("/data/b/orders-0/quarantined", b"damaged\n")

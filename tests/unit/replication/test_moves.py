@@ -364,52 +364,39 @@ def test_a_second_request_for_the_same_directory_changes_nothing() -> None:
     run(scene())
 
 
+async def redirected(turn: int, to: int) -> World:
+    """A move to /b under appends, and at a turn a request for another directory; all is over."""
+    world = World()
+    partition = world.new_partition()
+
+    def redirect(world: World) -> None:
+        world.write()
+        if world.turns == turn:
+            world.moves.start(partition, world.directories.all[to])
+
+    world.between = redirect
+    await world.move()
+    while world.moves._tasks:
+        await asyncio.wait(tuple(world.moves._tasks))
+    assert world.place == (PATHS[to] if world.turns >= turn else "/b")
+    return world
+
+
 @pytest.mark.parametrize("turn", range(1, 40, 2))
 def test_a_request_for_another_directory_turns_the_move_there(turn: int) -> None:
-    async def scene() -> None:
-        world = World()
-        partition = world.new_partition()
-
-        def elsewhere(world: World) -> None:
-            world.write()
-            if world.turns == turn:
-                world.moves.start(partition, world.directories.all[2])
-
-        world.between = elsewhere
-        await world.move()
-        while world.moves._tasks:
-            await asyncio.wait(tuple(world.moves._tasks))
-        assert world.place == ("/c" if world.turns >= turn else "/b")
-        assert [r.offset for r in all_records(partition.log)] == list(
-            range(2, partition.log.log_end_offset)
-        )
-        assert {n for path in PATHS for n in world.names(path) if not n.endswith("-delete")} == {
-            "orders-0"
-        }
-
-    run(scene())
+    world = run(redirected(turn, to=2))
+    log = world.partition.log
+    assert [record.offset for record in all_records(log)] == list(range(2, log.log_end_offset))
+    assert {n for path in PATHS for n in world.names(path) if not n.endswith("-delete")} == {
+        "orders-0"
+    }
 
 
 @pytest.mark.parametrize("turn", range(1, 40, 3))
 def test_a_request_for_where_it_lies_ends_the_move(turn: int) -> None:
-    async def scene() -> None:
-        world = World()
-        partition = world.new_partition()
-
-        def back(world: World) -> None:
-            world.write()
-            if world.turns == turn:
-                world.moves.start(partition, world.directories.all[0])
-
-        world.between = back
-        await world.move()
-        while world.moves._tasks:
-            await asyncio.wait(tuple(world.moves._tasks))
-        assert world.place == ("/a" if world.turns >= turn else "/b")
-        assert partition.log.log_end_offset == world.sequence - 100 + 12
-        assert not [n for n in world.names("/b") if n.endswith("-future")]
-
-    run(scene())
+    world = run(redirected(turn, to=0))
+    assert world.partition.log.log_end_offset == world.sequence - 100 + 12
+    assert not [n for n in world.names("/b") if n.endswith("-future")]
 
 
 def test_a_deleted_partition_is_gone_from_both_directories() -> None:
