@@ -21,6 +21,8 @@ Rules:
 | ``nice`` | Windows | background work has no lower rank |
 | ``add_signal_handler`` | Windows's event loop | ``signal.signal`` and a call into the loop |
 | ``/proc`` | all but Linux | the metrics of the process that it has are left out |
+| private mappings | Windows | its mappings are as good |
+| ``mremap`` | macOS | memory of large requests is not used again |
 | ``AF_UNIX`` | Windows | no service manager is told anything |
 """
 
@@ -41,6 +43,7 @@ except ImportError:
 
 if TYPE_CHECKING:
     import asyncio
+    from mmap import mmap
 
 REUSE_ADDRESS = not hasattr(socket, "SO_EXCLUSIVEADDRUSE")
 """Whether SO_REUSEADDR means what it does on Unix; on Windows it lets another process take the port."""
@@ -241,3 +244,21 @@ def notify_service_manager(state: str) -> bool:
     except OSError:  # whoever listened is gone; the broker is none the worse for it
         return False
     return True
+
+
+def fresh_memory(size: int) -> mmap:
+    """Memory that is zero, and address space only where nothing was written to it. Raises ``OSError``."""
+    import mmap
+
+    if hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return mmap.mmap(-1, size)
+
+
+def is_seen(memory: mmap) -> bool:
+    """Whether somebody has a view of it; true also where that cannot be told."""
+    try:
+        memory.resize(len(memory))
+    except (BufferError, SystemError):  # the latter where there is no mremap
+        return True
+    return False

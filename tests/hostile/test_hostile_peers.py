@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,32 @@ def test_memory_stays_bounded_and_honest_clients_work_on(broker: Attacked, abuse
     printed = broker.printed().decode("utf-8", "replace")
     assert "Traceback" not in printed, printed[-3000:]
     assert rise < bound
+
+
+@pytest.mark.parametrize("sent_bytes", [1, 70_000], ids=["a byte", "70 KB"])
+def test_peers_that_announce_much_and_send_little_hold_up_nobody(
+    tmp_path: Path, sent_bytes: int
+) -> None:
+    """Before, the budget was theirs until they were cut off: here they are all still there when it is over."""
+    process = BrokerProcess(tmp_path / "data", tmp_path / "output", {"durability": "os"})
+    process.start()
+    with ExitStack() as stack:
+        stack.callback(process.kill)
+        process.wait_until_ready()
+        wire = stack.enter_context(Wire(process.bootstrap))
+        create_topic(wire, HONEST, retention_ms=-1)
+        produce(wire, HONEST, batch(bytes(500_000)))
+        before = peak_kib(process.pid)
+        host, _, port = process.bootstrap.rpartition(":")
+        hoarders = []
+        for _ in range(200):
+            hoarder = stack.enter_context(socket.create_connection((host, int(port))))
+            hoarder.sendall(struct.pack(">i", 100_000_000) + bytes(sent_bytes))
+            hoarders.append(hoarder)
+        for number in range(1, 20):
+            assert produce(wire, HONEST, batch(bytes(500_000))).base_offset == number
+        for hoarder in hoarders:
+            hoarder.setblocking(False)
+            with pytest.raises(BlockingIOError):  # neither an answer nor a hang-up
+                hoarder.recv(1)
+        assert peak_kib(process.pid) - before < ROOM_KIB + 200 * (2 * sent_bytes >> 10)

@@ -86,6 +86,7 @@ class Connection(Answering):
             server.scratch,
             server.budget.reserve,
             server.frame_memory,
+            server.budget if server.limits.queued_max_request_bytes >= 0 else None,
         )
         self._held: memoryview | None = None
         self._waiter: Waiter | None = None
@@ -355,7 +356,9 @@ class Connection(Answering):
 
     def _wait_for_memory(self) -> None:
         if self._waiter is None:
-            self._waiter = self._server.budget.wait(self._framer.starved, self._memory_granted)
+            self._waiter = self._server.budget.wait(
+                self._framer.starved, self._memory_granted, self._framer.grower
+            )
 
     def _memory_granted(self) -> None:
         self._waiter = None

@@ -6,7 +6,9 @@ Rules:
   frame after it has returned; nothing is ever read over it. A frame up to ``LARGE_FRAME_BYTES`` is copied
   out of the scratch buffer once; a larger one is read straight into its place, but for the first
   bytes of it that came together with the frame before.
-- A length is checked before anything is allocated, and allocated only once ``reserve`` has agreed.
+- A length is checked before anything is allocated, and allocated only once ``reserve`` has agreed. Of a large frame
+  ``LARGE_FRAME_BYTES`` must have come before; then it reserves in steps, as more of it comes (``budget.Grower``).
+  The memory it is given is address space at first: it is taken where bytes are written to it.
 - The scratch buffer may be shared by all framers of an event loop: between a read and the next one, what a
   framer has not taken is moved out of it (``keep``), so that an idle connection costs no buffer. Beside what
   was reserved, a framer holds at most ``SCRATCH_BYTES`` of frames that nobody has taken.
@@ -16,6 +18,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from ottla.capabilities import fresh_memory, is_seen
+from ottla.network.budget import GROWTH, Grower
+
+if TYPE_CHECKING:
+    from mmap import mmap
 
 SCRATCH_BYTES = 128 * 1024
 """How much is read at once when no large frame is under way. Twice as much made no odds."""
@@ -48,17 +57,37 @@ def _unlimited(_size: int) -> bool:
     return True
 
 
+class Growth(Protocol):
+    """What a framer asks of the budget for frames that reserve in steps."""
+
+    def first(self, size: int) -> int:
+        """How many bytes to reserve first."""
+        ...
+
+    def grower(self, size: int) -> Grower:
+        """The frame, when these have been reserved."""
+        ...
+
+    def grow(self, grower: Grower, held: int, *, must: bool) -> bool:
+        """Whether so many are held from now on."""
+        ...
+
+    def leave(self, grower: Grower) -> None:
+        """It is given up."""
+        ...
+
+
 class FrameMemory:
     """The memory of large frames, used again: new memory of a megabyte costs as much as reading into it.
 
-    A buffer is given out again once nobody sees it any more. That is the interpreter's to say: a bytearray
-    of which a memoryview lives cannot be resized. So whoever keeps a frame, or a part of it, keeps it.
+    A buffer is given out again once nobody sees it any more. That is the interpreter's to say: a mapping
+    of which a memoryview lives cannot be closed. So whoever keeps a frame, or a part of it, keeps it.
     """
 
     __slots__ = ("_buffers", "_taken", "kept_bytes")
 
     def __init__(self) -> None:
-        self._buffers: list[bytearray] = []
+        self._buffers: list[mmap] = []
         self.kept_bytes = 0
         self._taken = False
 
@@ -66,14 +95,14 @@ class FrameMemory:
         """``size`` writable bytes, with whatever they held."""
         self._taken = True
         for index, buffer in enumerate(self._buffers):
-            if size <= len(buffer) <= 2 * size and _is_free(buffer):
+            if size <= len(buffer) <= 2 * size and not is_seen(buffer):
                 if index:  # what is used stays in front
                     del self._buffers[index]
                     self._buffers.insert(0, buffer)
                 return memoryview(buffer)[:size]
         if size > REUSED_BYTES_MAX:
-            return memoryview(bytearray(size))
-        buffer = bytearray(size + size // 8)
+            return memoryview(fresh_memory(size))
+        buffer = fresh_memory(size + size // 8)
         self._buffers.insert(0, buffer)
         self.kept_bytes += len(buffer)
         while self.kept_bytes > KEPT_BYTES_MAX:
@@ -88,20 +117,13 @@ class FrameMemory:
         self._taken = False
 
 
-def _is_free(buffer: bytearray) -> bool:
-    try:
-        buffer.append(buffer.pop())
-    except BufferError:
-        return False
-    return True
-
-
 class Framer:
     """Cuts one connection's bytes into frames.
 
     ``reserve(size)`` is asked before memory is taken for a frame; where it refuses, ``next_frame`` returns
     ``None`` and ``starved`` is the size that was asked for, until ``grant`` is called. ``large_frames`` counts
-    the frames that were given memory of their own.
+    the frames that were given memory of their own. With a ``growth`` a large frame reserves in steps; it
+    is ``grower`` then, and ``starved`` is what it needs more.
     """
 
     __slots__ = (
@@ -110,11 +132,13 @@ class Framer:
         "_frame",
         "_frame_bytes_max",
         "_granted",
+        "_growth",
         "_memory",
         "_position",
         "_reserve",
         "_scratch",
         "_source",
+        "grower",
         "large_frames",
         "starved",
     )
@@ -125,6 +149,7 @@ class Framer:
         scratch: bytearray | None = None,
         reserve: Callable[[int], bool] = _unlimited,
         memory: FrameMemory | None = None,
+        growth: Growth | None = None,
     ) -> None:
         self._scratch = memoryview(new_scratch() if scratch is None else scratch)
         self._frame_bytes_max = frame_bytes_max
@@ -138,10 +163,14 @@ class Framer:
         self._granted = False
         self.starved = 0
         self.large_frames = 0
+        self._growth = growth
+        self.grower: Grower | None = None
 
     @property
     def reserved(self) -> int:
         """Bytes that ``reserve`` or ``grant`` gave for a frame that has not been taken yet."""
+        if self.grower is not None:
+            return self.grower.held
         if self._frame is not None:
             return len(self._frame)
         return self.starved if self._granted else 0
@@ -157,12 +186,14 @@ class Framer:
         return len(self._frame) - self._filled if self._frame is not None else 0
 
     def buffer(self) -> memoryview:
-        """Where the next bytes go. Not empty unless a whole scratch buffer of frames waits to be taken.
+        """Where the next bytes go. Not empty unless a whole scratch buffer of frames waits to be taken, or
+        the frame under way is starved.
 
         Nothing has changed until ``received`` is called: a read may turn out to bring nothing.
         """
         if self._frame is not None:
-            return self._frame[self._filled :]
+            end = len(self._frame) if self.grower is None else self.grower.held
+            return self._frame[self._filled : end]
         kept = self._end - self._position
         if not kept:
             return self._scratch
@@ -191,27 +222,56 @@ class Framer:
                 f"frame of {size} bytes where 0 to {self._frame_bytes_max} are allowed"
             )
         stop = start + size
-        if stop > self._end and size <= LARGE_FRAME_BYTES:
+        if stop > self._end and (
+            size <= LARGE_FRAME_BYTES or self._end - start < LARGE_FRAME_BYTES
+        ):
             return None
+        first = size if self._growth is None else self._growth.first(size)
         if self._granted:
             self._granted = False
             self.starved = 0
-        elif not self._reserve(size):
-            self.starved = size
+        elif not self._reserve(first):
+            self.starved = first
             return None
         if stop <= self._end:
             self._position = stop
             return memoryview(bytearray(self._source[start:stop]))
+        self._begin(size, start, first)
+        return None
+
+    def _begin(self, size: int, start: int, first: int) -> None:
+        try:
+            frame = self._memory.take(size)
+        except OSError as error:
+            self._granted, self.starved = True, first  # ``abandon`` gives it back
+            raise FrameError(f"no memory for a frame of {size} bytes: {error}") from error
         self.large_frames += 1
-        self._frame = frame = self._memory.take(size)
+        self._frame = frame
         self._filled = filled = self._end - start
         frame[:filled] = self._source[start : self._end]
         self._position = self._end
-        return None
+        if first < size and self._growth is not None:
+            self.grower = self._growth.grower(size)
+            self._grow(self.grower)
+
+    def _grow(self, grower: Grower) -> None:
+        """Hold more in time, so that a read need not end where a step does."""
+        wanted = min(grower.size, GROWTH * self._filled)
+        if wanted <= grower.held or self._growth is None:
+            return
+        must = self._filled == grower.held
+        if not self._growth.grow(grower, wanted, must=must):
+            if must:
+                self.starved = wanted - grower.held
+        elif grower.held == grower.size:
+            self.grower = None
 
     def abandon(self) -> int:
         """Forget everything, and return how many reserved bytes are to be given back."""
         reserved = self.reserved
+        if self.grower is not None and self._growth is not None:
+            self._growth.leave(self.grower)
+            self.grower = None
         self._frame = None
         self._granted = False
         self.starved = 0
@@ -220,7 +280,12 @@ class Framer:
 
     def grant(self) -> None:
         """What ``starved`` asked for has been reserved after all: ``next_frame`` may go on."""
-        self._granted = True
+        if self._frame is None:
+            self._granted = True
+            return
+        self.starved = 0
+        if self.grower is not None and self.grower.held == self.grower.size:
+            self.grower = None
 
     def keep(self) -> None:
         """Move what has not been taken out of the scratch buffer, which others are going to use."""
@@ -236,6 +301,8 @@ class Framer:
     def _finished(self) -> memoryview | None:
         frame = self._frame
         if frame is None or self._filled < len(frame):
+            if self.grower is not None and not self.starved:
+                self._grow(self.grower)
             return None
         self._frame = None
         return frame

@@ -1,7 +1,7 @@
 """What the sweep over the connections remembers of one, and whom it cuts off.
 
 Sans-IO. Rules: a peer that takes nothing of an answer for ``write_stall_ms`` is cut off; one that holds memory which
-others wait for must send, after a grace, at least ``SLOW_BYTES_PER_S``; one on whose connection nothing
+others wait for must send, after a grace, at least ``SLOW_BYTES_PER_S``, while it is not we who make it wait; one on whose connection nothing
 moves is idle.
 """
 
@@ -23,11 +23,12 @@ SLOW_BYTES_PER_S = 256 * 1024
 class Watch:
     """Of one connection, the times (seconds of the loop's clock) since when it owes us something."""
 
-    __slots__ = ("_large_frames", "_waiting_since", "active_at", "progressed_at")
+    __slots__ = ("_filled", "_large_frames", "_waiting_since", "active_at", "progressed_at")
 
     def __init__(self, now: float) -> None:
         self.active_at = self.progressed_at = self._waiting_since = now
         self._large_frames = 0
+        self._filled = 0
 
     def verdict(
         self,
@@ -42,13 +43,14 @@ class Watch:
             self.progressed_at = now
         elif (now - self.progressed_at) * 1000 > limits.write_stall_ms:
             return "the peer does not read its answers"
-        if not framer.reserved or framer.large_frames != self._large_frames:
+        if not framer.reserved or framer.starved or framer.large_frames != self._large_frames:
             self._large_frames = framer.large_frames
             self._waiting_since = now
+            self._filled = framer.filled
         elif budget.contended:
             grace_s = min(limits.write_stall_ms / 1000, SLOW_GRACE_S)
             due_bytes = (now - self._waiting_since - grace_s) * SLOW_BYTES_PER_S
-            if framer.filled < due_bytes:
+            if framer.filled - self._filled < due_bytes:
                 return "a request comes too slowly while others wait for memory"
         return None
 

@@ -504,7 +504,7 @@ def test_a_request_that_trickles_in_is_cut_off_when_others_wait_for_its_memory(k
         limits = NetworkLimits(queued_max_request_bytes=100_000, write_stall_ms=50)
         async with kit.stage(limits=limits) as on:
             hoarder = await on.peer()
-            hoarder.writer.write(struct.pack(">i", 100_000) + b"\0\0\0\x09")
+            hoarder.writer.write(struct.pack(">i", 100_000) + b"\0\0\0\x09" + bytes(70_000))
             await kit.until(lambda: on.server.budget.used_bytes == 100_000)
             peer = await on.peer()
             peer.send(kit.produce(size=50), 9, 1)
@@ -520,7 +520,7 @@ def test_large_requests_that_never_come_do_not_hold_up_small_ones(kit: Any) -> N
         async with kit.stage(limits=limits) as on:
             hoarders = [await on.peer() for _ in range(5)]
             for hoarder in hoarders:
-                hoarder.writer.write(struct.pack(">i", 30 * 2**20) + b"\0\0\0\x09")
+                hoarder.writer.write(struct.pack(">i", 30 * 2**20) + bytes(12 * 2**20))
             await kit.until(lambda: on.server.budget.contended)
             peer = await on.peer()
             for number in range(3):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ottla.network.budget import FIRST_BYTES, GROWTH, SharedBudget
 from ottla.network.framing import (
     KEPT_BYTES_MAX,
     LARGE_FRAME_BYTES,
@@ -135,18 +136,20 @@ def test_a_small_frame_waits_for_its_memory() -> None:
 def test_a_large_frame_waits_for_its_memory_before_it_is_read() -> None:
     framer = Framer(LIMIT, reserve=lambda _: False)
     (body,), data = stream([100_000])
-    assert push(framer, data[:30]) == []
+    assert push(framer, data[:LARGE_FRAME_BYTES]) == []
+    assert (framer.starved, framer.reserved) == (0, 0)  # what is announced costs nothing
+    assert push(framer, data[LARGE_FRAME_BYTES : LARGE_FRAME_BYTES + 4]) == []
     assert framer.starved == 100_000
     framer.grant()
     assert framer.reserved == 100_000
-    assert push(framer, data[30:]) == [body]
+    assert push(framer, data[LARGE_FRAME_BYTES + 4 :]) == [body]
     assert (framer.starved, framer.reserved) == (0, 0)
 
 
 def test_what_was_reserved_for_an_unfinished_frame_is_given_back() -> None:
     framer = Framer(LIMIT)
     _, data = stream([100_000])
-    push(framer, data[:50_000])
+    push(framer, data[:90_000])
     assert framer.abandon() == 100_000
     assert framer.abandon() == 0
 
@@ -191,3 +194,35 @@ def test_frames_that_are_held_share_no_memory_and_what_is_kept_is_bounded(
     memory.sweep()
     memory.sweep()
     assert memory.kept_bytes == 0
+
+
+def test_a_frame_holds_a_few_times_what_has_come_of_it() -> None:
+    budget = SharedBudget(64 << 20)
+    framer = Framer(16 << 20, reserve=budget.reserve, growth=budget)
+    body = bytes(range(256)) * (8 << 12)
+    data = struct.pack(">i", len(body)) + body
+    found: list[bytes] = []
+    position = 0
+    while not found:
+        buffer = framer.buffer()[:10_000]
+        buffer[:] = data[position : position + len(buffer)]
+        position += len(buffer)
+        framer.received(len(buffer))
+        frame = framer.next_frame()
+        assert budget.used_bytes <= max(FIRST_BYTES, GROWTH * position)
+        if frame is not None:
+            found.append(bytes(frame))
+        framer.keep()
+    assert found == [body]
+    assert budget.used_bytes == 8 << 20
+
+
+def test_a_frame_that_is_given_up_half_way_gives_back_what_it_holds() -> None:
+    budget = SharedBudget(64 << 20)
+    for bytes_sent in (100_000, 300_000, 3 << 20):
+        framer = Framer(16 << 20, reserve=budget.reserve, growth=budget)
+        push(framer, struct.pack(">i", 8 << 20) + bytes(bytes_sent))
+        assert 0 < framer.reserved == budget.used_bytes < 16 << 20
+        budget.release(framer.abandon())
+        assert budget.used_bytes == 0
+        assert budget._large._growing_bytes == 0
