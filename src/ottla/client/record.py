@@ -1,7 +1,8 @@
 """The record that a consumer hands to an application.
 
 A struct rather than a tuple: it takes half the time to make, and the garbage collector, which would walk over
-every record that is on its way, need not know of it.
+every record that is on its way, need not know of it. (What a deserializer made is known to it; only a value
+that refers back to its own record would never be freed.)
 """
 
 from __future__ import annotations

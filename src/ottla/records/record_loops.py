@@ -90,22 +90,35 @@ def _encode_any(
     headers: Sequence[_Header],
 ) -> None:
     """One record of any shape."""
-    body = [stamp, offset]
-    for part in (key, value):
-        body += (_NULL,) if part is None else (_length(len(part)), part)
-    body.append(_length(len(headers)))
+    place = len(chunks)
+    chunks.append(stamp)  # the length's place
+    chunks.append(stamp)
+    chunks.append(offset)
+    size: i64 = len(stamp) + len(offset)
+    size += _append_part(chunks, key)
+    size += _append_part(chunks, value)
+    count = _length(len(headers))
+    chunks.append(count)
+    size += len(count)
     for name, part in headers:
-        encoded = name.encode()
-        body += (_length(len(encoded)), encoded)
-        body += (_NULL,) if part is None else (_length(len(part)), part)
-    size = 0
-    for part in body:
-        size += len(part)
-    chunks.append(encode_varint(size))
-    chunks += body
+        size += _append_part(chunks, name.encode())
+        size += _append_part(chunks, part)
+    chunks[place] = _length(size)
 
 
-def _length(length: int) -> bytes:
+def _append_part(chunks: list[bytes], part: bytes | None) -> i64:
+    """A length and what has it, or the mark of null; how many bytes that is."""
+    if part is None:
+        chunks.append(_NULL)
+        return 1
+    size: i64 = len(part)
+    length = _length(size)
+    chunks.append(length)
+    chunks.append(part)
+    return size + len(length)
+
+
+def _length(length: i64) -> bytes:
     return _small[length] if length < _SMALL_VARINTS else encode_varint(length)
 
 
