@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -362,6 +363,8 @@ def test_a_quarantined_partition_is_not_served_and_is_back_after_a_salvage(
     assert done.code == 1
     assert "quarantined; the broker leaves it out when it starts" in done.out
     assert "checksum" in (data / "t-0" / "quarantined").read_text()
+    stop = json.loads((data / ".kafka_cleanshutdown").read_text())
+    assert stop["notClosed"] == ["t-0"], "what comes in its place may be a backup"
     with Broker(SETTINGS, data=data) as broker:
         assert _refused(broker) is ErrorCode.KAFKA_STORAGE_ERROR
         assert not _produced(broker.bootstrap)

@@ -23,15 +23,13 @@ from typing import NamedTuple
 from ottla.log import names
 from ottla.log.checkpoints import (
     CorruptCheckpoint,
-    decode_clean_shutdown,
-    decode_not_closed,
     decode_offsets,
-    encode_clean_shutdown,
     encode_offsets,
 )
 from ottla.log.disk import Disk
 from ottla.log.files import CREATE_FLAGS, FILE_MODE
 from ottla.log.leftovers import finish_leftovers
+from ottla.log.quarantine import take_from_clean_stop
 from ottla.log.rules import LogRules
 from ottla.log.verification.walk import CHUNK_BYTES, Broken, walk
 from ottla.settings.definitions import TopicConfig
@@ -113,7 +111,8 @@ class _Salvage:
             self._forget_snapshots(files, self._rewritten[0])
         self._note_lost()
         self._move_recovery_point()
-        self._take_from_clean_stop()
+        # Its producers, too, are told by the batches that are left.
+        take_from_clean_stop(self._disk, self._parent, names.directory_name(*self._key))
         self._disk.remove(f"{self._directory}/{names.QUARANTINE}")
         self._disk.sync_directory(self._directory)
         kept = [self._path(base, names.LOG_SUFFIX + DAMAGED_SUFFIX) for base in self._rewritten]
@@ -257,17 +256,3 @@ class _Salvage:
         points[self._key] = self._next_offset
         path = f"{self._parent}/{names.RECOVERY_POINT_CHECKPOINT}"
         self._disk.replace_file(path, encode_offsets(points))
-
-    def _take_from_clean_stop(self) -> None:
-        """Have the next start recover the log: its producers, too, are told by the batches that are left."""
-        path = f"{self._parent}/{names.CLEAN_SHUTDOWN}"
-        try:
-            content = self._disk.read_file(path, _CHECKPOINT_BYTES_MAX)
-        except FileNotFoundError:
-            return
-        not_closed = decode_not_closed(content)
-        if not_closed is None:
-            return  # it counts for nothing
-        epoch = decode_clean_shutdown(content)
-        left = not_closed | {names.directory_name(*self._key)}
-        self._disk.replace_file(path, encode_clean_shutdown(-1 if epoch is None else epoch, left))
