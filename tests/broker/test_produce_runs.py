@@ -21,7 +21,9 @@ from tests.support.wire import Wire, batch
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many requests each run took."""
+    """How many requests each run took; no turn ends before its read is handled, however slow the machine."""
+    monkeypatch.setattr("ottla.network.turns.TURN_S", 60.0)
+    monkeypatch.setattr("ottla.network.turns.SHARED_TURN_S", 60.0)
     counts: list[int] = []
     settle = ProduceRun.settle
 
