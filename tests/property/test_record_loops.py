@@ -74,7 +74,7 @@ def outcome(call: Callable[[], Any]) -> tuple[str, Any]:
         return type(error).__name__, str(error) if not isinstance(error, IndexError) else ""
 
 
-def alike(name: str, *arguments: Any, walked: bool = False) -> None:
+def assert_alike(name: str, *arguments: Any, walked: bool = False) -> None:
     """Call both copies and compare."""
     found = []
     for loops in (require_compiled(), copy_of_loops("interpreted")):
@@ -96,12 +96,12 @@ def test_both_copies_read_the_same_of_any_bytes(
     data: bytes, count: int, offset: int, base_ms: int, first_ms: int, create_time: bool
 ) -> None:
     bases = (offset, base_ms, create_time, first_ms)
-    alike("decode", data, count, *bases, StoredRecord, None, 0)
-    alike("decode", data, count, *bases, Record, "topic", 7)
-    alike("walk", data, count, offset, walked=True)
-    alike("places", data, count, *bases, RecordPlace, walked=True)
-    alike("count_whole", data, min(count, len(data)), count, 50)
-    alike("shifted", data, base_ms - first_ms)
+    assert_alike("decode", data, count, *bases, StoredRecord, None, 0)
+    assert_alike("decode", data, count, *bases, Record, "topic", 7)
+    assert_alike("walk", data, count, offset, walked=True)
+    assert_alike("places", data, count, *bases, RecordPlace, walked=True)
+    assert_alike("count_whole", data, min(count, len(data)), count, 50)
+    assert_alike("shifted", data, base_ms - first_ms)
 
 
 new_records = st.lists(
@@ -118,7 +118,7 @@ new_records = st.lists(
 @given(new_records, times)
 @settings(deadline=None, max_examples=300)
 def test_both_copies_write_the_same_bytes(records: list[NewRecord], base_ms: int) -> None:
-    alike("encode_chunks", records, base_ms, [])
+    assert_alike("encode_chunks", records, base_ms, [])
 
 
 @pytest.mark.parametrize("count", [0, 1, 64, 8192, 70_000])
