@@ -21,6 +21,7 @@ Rules:
 | ``nice`` | Windows | background work has no lower rank |
 | ``add_signal_handler`` | Windows's event loop | ``signal.signal`` and a call into the loop |
 | ``/proc`` | all but Linux | the metrics of the process that it has are left out |
+| ``SO_RCVLOWAT`` | Windows | a peer that sends byte by byte is read byte by byte |
 | private mappings | Windows | its mappings are as good |
 | ``mremap`` | macOS | memory of large requests is not used again |
 | ``AF_UNIX`` | Windows | no service manager is told anything |
@@ -33,6 +34,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -262,3 +264,11 @@ def is_seen(memory: mmap) -> bool:
     except (BufferError, SystemError):  # the latter where there is no mremap
         return True
     return False
+
+
+def wake_at(sock: Any, count: int) -> None:
+    """Have a socket be readable once so many bytes are there, or the peer has closed; where that can be had."""
+    option = getattr(socket, "SO_RCVLOWAT", None)
+    if option is not None:
+        with suppress(OSError):  # it is there and cannot be set, or the socket is closed
+            sock.setsockopt(socket.SOL_SOCKET, option, count)

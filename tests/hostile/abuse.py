@@ -7,6 +7,7 @@ standard output says that the first round is over, so that a test knows that the
 from __future__ import annotations
 
 import itertools
+import select
 import socket
 import struct
 import sys
@@ -67,6 +68,24 @@ def frame(request: Message, version: int, client_id: str = "abuse") -> bytes:
     return encode_size(chunks) + b"".join(chunks)
 
 
+class Rate:
+    """So many rounds a second, no more: what makes a slow peer slow, and leaves a core to those who are measured.
+
+    It is a part of the abuse, and no test waits for it: ``next_round`` is over at the moment that the rate says,
+    counted from the first one, so that a round that took longer is made up for.
+    """
+
+    def __init__(self, rounds_per_second: float) -> None:
+        self._interval_s = 1 / rounds_per_second
+        self._due_s = time.monotonic()
+
+    def next_round(self) -> None:
+        """Return when the next round is due: a wait for no socket, with the rest of the interval as its time-out."""
+        now_s = time.monotonic()
+        self._due_s = max(self._due_s + self._interval_s, now_s)
+        select.select([], [], [], self._due_s - now_s)
+
+
 class Peer:
     """Connections to one broker that are made again as often as they are cut."""
 
@@ -85,6 +104,7 @@ class Peer:
     def crowd(self, count: int, content: Callable[[int], bytes], *, per_turn: int = 1 << 16) -> Any:
         """``count`` connections, each sending ``content(n)`` over and over and reading nothing."""
         socks: dict[int, tuple[socket.socket, memoryview]] = {}
+        rate = Rate(500)
         while True:
             for number in range(count):
                 if number not in socks:
@@ -103,7 +123,7 @@ class Peer:
                     sock.close()
                     del socks[number]
             yield
-            time.sleep(0.002)
+            rate.next_round()
 
     def asking(self, requests: Iterator[tuple[Message, int]], *, client_ids: bool = False) -> Any:
         """One request after the other, with their answers."""
@@ -154,6 +174,7 @@ def hoarders(peer: Peer) -> Any:
     socks: list[socket.socket] = []
 
     def rounds() -> Any:
+        rate = Rate(500)
         while True:
             if len(socks) < 60:
                 sock = peer.connect()
@@ -172,7 +193,7 @@ def hoarders(peer: Peer) -> Any:
                     sock.close()
                     socks.remove(sock)
             yield
-            time.sleep(0.002)
+            rate.next_round()
 
     return rounds()
 
@@ -180,6 +201,7 @@ def hoarders(peer: Peer) -> Any:
 def connection_flood(peer: Peer) -> Any:
     """As many connections as there may be, and more all the time."""
     kept: list[socket.socket] = []
+    rate = Rate(100)
     while True:
         for _ in range(20):
             try:
@@ -191,7 +213,7 @@ def connection_flood(peer: Peer) -> Any:
             else:
                 sock.close()
         yield
-        time.sleep(0.01)
+        rate.next_round()
 
 
 def request_flood(peer: Peer) -> Any:
@@ -380,9 +402,16 @@ def http(peer: Peer) -> Any:
     return peer.crowd(60, lambda n: contents[n % len(contents)])
 
 
+def spinning(peer: Peer) -> Any:
+    """No abuse: it has a core to itself and does not speak to the broker. What others do to p99 is held against it."""
+    while True:
+        yield
+
+
 ABUSES: dict[str, Callable[[Peer], Any]] = {
     each.__name__: each
     for each in (
+        spinning,
         slow_writers,
         slow_readers,
         hoarders,

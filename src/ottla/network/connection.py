@@ -41,6 +41,7 @@ from ottla.network.stepping import (
     answer_in_steps,
     handle_in_steps,
 )
+from ottla.network.trickle import PIECE_BYTES, Trickle
 from ottla.network.turns import BUSY_S, REQUESTS_PER_TURN
 from ottla.network.watch import Watch
 from ottla.wire.primitives import DecodeError, EncodeError
@@ -66,6 +67,7 @@ class Connection(Answering):
         "_queued",
         "_reader",
         "_transport",
+        "_trickle",
         "_turns",
         "_waiter",
         "_watch",
@@ -113,6 +115,7 @@ class Connection(Answering):
         self._transport = cast("asyncio.Transport", transport)
         buffer_bytes = self._server.limits.write_buffer_bytes
         self._outbox = Outbox(self._transport, self._loop, buffer_bytes, self._outbox_ready)
+        self._trickle = Trickle(transport)
         self.peer_host, self.peer_port, local = ends_of(transport)
         self.connection_id = f"{local}-{self.peer_host}:{self.peer_port}-{self.serial}"
         self._server.connection_made(self)
@@ -126,6 +129,8 @@ class Connection(Answering):
         self.active = True
         self._framer.received(nbytes)
         self._advance()
+        if nbytes < PIECE_BYTES or self._trickle.gathers > 1:
+            self._trickle.came(self._framer)
 
     def eof_received(self) -> None:
         """The peer sends no more. What it sent has been handled; an answer that is parked dies."""

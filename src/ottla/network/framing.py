@@ -185,6 +185,17 @@ class Framer:
         """How many bytes of a large frame have not come yet."""
         return len(self._frame) - self._filled if self._frame is not None else 0
 
+    @property
+    def wanting(self) -> int:
+        """How many bytes of the frame under way have not come; 0 if none is, or its length is not known."""
+        if self._frame is not None:
+            return len(self._frame) - self._filled
+        kept = self._end - self._position
+        if kept < 4:
+            return 0
+        size: int = _LENGTH.unpack_from(self._source, self._position)[0]
+        return max(0, size + 4 - kept)
+
     def buffer(self) -> memoryview:
         """Where the next bytes go. Not empty unless a whole scratch buffer of frames waits to be taken, or
         the frame under way is starved.
