@@ -11,7 +11,6 @@ import select
 import socket
 import struct
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -69,21 +68,17 @@ def frame(request: Message, version: int, client_id: str = "abuse") -> bytes:
 
 
 class Rate:
-    """So many rounds a second, no more: what makes a slow peer slow, and leaves a core to those who are measured.
+    """At most so many rounds a second: what makes a slow peer slow, and leaves a core to those who are measured.
 
-    It is a part of the abuse, and no test waits for it: ``next_round`` is over at the moment that the rate says,
-    counted from the first one, so that a round that took longer is made up for.
+    It is a part of the abuse, and no test waits for it.
     """
 
     def __init__(self, rounds_per_second: float) -> None:
-        self._interval_s = 1 / rounds_per_second
-        self._due_s = time.monotonic()
+        self._pause_s = 1 / rounds_per_second
 
     def next_round(self) -> None:
-        """Return when the next round is due: a wait for no socket, with the rest of the interval as its time-out."""
-        now_s = time.monotonic()
-        self._due_s = max(self._due_s + self._interval_s, now_s)
-        select.select([], [], [], self._due_s - now_s)
+        """Return when the next round may begin: a wait for no socket, of which the time-out is the pace."""
+        select.select([], [], [], self._pause_s)
 
 
 class Peer:
