@@ -1,7 +1,7 @@
 """Logging: events in words with named fields; never a record's contents.
 
-A thin front over the standard ``logging``, so that importing a room costs nothing: structlog renders the
-events (``configure``), and is imported when the first line is written.
+A thin front over the standard ``logging``, so that importing a room costs nothing: on a terminal structlog
+renders the events (``configure``), and is imported when the first line is written.
 
 What peers chose (client ids, names of topics and groups) is written escaped and cut, and no event is written
 so often that it fills a disk.
@@ -13,7 +13,10 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeAlias
+
+Render: TypeAlias = Callable[[Any, str, dict[str, Any]], Any]
+"""A line of an event's logger, level and fields, as structlog's renderers make it."""
 
 
 class Logger:
@@ -123,24 +126,18 @@ class _Flood(logging.Filter):
 
 
 class _LazyFormatter(logging.Formatter):
-    """Renders with structlog: coloured columns on a terminal, one JSON object a line elsewhere."""
+    """Coloured columns (structlog's) on a terminal, one JSON object a line elsewhere."""
 
     def __init__(self, *, terminal: bool) -> None:
         super().__init__()
         self._terminal = terminal
-        self._render: Any = None
+        self._render: Render | None = None
 
     def format(self, record: logging.LogRecord) -> str:
         from datetime import UTC, datetime
 
         if self._render is None:
-            import structlog
-
-            self._render = (
-                structlog.dev.ConsoleRenderer()
-                if self._terminal
-                else structlog.processors.JSONRenderer(default=str)
-            )
+            self._render = _columns() if self._terminal else _json_line()
         event: dict[str, Any] = {
             "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat("T", "milliseconds"),
             "level": record.levelname.lower(),
@@ -152,6 +149,19 @@ class _LazyFormatter(logging.Formatter):
         if record.exc_info:
             event["exception"] = printable(self.formatException(record.exc_info), lines=True)
         return str(self._render(None, record.levelname.lower(), event))
+
+
+def _columns() -> Render:
+    from structlog.dev import ConsoleRenderer
+
+    return ConsoleRenderer()
+
+
+def _json_line() -> Render:
+    """What structlog's JSONRenderer does; importing that (and rich with it) takes a service more than it ever writes."""
+    import json
+
+    return lambda _, level, event: json.dumps(event, default=str)
 
 
 def configure(level: str = "INFO", stream: TextIO | None = None) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -118,3 +120,28 @@ def test_the_memory_of_repeated_events_is_bounded() -> None:
     for number in range(5_000):
         assert flood.filter(logging.LogRecord("x", 20, "", 0, f"event {number}", (), None))
     assert len(flood._buckets) <= 1_000
+
+
+def test_a_service_writes_json_and_imports_nothing_that_draws() -> None:
+    program = """
+import sys
+from ottla import logs
+logs.configure("INFO")
+logs.logger("ottla.test").warning("disk nearly full", path="/data", free_bytes=5, kind=ValueError)
+print(sorted({"rich", "structlog"} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "[]\n"
+    (line,) = done.stderr.splitlines()
+    event = json.loads(line)
+    assert event.pop("timestamp")
+    assert event == {
+        "level": "warning",
+        "logger": "ottla.test",
+        "event": "disk nearly full",
+        "path": "/data",
+        "free_bytes": 5,
+        "kind": "<class 'ValueError'>",
+    }

@@ -1,6 +1,6 @@
-"""Holds log events back while a broker starts, because drawing the first one imports structlog.
+"""Holds log events back while a broker starts, because drawing the first one imports what draws it.
 
-That import takes longer than the rest of a start. Events keep their own times and go out together a
+On a terminal that takes longer than the rest of a start. Events keep their own times and go out together a
 moment after the broker is ready, or at once with the first error.
 """
 
