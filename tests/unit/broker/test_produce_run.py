@@ -209,3 +209,22 @@ def test_the_memory_of_a_runs_requests_is_given_back_to_the_small_ones_part() ->
         assert budget.reserve((64 << 20) * 7 // 8)  # the large ones' part is as it was
 
     on_a_loop(main)
+
+
+def test_a_request_that_was_refused_leaves_nothing_behind_in_a_run_that_waits() -> None:
+    async def main() -> None:
+        stage = Stage()
+        run = stage.run()
+        assert run is not None
+        bent = bytearray(batch(1))
+        bent[17] ^= 1
+        assert run.joined(0, memoryview(batch(1)), 100)
+        assert run.joined(1, memoryview(bent), 100)
+        stage.gathering.settle(NOW_MS)
+        parked = run.settle()
+        bent.append(0)  # BufferError where anybody still has a view of it
+        assert isinstance(parked, asyncio.Future)
+        stage.partition.log.flush(NOW_MS)
+        assert decoded(await parked) == [(0, 0, 0), (1, ErrorCode.CORRUPT_MESSAGE, -1)]
+
+    on_a_loop(main)

@@ -38,8 +38,8 @@ class _Taken(NamedTuple):
     appended: AppendInfo | None
     undone: int
     """The log's, behind the append."""
-    error: KafkaError | None
-    log_start_offset: int
+    refused: PartitionProduceResponse | None
+    """Not the error itself: its traceback would keep the records, and the run, alive."""
 
 
 class ProduceRun(Run):
@@ -109,11 +109,13 @@ class ProduceRun(Run):
             end_offset = appended.last_offset + 1
             if end_offset > self._end_offset:
                 self._end_offset = end_offset
-            self._taken.append(_Taken(correlation_id, appended, partition.log.undone, None, -1))
+            self._taken.append(_Taken(correlation_id, appended, partition.log.undone, None))
         return True
 
     def _refuse(self, correlation_id: int, error: KafkaError, log_start_offset: int) -> None:
-        self._taken.append(_Taken(correlation_id, None, 0, error, log_start_offset))
+        refused = PartitionProduceResponse(index=self._index, log_start_offset=log_start_offset)
+        fail(refused, error)
+        self._taken.append(_Taken(correlation_id, None, 0, refused))
 
     def settle(self) -> Answers | asyncio.Future[Answers]:
         """What was gathered has been written now, or has failed."""
@@ -127,7 +129,7 @@ class ProduceRun(Run):
                 one if one.undone == undone or one.appended is None else self._unwritten(one)
                 for one in self._taken
             ]
-        if self._acks != ALL or all(one.error is not None for one in self._taken):
+        if self._acks != ALL or all(one.refused is not None for one in self._taken):
             return self._encoded(None)
         if partition.when_committed(self._end_offset, self, self):
             return self._encoded(None)
@@ -136,11 +138,20 @@ class ProduceRun(Run):
         self._timer = loop.call_later(max(0, self._timeout_ms) / 1000, self._timed_out)
         return self._future
 
-    @staticmethod
-    def _unwritten(one: _Taken) -> _Taken:
+    def _unwritten(self, one: _Taken) -> _Taken:
         if one.appended is None:
             return one
-        return one._replace(error=KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "the write failed"))
+        error = KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "the write failed")
+        return one._replace(refused=self._not_kept(one.appended, error))
+
+    def _not_kept(self, appended: AppendInfo, error: KafkaError) -> PartitionProduceResponse:
+        refused = PartitionProduceResponse(
+            index=self._index,
+            log_append_time_ms=appended.log_append_time_ms,
+            log_start_offset=appended.log_start_offset,
+        )
+        fail(refused, error)
+        return refused
 
     def committed(self, token: object) -> None:
         """All of it is committed."""
@@ -167,8 +178,9 @@ class ProduceRun(Run):
         out: list[bytes] = []
         codes: list[int] = []
         for one in self._taken:
-            appended, error = one.appended, one.error
-            if appended is not None and error is None:
+            appended, refused = one.appended, one.refused
+            if refused is None:
+                assert appended is not None
                 if uncommitted is None or appended.last_offset < high_watermark:
                     out.append(
                         encoded(
@@ -179,25 +191,17 @@ class ProduceRun(Run):
                         )
                     )
                     continue
-                error = uncommitted
-            assert error is not None
-            codes.append(error.code)
-            out.append(self._refusal(one, error))
+                refused = self._not_kept(appended, uncommitted)
+            codes.append(refused.error_code)
+            out.append(self._refusal(one.correlation_id, refused))
         return Answers(b"".join(out), tuple(codes))
 
-    def _refusal(self, one: _Taken, error: KafkaError) -> bytes:
-        partition = PartitionProduceResponse(
-            index=self._index, log_start_offset=one.log_start_offset
-        )
-        if one.appended is not None:
-            partition.log_append_time_ms = one.appended.log_append_time_ms
-            partition.log_start_offset = one.appended.log_start_offset
-        fail(partition, error)
+    def _refusal(self, correlation_id: int, partition: PartitionProduceResponse) -> bytes:
         topic = TopicProduceResponse(
             name=self._topic, topic_id=self._topic_id, partition_responses=[partition]
         )
         message = ProduceResponse(responses=[topic])
-        chunks = encode_response(PRODUCE, self.api_version, one.correlation_id, message)
+        chunks = encode_response(PRODUCE, self.api_version, correlation_id, message)
         return encode_size(chunks) + b"".join(bytes(chunk) for chunk in chunks)
 
 
