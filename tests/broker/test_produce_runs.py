@@ -68,6 +68,35 @@ def test_requests_of_a_run_that_find_no_room_are_all_refused_and_leave_nothing(
     assert b"second" in records
 
 
+@pytest.mark.parametrize("durability", ["os", "disk"])
+@pytest.mark.parametrize("acks", [1, -1])
+def test_only_those_are_told_that_a_write_failed_whose_records_are_not_in_the_log(
+    runs: list[int], monkeypatch: pytest.MonkeyPatch, acks: int, durability: str
+) -> None:
+    pwrite = Disk.pwrite
+
+    def full(descriptor: int, data: Any, position: int) -> int:
+        if b"record 09" in bytes(data) or b"record 15" in bytes(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return pwrite(descriptor, data, position)
+
+    monkeypatch.setattr(Disk, "pwrite", staticmethod(full))
+    with Broker({"durability": durability}) as broker, Wire(broker.bootstrap) as wire:
+        create_topic(wire, "t", segment_bytes=2000)  # a roll writes what there is before it
+        train = Train(wire)
+        values = [b"record %02d" % number for number in range(20)]
+        for value_ in values:
+            train.add(produce_request("t", batch(value_ + bytes(200)), acks=acks), 9)
+        told = [outcome(answer) for answer in train.answers()]
+        assert produce(wire, "t", batch(b"last")).error_code == 0  # behind it all is committed
+        records = bytes(fetch(wire, "t").records)
+    there = [value_ in records for value_ in values]
+    assert [code == 0 for code, _ in told] == there
+    assert set(there[:9]) == {True, False}  # one write before it, and one that failed
+    assert [offset for code, offset in told if code == 0] == list(range(there.count(True)))
+    assert runs
+
+
 def test_a_run_ends_where_another_partition_or_request_comes_and_order_is_kept(
     ottla_broker: Broker, wire: Wire, runs: list[int]
 ) -> None:

@@ -52,6 +52,7 @@ class FlushedLog:
         "_segments",
         "_swap",
         "_trash",
+        "_undone_to",
         "_unsynced_paths",
         "_unsynced_segments",
         "_unusable",
@@ -115,7 +116,9 @@ class FlushedLog:
         self._unusable: str | None = None
         self._generation = 0
         self.undone = 0
-        """Changes whenever gathered appends were given up: see ``LocalLog.write_gathered``."""
+        """How often gathered appends were given up: see ``LocalLog.write_gathered`` and ``kept``."""
+        self._undone_to: tuple[int, ...] = ()
+        """Where the log ended after each of the last of these times."""
         self._gathered_producers: dict[int, tuple[BatchHeader, ProducerEntry | None]] = {}
         """Of the producers of gathered batches: the first one's header, and what was known before it."""
         self.clean_end_offset = 0
@@ -164,6 +167,18 @@ class FlushedLog:
     def generation(self) -> int:
         """Changes whenever the log's end is cut."""
         return self._generation
+
+    def kept(self, end_offset: int, undone: int) -> bool:
+        """Whether an append that ended at ``end_offset``, ``undone`` having been read behind it, is in the log still.
+
+        A roll writes what was gathered before it: that stays where a later write fails.
+        """
+        since = self.undone - undone
+        if not since:
+            return True
+        # The first time decides: what it left was written, and what was dropped may have its offsets by now.
+        known = since <= len(self._undone_to) and self.health.failure is None
+        return known and end_offset <= self._undone_to[-since]
 
     @property
     def unusable(self) -> str | None:

@@ -27,6 +27,12 @@ from ottla.records.batch import BatchHeader, CorruptBatch, UnsupportedMagic
 log = logger(__name__)
 
 
+UNDONE_MAX = 64
+"""How many failed writes a log remembers: of one read's requests, each of which may meet another."""
+
+NOTHING_KEPT = -1
+
+
 class LocalLog(CleanedLog):
     """All that moves whole segments. See ``Log``, which appends and reads."""
 
@@ -35,7 +41,7 @@ class LocalLog(CleanedLog):
     def write_gathered(self, now_ms: int) -> None:
         """Write what ``append_as_leader`` has gathered; the log ends before all of it where that fails.
 
-        ``undone`` tells who appended whether it was kept: it changes. Raises ``KafkaError``
+        ``kept`` tells who appended whether it is in the log. Raises ``KafkaError``
         (KAFKA_STORAGE_ERROR).
         """
         active = self._segments.active
@@ -65,10 +71,12 @@ class LocalLog(CleanedLog):
         copy knows of these appends, so the log's ``generation`` stays.
         """
         self.undone += 1
+        self._undone_to = (*self._undone_to[1 - UNDONE_MAX :], NOTHING_KEPT)
         active = self._segments.active
         noted, self._gathered_producers = self._gathered_producers, {}
         try:
             offset = active.drop_gathered(now_ms)
+            self._undone_to = (*self._undone_to[:-1], offset)
             self.log_end_offset = self.producers.end_offset = offset
             self._epochs.truncate_from_end(offset + 1)  # this leader's may well start here
             for producer_id, (header, before) in noted.items():

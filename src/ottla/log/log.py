@@ -203,7 +203,7 @@ class Log(LocalLog):
 
         ``gathered``: a small batch may be left in memory, to be written together with the next ones. The
         caller calls ``write_gathered`` before anybody else uses the log or hears of the append, and
-        looks at ``undone`` whether it was kept.
+        asks ``kept`` whether it was.
 
         Raises ``KafkaError``: what ``check_client_batch`` and ``check_keys`` refuse, CORRUPT_MESSAGE,
         UNSUPPORTED_FOR_MESSAGE_FORMAT, RECORD_LIST_TOO_LARGE, OUT_OF_ORDER_SEQUENCE_NUMBER,

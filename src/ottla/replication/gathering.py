@@ -34,7 +34,7 @@ class Gathering:
     def settle(self, now_ms: int) -> None:
         """Write everything, then tell who waits for it.
 
-        What failed is logged; its appends find that their log's ``undone`` has changed, or that it is unusable.
+        What failed is logged; its appends learn from ``Log.kept``, or find that their log is unusable.
         """
         partitions = self._partitions
         if not partitions:

@@ -223,7 +223,7 @@ class _Produce(Unsettled):
         What was gathered has been written now, or has failed.
         """
         for partition, answer, end_offset, undone in self.gathered:
-            if partition.log.undone == undone and partition.log.unusable is None:
+            if partition.log.unusable is None and partition.log.kept(end_offset, undone):
                 self._commit(partition, answer, end_offset)
             else:
                 fail(answer, KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "the write failed"))

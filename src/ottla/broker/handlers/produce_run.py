@@ -124,9 +124,11 @@ class ProduceRun(Run):
         if partition.log.unusable is not None:
             self._taken = [self._unwritten(one) for one in self._taken]
         else:
-            undone = partition.log.undone
+            kept = partition.log.kept
             self._taken = [
-                one if one.undone == undone or one.appended is None else self._unwritten(one)
+                one
+                if one.appended is None or kept(one.appended.last_offset + 1, one.undone)
+                else self._unwritten(one)
                 for one in self._taken
             ]
         if self._acks != ALL or all(one.refused is not None for one in self._taken):
