@@ -402,7 +402,7 @@ class Broker:
         answer: Answer = handler(self, request)
         return answer
 
-    async def _dispatch_when_ready(self, request: Request) -> Message | None:
+    async def _dispatch_when_ready(self, request: Request) -> Message | Answers | None:
         await self._ready.wait()
         if self._stopping:
             request.connection.close("the broker stops before it was ready")
@@ -411,8 +411,7 @@ class Broker:
         if isinstance(answer, Unsettled):
             self._settle()
             settled = answer.settle()
-            assert not isinstance(settled, Answers | Unsettled)  # it has come alone
-            answer = settled
+            return await settled if isinstance(settled, Awaitable) else settled
         if isinstance(answer, Generator):
             answer = run(answer)
         return await answer if isinstance(answer, Awaitable) else answer

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
+READY = (Message, Answers, Encoded)
+"""An answer is all there. (A tuple: a union would be made anew each time.)"""
+
 
 class Answering(asyncio.BufferedProtocol):
     """The answers of one connection."""
@@ -124,7 +127,7 @@ class Answering(asyncio.BufferedProtocol):
         while self._answers and self._outbox.ready:
             parked = self._answers[0]
             answer = parked.answer
-            if isinstance(answer, Message | Answers | Encoded):
+            if isinstance(answer, READY):
                 self._popped()
                 self._put(parked.request, answer)
             elif answer is None:
@@ -185,13 +188,15 @@ class Answering(asyncio.BufferedProtocol):
     def _put(self, request: Request | Run, answer: Message | Answers | Encoded) -> None:
         request.release()
         self.active = True
-        if isinstance(request, Run):
-            assert isinstance(answer, Answers)
-            if self._server.meter is not None:
-                self._server.meter.run_answered(request, answer)
+        if isinstance(answer, Answers):
+            meter = self._server.meter
+            if meter is not None and isinstance(request, Run):
+                meter.run_answered(request, answer)
+            elif meter is not None and isinstance(request, Request):
+                meter.answered(request, None)  # nothing in it has failed
             self._outbox.put_encoded(answer.encoded)
             return
-        assert not isinstance(answer, Answers)
+        assert isinstance(request, Request)
         if isinstance(answer, Encoded):
             message, chunks = answer.message, answer.chunks
         else:

@@ -26,7 +26,7 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any, cast
 
 from ottla.logs import logger
-from ottla.network.answering import Answering
+from ottla.network.answering import READY, Answering
 from ottla.network.decoding import PIPELINED, RequestReader
 from ottla.network.failing import refusal
 from ottla.network.framing import FrameError, Framer
@@ -36,7 +36,6 @@ from ottla.network.request import Request, Run, Unsettled, ends_of
 from ottla.network.stepping import (
     STEPWISE_BYTES,
     WORKING,
-    Encoded,
     Steps,
     answer_in_steps,
     handle_in_steps,
@@ -216,13 +215,14 @@ class Connection(Answering):
             if self._busy and not granted and turns.contended:
                 self._wait_for_turn()
             else:
-                self._take_turn(cpu)
+                self._take_turn(begin, cpu)
         if not self._lost and not self._outbox.sending:
             self._outbox.flush()
         self._framer.keep()
         self._read_or_pause()
         long = turns.time() - begin > BUSY_S and not self._lost
-        self._be_busy(long, long and turns.is_busy(cpu))
+        if long or self._long or self._busy:
+            self._be_busy(long, long and turns.is_busy(cpu))
         if self._closing and not self._answers:
             self._end()
 
@@ -231,24 +231,24 @@ class Connection(Answering):
             self._outbox.flush()
             self._transport.close()
 
-    def _take_turn(self, cpu: float | None) -> None:
+    def _take_turn(self, begin: float, cpu: float | None) -> None:
         if self._work is not None:
-            self._go_on(cpu)
+            self._go_on(begin, cpu)
             self._answer_settled()
         if not self._closing:
-            self._dispatch_frames(cpu)
+            self._dispatch_frames(begin, cpu)
             if self._unsettled:
                 self._settle()
                 if self._held is not None and self._may_dispatch(self._held):
                     self._wait_for_turn()
 
-    def _dispatch_frames(self, cpu: float | None) -> None:
+    def _dispatch_frames(self, begin: float, cpu: float | None) -> None:
         framer = self._framer
         now_ms = self._server.clock.now_ms()
         left = REQUESTS_PER_TURN
         turns = self._turns
         time = turns.time
-        end = turns.end()
+        end = turns.end(begin)
         before: Unsettled | None = None
         while True:
             frame = self._held
@@ -262,6 +262,10 @@ class Connection(Answering):
                     if framer.starved:
                         self._wait_for_memory()
                     return
+            if left != REQUESTS_PER_TURN and time() > end:
+                end = turns.end_again(cpu)
+                if not end:
+                    left = 0
             if not left or not self._may_dispatch(frame):
                 self._held = frame
                 if not left:
@@ -273,10 +277,6 @@ class Connection(Answering):
                 before = self._joined(before, frame)
             if before is None:
                 before = self._handle(frame, now_ms)
-            if time() > end:
-                end = turns.end_again(cpu)
-                if not end:
-                    left = 0
             if self._closing:
                 return
 
@@ -308,13 +308,13 @@ class Connection(Answering):
         self._work = steps
         self._wait_for_turn()
 
-    def _go_on(self, cpu: float | None) -> None:
+    def _go_on(self, begin: float, cpu: float | None) -> None:
         """Take steps until the turn is over or the request is done; it is the only one that is parked."""
         parked = self._answers[0]
         work = self._work
         assert work is not None
         turns = self._turns
-        end = turns.end()
+        end = turns.end(begin)
         answer: Any
         try:
             while True:
@@ -342,7 +342,7 @@ class Connection(Answering):
         if self._closing and self._transport.is_closing():
             self._drop(parked.request, answer)
             return
-        ready = answer is None or isinstance(answer, Encoded | Message)
+        ready = answer is None or isinstance(answer, READY)
         parked.answer = answer if ready else self._future(answer)
 
     def _may_dispatch(self, frame: memoryview) -> bool:

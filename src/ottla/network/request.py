@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ottla.network.budget import SMALL_BYTES_MAX
@@ -77,6 +77,9 @@ class Request:
         "started_s",
     )
 
+    count = 1
+    """How many requests it stands for."""
+
     def __init__(
         self,
         api_key: int,
@@ -112,11 +115,6 @@ class Request:
             self._budget = None
             budget.release(self.frame_bytes)
 
-    @property
-    def count(self) -> int:
-        """How many requests it stands for."""
-        return 1
-
     def __repr__(self) -> str:
         return (
             f"Request(api_key={self.api_key}, api_version={self.api_version}, "
@@ -124,7 +122,7 @@ class Request:
         )
 
 
-class Run(Unsettled, ABC):
+class Run(Unsettled):
     """Requests of one connection that came with one read, each like ``first`` but for its records.
 
     They are small, and handled one after the other, as any are, and answered together: what differs is only that nobody
@@ -168,7 +166,7 @@ class Run(Unsettled, ABC):
 
 
 class Answers(NamedTuple):
-    """The answers of a run, encoded, each with its length before it."""
+    """Answers, encoded, each with its length before it: those of a run, or the one of a request in which nothing failed."""
 
     encoded: bytes
     error_codes: tuple[int, ...] = ()

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from ottla.messages.registry import encode_response, encode_response_in_steps
 from ottla.network.outbox import close_regions
-from ottla.network.request import Request, Unsettled
+from ottla.network.request import Answers, Request, Unsettled
 from ottla.wire.schema import Message
 
 STEPWISE_BYTES = 8 * 1024
@@ -28,7 +28,7 @@ STEPWISE_BYTES = 8 * 1024
 T = TypeVar("T")
 Steps: TypeAlias = "Generator[None, None, T]"
 
-Answer: TypeAlias = "Message | Awaitable[Message | None] | Unsettled | Steps[Any] | None"
+Answer: TypeAlias = "Message | Awaitable[Message | Answers | None] | Unsettled | Steps[Any] | None"
 """What a handler may answer with."""
 
 Dispatch: TypeAlias = Callable[[Request], Answer]

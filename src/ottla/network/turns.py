@@ -62,9 +62,9 @@ class Turns:
         """Whether a busy connection has to wait for its turn."""
         return self.busy > 1 or bool(self._queue)
 
-    def end(self) -> float:
-        """When, by ``time``, a turn that begins now is over."""
-        return self.time() + (SHARED_TURN_S if self._queue else TURN_S)
+    def end(self, begin: float) -> float:
+        """When, by ``time``, a turn that began then is over."""
+        return begin + (SHARED_TURN_S if self._queue else TURN_S)
 
     def end_again(self, begun: float | None) -> float:
         """That time is over: how long the turn goes on, as the thread has not run for so long; 0 if it has.

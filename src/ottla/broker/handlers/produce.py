@@ -23,7 +23,7 @@ Source: ``KafkaApis.handleProduceRequest``, ``ReplicaManager.appendRecords``, ``
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ottla.broker.handlers.produce_errors import WITHOUT_LOG_START, fail
 from ottla.broker.handlers.produce_run import run_behind
@@ -37,7 +37,8 @@ from ottla.messages.produce import (
     ProduceResponse,
     TopicProduceResponse,
 )
-from ottla.network.request import Unsettled
+from ottla.messages.produce_answer import produce_answer
+from ottla.network.request import Answers, Unsettled
 
 if TYPE_CHECKING:
     from ottla.broker.broker import Broker
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from ottla.replication.partition import Partition
 
 log = logger(__name__)
+
+Answer: TypeAlias = "ProduceResponse | Answers | None"
 
 ALL = -1
 ADMIN_CLIENT_ID = "__admin_client"
@@ -113,7 +116,7 @@ class _Produce(Unsettled):
         self.response = ProduceResponse(responses=[])
         self.timeout_ms = body.timeout_ms
         self.rewrites = 0
-        self.future: asyncio.Future[ProduceResponse | None] | None = None
+        self.future: asyncio.Future[Answer] | None = None
         self.timer: asyncio.TimerHandle | None = None
         # What was appended but perhaps not written: partition, answer, end offset, the log's ``undone``.
         self.gathered: list[tuple[Partition, PartitionProduceResponse, int, int]] = []
@@ -217,8 +220,8 @@ class _Produce(Unsettled):
             timeout_ms=self.timeout_ms,
         )
 
-    def settle(self) -> ProduceResponse | asyncio.Future[ProduceResponse | None] | None:
-        """The response, or a future of it; None instead of a response for acks=0.
+    def settle(self) -> Answer | asyncio.Future[Answer]:
+        """The answer, or a future of it; None instead of an answer for acks=0.
 
         What was gathered has been written now, or has failed.
         """
@@ -242,11 +245,32 @@ class _Produce(Unsettled):
                 max(0, self.timeout_ms) / 1000, self._timed_out
             )
 
-    def _outcome(self) -> ProduceResponse | None:
+    def _outcome(self) -> Answer:
         if self.acks:
-            return self.response
+            return self._from_template() or self.response
         self._close_if_failed()
         return None
+
+    def _from_template(self) -> Answers | None:
+        """The answer, encoded, if it is of the kind that most are: one partition, and all well."""
+        responses = self.response.responses
+        if len(responses) != 1 or len(responses[0].partition_responses) != 1:
+            return None
+        topic = responses[0]
+        (answer,) = topic.partition_responses
+        if answer.error_code:
+            return None
+        template = produce_answer(self.version, topic.name, topic.topic_id, answer.index)
+        if template is None:
+            return None
+        return Answers(
+            template.encoded(
+                self.request.correlation_id,
+                answer.base_offset,
+                answer.log_append_time_ms,
+                answer.log_start_offset,
+            )
+        )
 
     def committed(self, token: object) -> None:
         """A partition's records are committed."""
