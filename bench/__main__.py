@@ -19,7 +19,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.broker_process import warm_memory
 from bench.figures import JSON_LINES
 
 BENCHMARKS: dict[str, tuple[str, ...]] = {
@@ -31,8 +30,6 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
 }
 """What runs by default, and with which arguments: five minutes in all. Others are run by name."""
 LIMIT_S = 240
-WARMED_GB = 6
-"""About what the benchmarks have in the page cache at a time."""
 
 
 def run(name: str, environment: dict[str, str]) -> bool:
@@ -74,7 +71,6 @@ def main() -> int:
     started = time.time()
     load = " ".join(f"{one:.1f}" for one in os.getloadavg())
     print(f"{os.cpu_count()} processors, load average {load}, Python {platform.python_version()}")
-    print(f"{warm_memory(WARMED_GB):.1f} GB of memory touched in {time.time() - started:.0f} s")
     # As an installed package has it: a start that compiles every module first is nobody's start.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.TemporaryDirectory(prefix="ottla-bench-") as directory:

@@ -149,9 +149,10 @@ def create_topic_frame(topic: str, partitions: int = 1) -> Frame:
 def warm_memory(gigabytes: float) -> float:
     """Have the host of a virtual machine hand out that much memory before it is measured; returns what it was.
 
-    A page that the machine has never touched costs its first writer several times what it costs later, since
-    the host finds one only then. A child process touches as much anonymous memory as the benchmarks are
-    going to write, at most half of what is free, and gives it back to this system, which keeps it.
+    A page that the host has not handed out costs its first writer several times what it costs later, since
+    the host finds one only then. A child process touches as much anonymous memory as is going to be written,
+    at most half of what is free, and gives it back to this system. That keeps it for some seconds only: with
+    free page reporting (``/sys/module/page_reporting``) the host has it back soon. So call it right before.
     """
     wanted = min(int(gigabytes * GB), _free_bytes() // 2)
     program = (
