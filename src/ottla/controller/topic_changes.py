@@ -49,6 +49,9 @@ from ottla.logs import logger
 
 log = logger(__name__)
 
+TOPICS_TOGETHER = 16
+"""New topics of one request that are planned, stored and announced in one go: some milliseconds."""
+
 
 class TopicDefaults(NamedTuple):
     """Settings that decide about topics where the request does not."""
@@ -190,23 +193,37 @@ class TopicChanges:
     async def create(
         self, state: ClusterState, wanted: Sequence[NewTopic], validate_only: bool
     ) -> list[TopicResult]:
-        """One result for each of ``wanted``, in order."""
+        """One result for each of ``wanted``, in order.
+
+        They are made ``TOPICS_TOGETHER`` at a time, and others have their turns in between.
+        """
         results: dict[int, TopicResult] = {}
-        planned = self._plan(state, wanted, results)
-        if not validate_only and planned:
-            await self._create_planned(state, planned, results)
-        for index, plan in planned.items():
-            results.setdefault(index, _created(plan, validate_only))
+        repeated = _repeated(topic.name for topic in wanted)
+        excessive = self._is_excessive(wanted)
+        taken: dict[str, str] = {}
+        numbered = list(enumerate(wanted))
+        for start in range(0, len(numbered), TOPICS_TOGETHER):
+            some = numbered[start : start + TOPICS_TOGETHER]
+            planned = self._plan(state, some, results, repeated, taken, excessive=excessive)
+            if not validate_only and planned:
+                await self._create_planned(state, planned, results)
+            for index, plan in planned.items():
+                results.setdefault(index, _created(plan, validate_only))
+            await asyncio.sleep(0)
         return [results[index] for index in range(len(wanted))]
 
     def _plan(
-        self, state: ClusterState, wanted: Sequence[NewTopic], results: dict[int, TopicResult]
+        self,
+        state: ClusterState,
+        wanted: Sequence[tuple[int, NewTopic]],
+        results: dict[int, TopicResult],
+        repeated: Collection[str],
+        taken: dict[str, str],
+        *,
+        excessive: bool,
     ) -> dict[int, PlannedTopic]:
-        repeated = _repeated(topic.name for topic in wanted)
-        excessive = self._is_excessive(wanted)
         planned: dict[int, PlannedTopic] = {}
-        taken: dict[str, str] = {}
-        for index, topic in enumerate(wanted):
+        for index, topic in wanted:
             try:
                 if excessive:
                     raise KafkaError(

@@ -11,7 +11,7 @@ from ottla import topic_ids
 from ottla.controller import controller as controller_module
 from ottla.controller.configs import ConfigAlteration, read_config
 from ottla.controller.controller import Controller
-from ottla.controller.topic_changes import TopicDefaults
+from ottla.controller.topic_changes import TOPICS_TOGETHER, TopicDefaults
 from ottla.controller.topics import NewPartitions, NewTopic, TopicResult
 from ottla.coordination import znodes
 from ottla.coordination.store import NodeExists
@@ -178,6 +178,32 @@ async def test_brokers_lead_before_anybody_is_told_of_it(cluster: Any) -> None:
     assert isinstance(told, UpdateMetadataRequest)
     assert cluster.brokers[2].topics == {"orders": {0: 1}}
     assert cluster.brokers[2].live_brokers == [1, 2]
+
+
+async def test_many_topics_of_one_request_come_in_several_goes_and_each_has_its_result(
+    cluster: Any,
+) -> None:
+    await cluster.start(1)
+    controller = await cluster.started(1)
+    cluster.brokers[1].requests.clear()
+    names = [f"t{number}" for number in range(100)]
+    names[50] = "t_0.x"
+    names[70] = "t.0_x"  # its like is made in an earlier go
+    names[80] = names[99] = "twice"
+    results = await controller.create_topics([NewTopic(name, 1, 1) for name in names])
+    refused = {result.name: result.error for result in results if result.error}
+    assert refused == {
+        "t.0_x": ErrorCode.INVALID_TOPIC_EXCEPTION,
+        "twice": ErrorCode.INVALID_REQUEST,
+    }
+    assert [result.name for result in results] == names
+    made = [
+        len(request.topic_states)
+        for request in cluster.brokers[1].requests
+        if isinstance(request, LeaderAndIsrRequest)
+    ]
+    assert sum(made) == 97
+    assert max(made) <= TOPICS_TOGETHER
 
 
 async def test_numbers_that_are_not_given_are_the_brokers_defaults(cluster: Any) -> None:
