@@ -105,6 +105,8 @@ class LibrdkafkaLoad(Load):
 
         self.history = history
         self.places = places
+        self._untold: dict[Partition, int] = {}
+        """By partition, what the next record of a batch without an offset would seem to have."""
         self.producer = confluent_kafka.Producer(
             {
                 "bootstrap.servers": bootstrap,
@@ -144,10 +146,24 @@ class LibrdkafkaLoad(Load):
             if error is not None:
                 self.faults.append(f"{self.name}: {mark} failed: {error}")
             else:
-                offset = message.offset()
-                self.history.acknowledge(place, -1 if offset is None else offset, mark)
+                self.history.acknowledge(place, self._known(place, message.offset()), mark)
 
         self.producer.produce(topic, self.content(mark), partition=partition, on_delivery=delivered)
+
+    def _known(self, place: Partition, offset: int | None) -> int:
+        """The offset that the broker told, -1 if it told none.
+
+        An answer of DUPLICATE_SEQUENCE_NUMBER is a success without an offset: -1. librdkafka counts on from there:
+        the records of the batch get -1, 0, 1, …
+        """
+        if offset is None or offset < 0:
+            self._untold[place] = 0
+            return -1
+        if offset == self._untold.get(place):
+            self._untold[place] = offset + 1
+            return -1
+        self._untold.pop(place, None)
+        return offset
 
     def _error(self, error: Any) -> None:
         if error.fatal():

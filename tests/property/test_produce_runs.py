@@ -17,7 +17,6 @@ from tests.support.requests import create_topic, fetch_request
 from tests.support.wire import Wire, batch
 
 CRC_AT = 17
-RUNS_AT_LEAST = 5
 
 
 def good(number: int) -> bytes:
@@ -88,8 +87,7 @@ def bootstrap(request: pytest.FixtureRequest) -> Iterator[str]:
     ):
         patch.setattr(ProduceRun, "settle", counted)
         yield broker.bootstrap
-    assert len(runs) > RUNS_AT_LEAST
-    assert max(runs) > 1
+    assert max(runs, default=0) > 1
 
 
 class Topic:
