@@ -45,6 +45,19 @@ class Train:
         ]
 
 
+def have_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the disk be full amid every write of ``no room``."""
+    pwrite = Disk.pwrite
+
+    def full(descriptor: int, data: Any, position: int) -> int:
+        if b"no room" in bytes(data):
+            pwrite(descriptor, memoryview(data)[:10], position)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return pwrite(descriptor, data, position)
+
+    monkeypatch.setattr(Disk, "pwrite", staticmethod(full))
+
+
 def outcome(answer: Any) -> tuple[int, int]:
     """The error code and the base offset of a Produce with one partition."""
     (partition,) = answer.responses[0].partition_responses
@@ -101,15 +114,7 @@ def test_requests_of_one_read_that_find_no_room_are_all_refused_and_leave_nothin
     create_topic(wire, "t")
     create_topic(wire, "other")
     assert produce(wire, "t", batch(b"first")).base_offset == 0
-    pwrite = Disk.pwrite
-
-    def full(descriptor: int, data: Any, position: int) -> int:
-        if b"no room" in bytes(data):
-            pwrite(descriptor, memoryview(data)[:10], position)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return pwrite(descriptor, data, position)
-
-    monkeypatch.setattr(Disk, "pwrite", staticmethod(full))
+    have_no_room(monkeypatch)
     train = Train(wire)
     for number in range(4):
         train.add(produce_request("t", batch(b"no room %d" % number), acks=-number % 2 or 1), 9)

@@ -13,7 +13,7 @@ from ottla.errors import ErrorCode
 from ottla.log.disk import Disk
 from ottla.testing import Broker
 from tests.broker.test_metrics import http_of
-from tests.broker.test_pipelined_produce import Train, outcome
+from tests.broker.test_pipelined_produce import Train, have_no_room, outcome
 from tests.support.http import metrics, value
 from tests.support.requests import create_topic, fetch, fetch_request, produce, produce_request
 from tests.support.wire import Wire, batch
@@ -45,15 +45,7 @@ def test_requests_of_a_run_that_find_no_room_are_all_refused_and_leave_nothing(
 ) -> None:
     create_topic(wire, "t")
     assert produce(wire, "t", batch(b"first"), acks=acks).base_offset == 0
-    pwrite = Disk.pwrite
-
-    def full(descriptor: int, data: Any, position: int) -> int:
-        if b"no room" in bytes(data):
-            pwrite(descriptor, memoryview(data)[:10], position)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return pwrite(descriptor, data, position)
-
-    monkeypatch.setattr(Disk, "pwrite", staticmethod(full))
+    have_no_room(monkeypatch)
     with Wire(ottla_broker.bootstrap) as other:
         train = Train(other)
         for number in range(6):

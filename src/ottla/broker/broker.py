@@ -539,9 +539,7 @@ class Broker:
             await asyncio.to_thread(directory.write_checkpoints, directory.take_checkpoints())
 
     async def _checkpoint_marks(self) -> None:
-        marks: dict[str, dict[tuple[str, int], int]] = {}
-        for p in self.replicas:
-            marks.setdefault(p.log.health.path, {})[p.topic, p.index] = p.high_watermark
+        marks = self.replicas.high_watermarks()
         for directory in self.directories:
             await asyncio.to_thread(directory.write_high_watermarks, marks.get(directory.path, {}))
 

@@ -251,6 +251,13 @@ class Replicas:
                 partition.apply_retention(now_ms, start)
                 await asyncio.sleep(0)
 
+    def high_watermarks(self) -> dict[str, dict[tuple[str, int], int]]:
+        """By log directory's path, and by topic and index."""
+        marks: dict[str, dict[tuple[str, int], int]] = {}
+        for p in self:
+            marks.setdefault(p.log.health.path, {})[p.topic, p.index] = p.high_watermark
+        return marks
+
     def configure(self, topic: str, config: TopicConfig) -> None:
         """A topic's settings changed."""
         for partition in self:
