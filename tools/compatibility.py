@@ -34,9 +34,12 @@ ANSWERS = "tests/interop/answers/known.py"
 ABSENT = "no"
 NOTES = {
     0: "batches of format 2; transactional ones are refused",
-    4: "in the process only: no connection takes it",
-    5: "in the process only: no connection takes it",
-    6: "in the process only: no connection takes it",
+    4: "between the brokers of a cluster",
+    5: "between the brokers of a cluster",
+    6: "between the brokers of a cluster",
+    7: "between the brokers of a cluster",
+    56: "between the brokers of a cluster",
+    67: "between the brokers of a cluster",
     10: "groups; a transactional id is refused",
     18: "version 5 (KIP-1242) is newer than the release",
     22: "without a transactional id",

@@ -12,9 +12,27 @@ from typing import Any
 import pytest
 
 from ottla.messages import registry
+from ottla.messages.allocate_producer_ids import (
+    AllocateProducerIdsRequest,
+    AllocateProducerIdsResponse,
+)
+from ottla.messages.alter_partition import (
+    AlterPartitionBrokerState,
+    AlterPartitionPartitionData,
+    AlterPartitionRequest,
+    AlterPartitionResponse,
+    AlterPartitionResponsePartitionData,
+    AlterPartitionResponseTopicData,
+    AlterPartitionTopicData,
+)
 from ottla.messages.consumer_protocol import (
     ConsumerProtocolAssignment,
     ConsumerProtocolSubscription,
+)
+from ottla.messages.controlled_shutdown import (
+    ControlledShutdownRemainingPartition,
+    ControlledShutdownRequest,
+    ControlledShutdownResponse,
 )
 from ottla.wire.compiler import decode, encode_bytes
 from ottla.wire.schema import NEWEST, Message, MessageType, Spec, V
@@ -31,6 +49,9 @@ NOT_IN_THE_WHEEL = {
     "LeaderAndIsr",
     "StopReplica",
     "UpdateMetadata",
+    "ControlledShutdown",
+    "AlterPartition",
+    "AllocateProducerIds",
     "CreateDelegationToken",
     "RenewDelegationToken",
     "ExpireDelegationToken",
@@ -228,6 +249,90 @@ def test_every_version_reads_back_what_it_wrote(name: str, side: str, version: i
         read, position = decode(cls, version, encoded)
         assert position == len(encoded)
         assert read == message
+
+
+TOPIC_ID = bytes(range(16))
+
+
+@pytest.mark.parametrize(
+    ("message", "version", "layout"),
+    [
+        (ControlledShutdownRequest(broker_id=3, broker_epoch=9), 1, "00000003"),
+        (ControlledShutdownRequest(broker_id=3, broker_epoch=9), 2, f"00000003 {9:016x}"),
+        (ControlledShutdownRequest(broker_id=3, broker_epoch=9), 3, f"00000003 {9:016x} 00"),
+        (
+            ControlledShutdownResponse(
+                error_code=11,
+                remaining_partitions=[
+                    ControlledShutdownRemainingPartition(topic_name="t", partition_index=2)
+                ],
+            ),
+            3,
+            "000b 02 02 74 00000002 00 00",
+        ),
+        (
+            AlterPartitionRequest(
+                broker_id=1,
+                broker_epoch=5,
+                topics=[
+                    AlterPartitionTopicData(
+                        topic_id=TOPIC_ID,
+                        partitions=[
+                            AlterPartitionPartitionData(
+                                partition_index=4,
+                                leader_epoch=6,
+                                new_isr_with_epochs=[
+                                    AlterPartitionBrokerState(broker_id=1, broker_epoch=5)
+                                ],
+                                partition_epoch=7,
+                            )
+                        ],
+                    )
+                ],
+            ),
+            3,
+            f"00000001 {5:016x} 02 {TOPIC_ID.hex()} 02 00000004 00000006"
+            f" 02 00000001 {5:016x} 00 00 00000007 00 00 00",
+        ),
+        (
+            AlterPartitionResponse(
+                topics=[
+                    AlterPartitionResponseTopicData(
+                        topic_id=TOPIC_ID,
+                        partitions=[
+                            AlterPartitionResponsePartitionData(
+                                partition_index=4, leader_id=1, leader_epoch=6, isr=[1, 2]
+                            )
+                        ],
+                    )
+                ]
+            ),
+            2,
+            f"00000000 0000 02 {TOPIC_ID.hex()} 02 00000004 0000 00000001 00000006"
+            " 03 00000001 00000002 00 00000000 00 00 00",
+        ),
+        (AllocateProducerIdsRequest(broker_id=1, broker_epoch=2), 0, f"00000001 {2:016x} 00"),
+        (
+            AllocateProducerIdsResponse(producer_id_start=1000, producer_id_len=1000),
+            0,
+            f"00000000 0000 {1000:016x} {1000:08x} 00",
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Message) else None,
+)
+def test_what_brokers_ask_their_controller_is_laid_out_as_in_kafkas_schemas(
+    message: Message, version: int, layout: str
+) -> None:
+    assert encode_bytes(message, version) == bytes.fromhex(layout)
+
+
+def test_the_first_controlled_shutdown_names_no_client_in_its_header() -> None:
+    request = ControlledShutdownRequest(broker_id=3)
+    frame = b"".join(registry.encode_request(request, 0, 9, "somebody"))
+    assert frame == bytes.fromhex("0007 0000 00000009 00000003")
+    header, position = registry.decode_request_header(frame)
+    assert header == (7, 0, 9, None)
+    assert frame[position:] == bytes.fromhex("00000003")
 
 
 def as_kafka_python(message: Any, theirs: type, version: int) -> Any:

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from ottla.messages.registry import api
+from ottla.messages.registry import CONTROLLED_SHUTDOWN, api
 from ottla.wire.compiler import FIXED
 from ottla.wire.primitives import encode_uvarint, read_uvarint
 from ottla.wire.schema import Spec
@@ -26,7 +26,8 @@ class Place(NamedTuple):
 def places(key: int, version: int, frame: bytes) -> list[Place]:
     """Every length and count of a whole request, the client id's among them, in order."""
     walk = _Walk(frame, version, flexible=version >= api(key).flexible_from)
-    walk.client_id()
+    if version or key != CONTROLLED_SHUTDOWN:
+        walk.client_id()
     walk.struct(api(key).request, "")
     assert walk.at == len(frame), f"{api(key).name} v{version}"
     return walk.found
@@ -50,7 +51,7 @@ class _Walk:
         self.frame = frame
         self.version = version
         self.flexible = flexible
-        self.at = 0
+        self.at = CLIENT_ID_AT
         self.found: list[Place] = []
 
     def client_id(self) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ottla.coordination.znodes import Endpoint
 from ottla.logs import logger
-from ottla.messages.registry import API_VERSIONS_RANGES, api
+from ottla.messages.registry import API_VERSIONS_RANGES, BETWEEN_BROKERS, api
 from ottla.network.limits import NetworkLimits
 from ottla.network.server import Listener, Server
 from ottla.settings.listeners import format_address
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from ottla.wire.schema import Message
 
 log = logger(__name__)
-
-BETWEEN_BROKERS = frozenset((4, 5, 6))
-"""The APIs that no client is answered."""
 
 OPEN_ADVICE = (
     "anybody who reaches this address can read and write everything: TLS and SASL are not there yet; "

@@ -27,6 +27,7 @@ API_NAMES: dict[int, str] = {
     4: "LeaderAndIsr",
     5: "StopReplica",
     6: "UpdateMetadata",
+    7: "ControlledShutdown",
     8: "OffsetCommit",
     9: "OffsetFetch",
     10: "FindCoordinator",
@@ -64,11 +65,13 @@ API_NAMES: dict[int, str] = {
     49: "AlterClientQuotas",
     50: "DescribeUserScramCredentials",
     51: "AlterUserScramCredentials",
+    56: "AlterPartition",
     57: "UpdateFeatures",
     60: "DescribeCluster",
     61: "DescribeProducers",
     65: "DescribeTransactions",
     66: "ListTransactions",
+    67: "AllocateProducerIds",
     71: "GetTelemetrySubscriptions",
     72: "PushTelemetry",
     74: "ListConfigResources",
@@ -84,6 +87,7 @@ API_VERSIONS_RANGES: dict[int, tuple[int, int]] = {
     4: (0, 7),
     5: (0, 4),
     6: (0, 8),
+    7: (0, 3),
     8: (2, 10),
     9: (1, 10),
     10: (0, 6),
@@ -121,17 +125,25 @@ API_VERSIONS_RANGES: dict[int, tuple[int, int]] = {
     49: (0, 1),
     50: (0, 0),
     51: (0, 0),
+    56: (0, 3),
     57: (0, 2),
     60: (0, 2),
     61: (0, 0),
     65: (0, 0),
     66: (0, 2),
+    67: (0, 0),
     71: (0, 0),
     72: (0, 0),
     74: (0, 1),
     75: (0, 0),
 }
 """Lowest and highest version of each API, known without importing its messages."""
+
+BETWEEN_BROKERS = frozenset((4, 5, 6, 7, 56, 67))
+"""What only the brokers of a cluster and their controller ask each other."""
+
+CONTROLLED_SHUTDOWN = 7
+"""Its version 0 has a request header of its own, which names no client (``RequestHeader`` version 0)."""
 
 
 class Api(NamedTuple):
@@ -195,6 +207,8 @@ def decode_request_header(buf: BytesLike) -> tuple[RequestHeader, int]:
     if len(buf) < 10:
         raise DecodeError("request shorter than its header")
     key, version, correlation_id, length = _HEADER.unpack_from(buf)
+    if not version and key == CONTROLLED_SHUTDOWN:
+        return RequestHeader(key, version, correlation_id, None), _HEADER.size - 2
     position = 10
     if length < -1 or length > len(buf) - position:
         raise DecodeError(f"client id of length {length}")
@@ -225,6 +239,8 @@ def encode_request(
     length = -1 if client_id is None else len(name)
     cls = type(message)
     header = _HEADER.pack(cls.__api_key__, version, correlation_id, length) + name
+    if not version and cls.__api_key__ == CONTROLLED_SHUTDOWN:
+        header = header[: _HEADER.size - 2]
     if version >= cls.__flexible_from__:
         header += b"\0"
     chunks = encode(message, version)
@@ -297,6 +313,8 @@ __all__ = [
     "API_NAMES",
     "API_VERSIONS",
     "API_VERSIONS_RANGES",
+    "BETWEEN_BROKERS",
+    "CONTROLLED_SHUTDOWN",
     "Api",
     "RequestHeader",
     "api",

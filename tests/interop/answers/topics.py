@@ -28,12 +28,11 @@ from ottla.messages.metadata import MetadataRequest, MetadataRequestTopic
 from tests.interop.answers.asking import Asker
 
 NOBODYS_ID = b"\x07" * 16
-BETWEEN_BROKERS = {4, 5, 6, 7}
 
 
 def api_versions(asker: Asker) -> None:
     for key, (lo, hi) in sorted(asker.ranges.items()):
-        if key in registry.API_NAMES and key not in BETWEEN_BROKERS:
+        if key in registry.API_NAMES and key not in registry.BETWEEN_BROKERS:
             asker.note(f"the versions of {registry.API_NAMES[key]}", f"{lo}-{hi}")
     for name, version in (("", "1"), ("a client", ""), ("-x", "1"), ("x", "1 2"), ("a.b-c", "1")):
         hello = ApiVersionsRequest(client_software_name=name, client_software_version=version)

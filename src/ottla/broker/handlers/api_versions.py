@@ -23,14 +23,13 @@ from typing import TYPE_CHECKING
 
 from ottla.errors import ErrorCode
 from ottla.messages.api_versions import ApiVersion, ApiVersionsRequest, ApiVersionsResponse
-from ottla.messages.registry import API_VERSIONS_RANGES
+from ottla.messages.registry import API_VERSIONS_RANGES, BETWEEN_BROKERS
 
 if TYPE_CHECKING:
     from ottla.broker.broker import Broker
     from ottla.network.request import Request
 
 PRODUCE = 0
-BETWEEN_BROKERS = frozenset((4, 5, 6))
 TELEMETRY = frozenset((71, 72))
 SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 
