@@ -11,24 +11,22 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ottla.errors import ErrorCode, KafkaError
 from ottla.log.validation import check_client_batch, keys_take_long
 from ottla.logs import logger
 from ottla.records.batch import read_header
 from ottla.replication.recompression import Recompression, Unpacking, wanted_codec
+from ottla.replication.replica import NO_LEADER, Replica
 from ottla.replication.waiters import CommitWaiters, Waiter
 
 if TYPE_CHECKING:
     from ottla.log.flusher import Flusher
     from ottla.log.log import AppendInfo, Log
-    from ottla.log.reading import LogRead
     from ottla.replication.gathering import Gathering
 
 log = logger(__name__)
-
-NO_LEADER = -1
 
 ANY_EPOCH = -1
 """What a client sends as the leader's epoch that does not know it."""
@@ -37,36 +35,15 @@ TO_HIGH_WATERMARK = -1
 """The offset in a DeleteRecords that means: all that is committed."""
 
 
-class Reader(Protocol):
-    """A parked fetch or a fetch session that follows the partition."""
-
-    def partition_changed(self, partition: Partition) -> None:
-        """Its high watermark, its log start or its leadership moved."""
-        ...
-
-
-class Partition:
-    """A partition that this broker has a replica of."""
+class Partition(Replica):
+    """A partition that this broker has a replica of, and leads where the controller says so."""
 
     __slots__ = (
         "_epoch_start_offset",
-        "_flusher",
-        "_readers",
         "_recompression",
         "_waiters",
         "bytes_in",
-        "high_watermark",
-        "index",
-        "isr",
-        "leader_epoch",
-        "leader_id",
-        "log",
         "messages_in",
-        "node_id",
-        "partition_epoch",
-        "replicas",
-        "topic",
-        "topic_id",
     )
 
     def __init__(
@@ -84,39 +61,11 @@ class Partition:
 
         ``unpacking`` bounds what all partitions unpack at once.
         """
-        self.topic = topic
-        self.topic_id = topic_id
-        self.index = index
-        self.log = partition_log
-        self.node_id = node_id
-        self.leader_id = NO_LEADER
-        self.leader_epoch = -1
-        self.partition_epoch = -1
-        self.replicas: list[int] = []
-        self.isr: list[int] = []
-        self.high_watermark = 0
+        super().__init__(topic, topic_id, index, partition_log, node_id=node_id, flusher=flusher)
         self.bytes_in = self.messages_in = 0
         self._epoch_start_offset = 0
-        self._flusher = flusher
         self._waiters = CommitWaiters()
         self._recompression = Recompression(unpacking)
-        # A dict, not a set: readers are told in the order in which they came, in a simulation too.
-        self._readers: dict[Reader, None] = {}
-        partition_log.on_flushed = self._flushed
-        flusher.attach(partition_log)
-
-    def __repr__(self) -> str:
-        return f"Partition({self.topic}-{self.index})"
-
-    @property
-    def is_leader(self) -> bool:
-        """Whether this broker takes the partition's requests."""
-        return self.leader_id == self.node_id
-
-    @property
-    def last_stable_offset(self) -> int:
-        """Where a read_committed consumer stops: the high watermark, while there are no transactions."""
-        return self.high_watermark
 
     @property
     def knows_its_latest_offset(self) -> bool:
@@ -151,6 +100,19 @@ class Partition:
         self.leader_id = NO_LEADER
         self._waiters.fail_all(code)
         self._tell_readers()
+
+    def follow(
+        self,
+        leader_id: int,
+        leader_epoch: int,
+        partition_epoch: int,
+        replicas: list[int],
+        isr: list[int],
+    ) -> bool:
+        """As ``Replica.follow``; who waits for commitment by this broker's leadership is failed."""
+        if self.is_leader:
+            self.resign()
+        return super().follow(leader_id, leader_epoch, partition_epoch, replicas, isr)
 
     def require_leader(self, current_leader_epoch: int = -1) -> None:
         """Raise unless this broker leads, and in the epoch that the client believes in.
@@ -270,25 +232,6 @@ class Partition:
         self._waiters.add(end_offset, waiter, token)
         return False
 
-    def read(self, start_offset: int, max_bytes: int, *, at_least_one: bool) -> LogRead:
-        """What a consumer may see from ``start_offset`` on, at most ``max_bytes`` of it.
-
-        ``at_least_one``: a first batch larger than ``max_bytes`` is returned whole (KIP-74). An offset
-        between the high watermark and the log end is in range and has nothing yet.
-        Errors: OFFSET_OUT_OF_RANGE, KAFKA_STORAGE_ERROR.
-        """
-        return self.log.read(
-            start_offset, max_bytes, self.high_watermark, at_least_one=at_least_one
-        )
-
-    def add_reader(self, reader: Reader) -> None:
-        """Tell ``reader`` of changes until it is removed."""
-        self._readers[reader] = None
-
-    def remove_reader(self, reader: Reader) -> None:
-        """Tell it no more; nothing happens if it was not there."""
-        self._readers.pop(reader, None)
-
     def deletable_to(self, offset: int) -> int:
         """The offset that DeleteRecords may let the log start at: ``offset``, or the high watermark for -1.
 
@@ -316,49 +259,15 @@ class Partition:
             self._apply_retention(now_ms, self.high_watermark, by_policy=False)
         return self.log.log_start_offset
 
-    def start_after_retention(self, now_ms: int) -> int | None:
-        """Where the log will start once retention has run; None if it has nothing to do.
-
-        A log that fails is logged and left: its directory is looked after where that is known.
-        """
-        try:
-            return self.log.start_after_retention(now_ms, self.high_watermark)
-        except KafkaError as error:
-            log.warning("retention failed", partition=repr(self), reason=str(error))
-            return None
-
-    def apply_retention(self, now_ms: int, limit_offset: int) -> None:
-        """Delete the segments that are past the topic's retention, up to ``limit_offset``; tell who reads.
-
-        ``limit_offset`` is what ``start_after_retention`` gave, and was written down.
-        """
-        self._apply_retention(now_ms, min(limit_offset, self.high_watermark), by_policy=True)
-
-    def _apply_retention(self, now_ms: int, limit_offset: int, *, by_policy: bool) -> None:
-        try:
-            if not self.log.delete_old_segments(now_ms, limit_offset, by_policy=by_policy):
-                return
-        except KafkaError as error:
-            log.warning("retention failed", partition=repr(self), reason=str(error))
-            return
-        self.log.want_flush()
-        self._tell_readers()
-
-    def change_log(self, new: Log) -> None:
-        """Go on with a copy of the log that has all that the old one has, in another log directory."""
-        self.log.on_flushed = self.log.on_flush_wanted = None
-        self.log = new
-        new.on_flushed = self._flushed
-        self._flusher.attach(new)
-        self._flusher.appended(new)
-        self._advance()
-
     def storage_failed(self) -> None:
         """The log directory is offline: nobody who waits will learn whether it is committed."""
         self.resign(ErrorCode.KAFKA_STORAGE_ERROR)
 
     def _flushed(self, flushed: Log) -> None:
-        self._advance()
+        if self.is_leader:
+            self._advance()
+        else:
+            self._advance_as_follower()
 
     def _advance(self) -> None:
         if not self.is_leader:
@@ -368,7 +277,3 @@ class Partition:
             self.high_watermark = end
             self._waiters.advance(end)
             self._tell_readers()
-
-    def _tell_readers(self) -> None:
-        for reader in tuple(self._readers):
-            reader.partition_changed(self)

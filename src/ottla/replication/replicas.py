@@ -1,7 +1,7 @@
 """All the partitions that this broker has replicas of, and what the controller tells it of them.
 
 Rules:
-- Only the controller's LeaderAndIsr makes this broker lead, and only its StopReplica takes a replica away;
+- Only the controller's LeaderAndIsr makes this broker lead or follow, and only its StopReplica takes a replica away;
   one that is older than what was last heard of the partition changes nothing (its leader epoch says so).
 - A topic made again under its old name is another topic: the log that lies here under another id is set
   aside, never led and never deleted unasked (KAFKA-12257).
@@ -105,6 +105,23 @@ class Replicas:
         Returns NONE, STALE_BROKER_EPOCH for a leader epoch that is behind what was heard before, or
         KAFKA_STORAGE_ERROR.
         """
+        return self._take_up(topic, topic_id, state, self._lead)
+
+    def follow(self, topic: str, topic_id: bytes, state: LeaderAndIsrPartitionState) -> ErrorCode:
+        """Copy from the leader that the controller names (or from nobody, where there is none).
+
+        Returns as ``lead`` does.
+        """
+        return self._take_up(topic, topic_id, state, self._follow)
+
+    def _take_up(
+        self,
+        topic: str,
+        topic_id: bytes,
+        state: LeaderAndIsrPartitionState,
+        role: Callable[[Partition, LeaderAndIsrPartitionState], None],
+    ) -> ErrorCode:
+        """Have the partition's log here, and give the replica its role."""
         key = (topic, state.partition_index)
         partition = self._partitions.get(key)
         if partition is not None and partition.topic_id != topic_id:
@@ -118,15 +135,13 @@ class Replicas:
                     topic, topic_id, state.partition_index, is_new=state.is_new
                 )
             partition.log.check_usable()
-            partition.become_leader(
-                state.leader_epoch, state.partition_epoch, state.replicas, state.isr
-            )
+            role(partition, state)
         except KafkaError as error:
             health = partition.log.health if partition is not None else None
             offline = self._directories.some_offline if health is None else health.failure
             tell = log.debug if offline else log.error  # of a directory's partitions one line tells
             tell(
-                "cannot lead a partition",
+                "cannot lead or follow a partition",
                 topic=topic,
                 partition=state.partition_index,
                 reason=str(error),
@@ -139,6 +154,18 @@ class Replicas:
         if directory is not None and directory.offline is None:
             self.moves.start(partition, directory)
         return ErrorCode.NONE
+
+    @staticmethod
+    def _lead(partition: Partition, state: LeaderAndIsrPartitionState) -> None:
+        partition.become_leader(
+            state.leader_epoch, state.partition_epoch, state.replicas, state.isr
+        )
+
+    @staticmethod
+    def _follow(partition: Partition, state: LeaderAndIsrPartitionState) -> None:
+        partition.follow(
+            state.leader, state.leader_epoch, state.partition_epoch, state.replicas, state.isr
+        )
 
     @property
     def offline_count(self) -> int:
@@ -237,17 +264,17 @@ class Replicas:
         """Remove segments that are past their topic's retention; where their logs start then is kept first."""
         starts: dict[Partition, int] = {}
         for partition in self:
-            if partition.is_leader:
-                start = partition.start_after_retention(now_ms)
-                if start is not None:
-                    starts[partition] = start
-                await asyncio.sleep(0)
+            is_served = partition.log.unusable is None and partition.log.health.failure is None
+            start = partition.start_after_retention(now_ms) if is_served else None
+            if start is not None:
+                starts[partition] = start
+            await asyncio.sleep(0)
         moving = {p: start for p, start in starts.items() if start > p.log.log_start_offset}
         failed = await self.keep_log_starts(moving)
         for partition, error in failed.items():
             log.warning("retention failed", partition=repr(partition), reason=str(error))
         for partition, start in starts.items():
-            if partition.is_leader and partition not in failed:
+            if partition not in failed:
                 partition.apply_retention(now_ms, start)
                 await asyncio.sleep(0)
 

@@ -1,0 +1,82 @@
+"""What a follower does with its log and its high watermark."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from ottla.clock import ManualClock
+from ottla.errors import ErrorCode
+from ottla.log.directories import LogDirectories
+from ottla.log.flusher import Durability
+from ottla.messages.leader_and_isr import LeaderAndIsrPartitionState
+from ottla.replication.replicas import Replicas
+from ottla.settings.definitions import TopicConfig
+from tests.unit.log.samples import NOW_MS, TOPIC_ID, batch, disk, new_log
+from tests.unit.replication.test_partition import HeldFlusher, Listener, append, led
+
+
+def sent(offset: int, count: int = 1, *, epoch: int = 5) -> bytearray:
+    """A batch as a leader sends it."""
+    return batch(count, base_offset=offset, leader_epoch=epoch)
+
+
+def test_a_leader_that_follows_now_fails_who_waits_and_keeps_its_high_watermark() -> None:
+    partition = led(new_log(disk()))
+    append(partition, 2)
+    partition.log.flush(NOW_MS)
+    append(partition)
+    waiting = Listener()
+    partition.when_committed(3, waiting, "last")
+    assert partition.follow(2, 6, 3, [1, 2], [2])
+    assert waiting.told == [("last", ErrorCode.NOT_LEADER_OR_FOLLOWER)]
+    assert (partition.is_leader, partition.leader_id, partition.leader_epoch) == (False, 2, 6)
+    partition.log.flush(NOW_MS)
+    assert partition.high_watermark == 2
+    assert not partition.follow(2, 6, 4, [1, 2], [2, 1])
+    assert partition.partition_epoch == 4
+
+
+def test_a_followers_high_watermark_is_its_leaders_as_far_as_it_acknowledges() -> None:
+    for durability, reached in ((Durability.DISK, 0), (Durability.OS, 3)):
+        partition = led(new_log(disk()), durability)
+        partition.follow(2, 6, 3, [1, 2], [2])
+        partition.append_as_follower(sent(0, 3), NOW_MS)
+        partition.learn_high_watermark(5)
+        assert partition.high_watermark == reached
+        partition.log.flush(NOW_MS)
+        assert partition.high_watermark == 3
+        partition.learn_high_watermark(1)
+        assert partition.high_watermark == 3
+        partition.truncate_to(1, NOW_MS)  # its one batch reaches it
+        assert partition.high_watermark == 0
+        partition.truncate_fully_to(40, NOW_MS)
+        assert (partition.high_watermark, partition.log.log_start_offset) == (40, 40)
+
+
+def test_an_order_to_follow_of_an_earlier_epoch_changes_nothing() -> None:
+    on = disk()
+    directories = LogDirectories(["/logs"], on)
+    directories.open()
+    replicas = Replicas(
+        directories,
+        HeldFlusher(on, durability=Durability.OS),
+        node_id=1,
+        clock=ManualClock(NOW_MS),
+        exists=lambda topic, index: True,
+        config_of=lambda topic: TopicConfig.of(),
+        **cast(Any, {"move_bytes_per_second": lambda: 0}),
+    )
+
+    def follow(leader: int, epoch: int) -> ErrorCode:
+        state = LeaderAndIsrPartitionState(
+            leader=leader, leader_epoch=epoch, replicas=[1, 2, 3], isr=[2, 3]
+        )
+        return replicas.follow("orders", TOPIC_ID, state)
+
+    assert follow(2, 5) is ErrorCode.NONE
+    partition = replicas.get("orders", 0)
+    assert partition is not None
+    assert follow(3, 4) is ErrorCode.STALE_BROKER_EPOCH
+    assert (partition.leader_id, partition.leader_epoch) == (2, 5)
+    assert follow(3, 6) is ErrorCode.NONE
+    assert (partition.leader_id, partition.leader_epoch) == (3, 6)
