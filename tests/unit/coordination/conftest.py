@@ -11,6 +11,9 @@ from ottla.clock import ManualClock
 from ottla.coordination.embedded import IN_MEMORY, Keeper
 from ottla.coordination.store import Store
 from tests.support.coroutines import run_coroutine_test
+from tests.support.zookeeper import zookeeper
+
+__all__ = ["zookeeper"]
 
 
 class Stores(Protocol):
