@@ -6,6 +6,18 @@ import time
 from typing import Protocol
 
 
+_BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+
+
+def boottime() -> float:
+    """Seconds that never go back and go on while the machine sleeps, for what others count too.
+
+    A lease that somebody else holds against us runs out in our sleep. Where the system has no such clock
+    it is the monotonic one.
+    """
+    return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
+
+
 class Clock(Protocol):
     """Where the time comes from."""
 

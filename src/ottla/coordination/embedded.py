@@ -10,6 +10,7 @@ store answers ConnectionLoss for good, because what reached the disk is unknown.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -276,6 +277,16 @@ class EmbeddedStore:
     def state(self) -> SessionState:
         """CONNECTED until closed or expired; never SUSPENDED."""
         return self._state
+
+    @property
+    def session_timeout_ms(self) -> int | None:
+        """None: the keeper is in this process and never misses us."""
+        return None
+
+    @property
+    def lives_until(self) -> float:
+        """For ever."""
+        return math.inf
 
     def on_state(self, listener: Callable[[SessionState], None]) -> None:
         """Call ``listener`` when the session expires."""

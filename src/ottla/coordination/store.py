@@ -176,6 +176,20 @@ class Store(Protocol):
         """How the session stands now, as far as it is known here."""
         ...
 
+    @property
+    def session_timeout_ms(self) -> int | None:
+        """After so much silence the session expires, as it was granted; None: never."""
+        ...
+
+    @property
+    def lives_until(self) -> float:
+        """Until this moment of ``ottla.clock.boottime()`` the session can't have expired.
+
+        It moves on as long as the store answers. Behind it the session may be over, and others may be
+        told so, without our knowing: what only its owner may do must not be done any more.
+        """
+        ...
+
     def on_state(self, listener: Callable[[SessionState], None]) -> None:
         """Call ``listener`` on the loop at every later change of ``state``."""
         ...
@@ -219,6 +233,18 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """End the session: its ephemeral znodes go at once."""
+        ...
+
+
+class Connector(Protocol):
+    """Where sessions come from: a ``Store`` is one session, and after EXPIRED it takes a new one."""
+
+    async def connect(self) -> Store:
+        """A new session. Raises ConnectionLoss where the store can't be reached in time."""
+        ...
+
+    async def close(self) -> None:
+        """End all sessions that are still open."""
         ...
 
 
