@@ -24,6 +24,7 @@ Rules:
 | ``SO_RCVLOWAT`` | Windows | a peer that sends byte by byte is read byte by byte |
 | private mappings | Windows | its mappings are as good |
 | ``mremap`` | macOS | memory of large requests is not used again |
+| ``CLOCK_BOOTTIME`` | macOS, Windows | the monotonic clock: a machine's sleep may not be counted |
 | ``AF_UNIX`` | Windows | no service manager is told anything |
 """
 
@@ -55,6 +56,9 @@ DIRECTORY_FLAGS: int | None = os.O_RDONLY | os.O_DIRECTORY if hasattr(os, "O_DIR
 
 RWF_NOWAIT: int = getattr(os, "RWF_NOWAIT", 0) if hasattr(os, "preadv") else 0
 """The flag of a read that does not wait for the disk; 0 where there is none."""
+
+BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+"""The clock that goes on while the machine sleeps; None where there is none."""
 
 OPEN_FILES_WITHOUT_LIMIT = 512
 """The files that a process may open where the system cannot be asked: what Windows grants at least."""

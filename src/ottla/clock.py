@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-
-_BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+from ottla.capabilities import BOOTTIME
 
 
 def boottime() -> float:
@@ -15,7 +14,7 @@ def boottime() -> float:
     A lease that somebody else holds against us runs out in our sleep. Where the system has no such clock
     it is the monotonic one.
     """
-    return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
+    return time.monotonic() if BOOTTIME is None else time.clock_gettime(BOOTTIME)
 
 
 class Clock(Protocol):
