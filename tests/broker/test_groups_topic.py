@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ottla.broker import local_target
+from ottla.broker import group_loading
 from ottla.broker.store_place import STORE_FILE
 from ottla.coordination import znodes
 from ottla.coordination.embedded import Keeper
@@ -87,13 +87,14 @@ def test_groups_stay_where_they_are_when_the_setting_for_new_topics_changes(tmp_
                 assert committed(wire, group) == number
 
 
-def test_a_groups_topic_without_the_groups_partition_has_no_coordinator_for_it(wire: Wire) -> None:
+def test_groups_hash_to_the_partitions_that_their_topic_has_whoever_made_it(wire: Wire) -> None:
+    create_topic(wire, "t")
     create_topic(wire, "__consumer_offsets", partitions=1)
-    there = [partition_for(group, 50) == 0 for group in GROUPS]
-    assert True in there
-    assert coordinator(wire, *GROUPS) == [
-        0 if is_there else ErrorCode.COORDINATOR_NOT_AVAILABLE for is_there in there
-    ]
+    assert any(partition_for(group, 50) for group in GROUPS)
+    wait_until(lambda: coordinator(wire, *GROUPS) == [0] * len(GROUPS))
+    for group in GROUPS:
+        wait_until(lambda group=group: commit(wire, group, 1) == 0)
+        assert committed(wire, group) == 1
 
 
 def test_the_groups_topic_can_be_deleted_and_comes_back_empty(wire: Wire) -> None:
@@ -147,7 +148,7 @@ def test_groups_that_could_not_be_read_once_are_loaded_when_they_can(
             yield chunk
 
     monkeypatch.setattr(InternalLog, "read", failing)
-    monkeypatch.setattr(local_target, "LOAD_RETRY_S", 0.01)
+    monkeypatch.setattr(group_loading, "LOAD_RETRY_S", 0.01)
     with Broker(data=tmp_path) as broker, Wire(broker.bootstrap) as wire:
         wait_until(lambda: commit(wire, "g", 8) == 0)
         assert committed(wire, "g") == 8

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from ottla.broker import listening
 from ottla.broker.fetch_sessions import FetchSessions
+from ottla.broker.group_loading import GroupLoading, coordinate_groups
 from ottla.broker.housekeeping import FLUSH_CHECK_INTERVAL_MS, TRASH_INTERVAL_MS, Housekeeping
 from ottla.broker.internal_topics import (
     CONSUMER_OFFSETS,
@@ -53,7 +54,6 @@ from ottla.coordination.embedded import EmbeddedStore, Keeper
 from ottla.coordination.store import StoreError
 from ottla.coordination.znodes import BrokerRegistration, Endpoint
 from ottla.errors import ErrorCode, KafkaError
-from ottla.groups.coordinator import Coordinator
 from ottla.groups.settings import GroupSettings
 from ottla.log.checkpoints import MetaProperties
 from ottla.log.directories import DirectoryMismatch, LogDirectories
@@ -67,7 +67,6 @@ from ottla.network.request import Answers, Unsettled
 from ottla.network.server import Listener, Server
 from ottla.network.stepping import run
 from ottla.replication.gathering import Gathering
-from ottla.replication.internal_log import InternalLog
 from ottla.replication.replicas import Replicas
 from ottla.settings.setting import SettingError
 from ottla.settings.topic_config import TopicConfig
@@ -77,6 +76,7 @@ if TYPE_CHECKING:
     from ottla.broker.log_cleaner import LogCleaner
     from ottla.broker.observation import Observation
     from ottla.broker.telemetry import ClientTelemetry
+    from ottla.groups.coordinator import Coordinator
     from ottla.network.request import Request
     from ottla.network.stepping import Answer
     from ottla.settings.broker_config import BrokerConfig
@@ -105,7 +105,7 @@ class Broker:
         self.loop: asyncio.AbstractEventLoop
         self.replicas: Replicas
         self.groups: Coordinator
-        self.group_log: InternalLog
+        self.group_loading: GroupLoading
         self.controller: Controller
         self.config_listener: ConfigListener
         self.producer_ids: ProducerIds
@@ -258,10 +258,10 @@ class Broker:
         )
         self._exits.push_async_callback(self.config_listener.close)
         self._exits.push_async_callback(self.replicas.moves.close)
-        self.group_log = InternalLog(self.replicas, CONSUMER_OFFSETS)
-        self.groups = Coordinator(self.group_log, self.clock, self.loop, group_settings)
+        self.group_loading = coordinate_groups(self, group_settings, lambda: self._store)
+        self.groups = self.group_loading.groups
+        self._exits.push_async_callback(self.group_loading.close)
         self._target = LocalTarget(self)
-        self._exits.push_async_callback(self._target.close)
         self.controller = Controller(
             self._store,
             self.node_id,
@@ -357,7 +357,7 @@ class Broker:
         """A log directory is offline: so are the partitions in it, and the groups in those of its topic."""
         for partition in self.replicas.directory_failed(directory):
             if partition.topic == CONSUMER_OFFSETS:
-                self.groups.unload(partition.index)
+                self.group_loading.resign(partition.index)
         if self.directories.is_gone:
             self._give_up(f"log directory {directory}", error)
         elif self._ready.is_set():

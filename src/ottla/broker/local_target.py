@@ -3,10 +3,7 @@
 Rules:
 - One request after the other, in the order of their coming; a long one gives the loop a turn every 2 ms.
 - A topic's settings are known before its logs are opened.
-- Whoever leads a partition of ``__consumer_offsets`` loads its groups before it answers for them; the answer to
-  the controller does not wait for that. What is loaded when the broker comes up keeps no offsets of topics
-  that the first UpdateMetadata, which names them all, does not know: their deletion was cut short. What could
-  not be loaded is tried again.
+- Whoever leads a partition of ``__consumer_offsets`` takes over its groups: see ``group_loading``.
 """
 
 from __future__ import annotations
@@ -38,9 +35,6 @@ log = logger(__name__)
 
 SLICE_S = 0.002
 
-LOAD_RETRY_S = 30.0
-"""Pause before groups that could not be read are loaded again."""
-
 
 class LocalTarget:
     """The ``ControlTarget`` of the broker in this process."""
@@ -48,10 +42,6 @@ class LocalTarget:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._turn = asyncio.Lock()
-        self._loading: set[asyncio.Task[None]] = set()
-        self._first_topics: asyncio.Future[frozenset[str]] = (
-            asyncio.get_running_loop().create_future()
-        )
 
     async def leader_and_isr(self, request: LeaderAndIsrRequest) -> LeaderAndIsrResponse:
         """Lead what the request says that this broker leads."""
@@ -67,10 +57,12 @@ class LocalTarget:
                 response.topics.append(answers)
                 for state in topic.partition_states:
                     code = ErrorCode.NONE
+                    if topic.topic_name == CONSUMER_OFFSETS and state.leader != broker.node_id:
+                        broker.group_loading.resign(state.partition_index, state.leader_epoch)
                     if state.leader == broker.node_id:
                         code = broker.replicas.lead(topic.topic_name, topic.topic_id, state)
                         if topic.topic_name == CONSUMER_OFFSETS and not code:
-                            self._load_groups(state.partition_index)
+                            broker.group_loading.lead(state.partition_index, state.leader_epoch)
                     elif broker.replicas.is_offline(topic.topic_name, state.partition_index):
                         code = ErrorCode.KAFKA_STORAGE_ERROR
                     answers.partition_errors.append(
@@ -101,8 +93,7 @@ class LocalTarget:
         async with self._turn:
             for name in self._broker.metadata.update(request):
                 self._broker.topic_deleted(name)
-            if not self._first_topics.done():
-                self._first_topics.set_result(frozenset(self._broker.metadata.topics))
+            self._broker.group_loading.metadata_changed()
         return UpdateMetadataResponse()
 
     async def stop_replica(self, request: StopReplicaRequest) -> StopReplicaResponse:
@@ -116,7 +107,7 @@ class LocalTarget:
             for topic in request.topic_states:
                 for state in topic.partition_states:
                     if topic.topic_name == CONSUMER_OFFSETS:
-                        self._broker.groups.unload(state.partition_index)
+                        self._broker.group_loading.resign(state.partition_index)
                     await self._broker.replicas.moves.end(topic.topic_name, state.partition_index)
                     try:
                         self._broker.replicas.remove(
@@ -138,33 +129,3 @@ class LocalTarget:
             except KafkaError as error:
                 response.error_code = error.code
         return response
-
-    async def close(self) -> None:
-        """End loadings that are under way."""
-        for task in list(self._loading):
-            task.cancel()
-        await asyncio.gather(*self._loading, return_exceptions=True)
-
-    def _load_groups(self, partition: int) -> None:
-        groups = self._broker.groups
-        if groups.owns(partition):
-            return
-        topics = None if self._first_topics.done() else self._first_topics
-        task = asyncio.create_task(self._load(partition, topics), name=f"load groups {partition}")
-        self._loading.add(task)
-        task.add_done_callback(self._loading.discard)
-
-    async def _load(self, partition: int, topics: asyncio.Future[frozenset[str]] | None) -> None:
-        broker = self._broker
-        while True:
-            try:
-                await broker.groups.load(partition, broker.group_log.read(partition), topics)
-                return
-            except KafkaError as error:
-                log.error("groups cannot be loaded", partition=partition, reason=str(error))
-            except Exception as error:  # a read that failed; or ours to mend, but not in silence
-                log.error("groups cannot be loaded", partition=partition, error=error)
-            await asyncio.sleep(LOAD_RETRY_S)
-            led = broker.replicas.get(CONSUMER_OFFSETS, partition)
-            if broker.groups.owns(partition) or led is None or not led.is_leader:
-                return

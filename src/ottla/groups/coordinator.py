@@ -1,7 +1,7 @@
 """The group coordinator: answers for the groups of its partitions of ``__consumer_offsets``.
 
-A partition that is not ours: NOT_COORDINATOR. One that is being loaded: COORDINATOR_LOAD_IN_PROGRESS. A
-coordinator that is closed: COORDINATOR_NOT_AVAILABLE. No operation raises ``KafkaError``: errors are in the
+A partition that is not ours, or perhaps not any more: NOT_COORDINATOR. One that is being loaded:
+COORDINATOR_LOAD_IN_PROGRESS. A coordinator that is closed: COORDINATOR_NOT_AVAILABLE. No operation raises ``KafkaError``: errors are in the
 answers. An answer is there at once, or is a future that never fails. How writes and reads stand to each other
 is in ``ledger``. Source: ``GroupCoordinatorService.java``, ``GroupCoordinatorShard.java``.
 """
@@ -330,7 +330,7 @@ class Coordinator(Ledger):
         self, states: Collection[str] = (), types: Collection[str] = ()
     ) -> ListedGroups | asyncio.Future[ListedGroups]:
         """ListGroups: all groups of our partitions, in one of ``states`` and ``types`` where given."""
-        if self._is_closed:
+        if self._is_closed or self._is_fenced():
             return ListedGroups(ErrorCode.COORDINATOR_NOT_AVAILABLE, [])
         shards = list(self._shards.values())
         if any(shard.is_loading for shard in shards):

@@ -3,13 +3,17 @@
 The way of a write: its records are appended (which may fail at once), the state takes them in at once, and
 the answer is parked until they are committed. So writes see what is not yet committed, and reads are answered
 with the state as they found it, once that is committed. A failed append changes nothing. With the leadership
-of a partition go its state and every answer that is parked. Source: ``CoordinatorRuntime.java``.
+of a partition go its state and every answer that is parked; a leader that goes on in a later epoch keeps both.
+
+While the broker is fenced (its session with the store may be over, and another may lead) nobody is answered,
+nothing expires and no session ends: whoever was not listened to has a whole session left afterwards.
+Source: ``CoordinatorRuntime.java``.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence, Set
 from functools import partial
 from typing import Protocol, cast
 
@@ -44,6 +48,9 @@ TOMBSTONES_MAX = 1_000
 
 STRING_BYTES_MAX = 32_767
 """What a string in a record can hold."""
+
+FENCED_S = 0.5
+"""How often a fenced broker looks at a group whose time has come."""
 
 
 class GroupLog(Protocol):
@@ -97,23 +104,47 @@ def answer_for(code: ErrorCode, too_large: ErrorCode = ErrorCode.UNKNOWN_SERVER_
 class Ledger:
     """What the coordinator stands on: no request is known here.
 
-    ``timers`` is the event loop, or what takes its place in a test.
+    ``timers`` is the event loop, or what takes its place in a test. ``is_fenced`` says whether the broker must
+    take it that another leads its partitions.
     """
 
     def __init__(
-        self, log: GroupLog, clock: Clock, timers: Timers, settings: GroupSettings
+        self,
+        log: GroupLog,
+        clock: Clock,
+        timers: Timers,
+        settings: GroupSettings,
+        is_fenced: Callable[[], bool] = lambda: False,
     ) -> None:
         self._log = log
         self._clock = clock
         self._timers = timers
         self._settings = settings
+        self._is_fenced = is_fenced
+        self._deaf_until_ms = -1
+        """When (steady clock) somebody was last turned away by a fenced broker."""
+        self._partition_count = settings.offsets_topic_num_partitions
         self._shards: dict[int, Shard] = {}
         self._is_closed = False
         self._is_full = False
 
     def partition_for(self, group_id: str) -> int:
         """The partition of ``__consumer_offsets`` whose leader is the group's coordinator."""
-        return partition_for(group_id, self._settings.offsets_topic_num_partitions)
+        return partition_for(group_id, self._partition_count)
+
+    def learn_partition_count(self, count: int) -> None:
+        """How many partitions the topic has, whoever made it; with groups at hand it stays as it was."""
+        if count == self._partition_count:
+            return
+        if any(shard.groups for shard in self._shards.values()):
+            log.warning("__consumer_offsets has another number of partitions", partitions=count)
+        else:
+            self._partition_count = count
+
+    @property
+    def partitions(self) -> Set[int]:
+        """The partitions that are ours, or being loaded."""
+        return frozenset(self._shards)
 
     def owns(self, partition: int) -> bool:
         """Whether a partition is loaded, so that its groups are answered for."""
@@ -139,11 +170,21 @@ class Ledger:
 
     # --- coming and going of partitions ---
 
+    def goes_on(self, partition: int, leader_epoch: int) -> bool:
+        """Whether a partition that we are to lead is ours, or being loaded, already; its epoch is noted then."""
+        shard = self._shards.get(partition)
+        if shard is None:
+            return False
+        shard.leader_epoch = max(shard.leader_epoch, leader_epoch)
+        return True
+
     async def load(
         self,
         partition: int,
         records: AsyncIterator[Sequence[LoadedRecord]],
-        topics: asyncio.Future[frozenset[str]] | None = None,
+        gone: Callable[[frozenset[str]], Awaitable[frozenset[str]]] | None = None,
+        *,
+        leader_epoch: int = 0,
     ) -> None:
         """Take over a partition: replay its log, then answer for its groups.
 
@@ -151,12 +192,13 @@ class Ledger:
         election. Unloading it meanwhile, or loading it again, ends this call early. An error in reading
         leaves the partition not ours, and is raised.
 
-        ``topics`` brings the names of all the topics that there were before anything could be committed
-        here: offsets in others are forgotten. A crash may come between the end of a topic and the
-        tombstones of its offsets, which must not be found again in a topic that gets its name.
+        ``gone`` is asked, once all is read, which of the topics that offsets were found for are no more: those
+        offsets are forgotten. A crash may come between the end of a topic and the tombstones of its
+        offsets, which must not be found again in a topic that gets its name.
         """
         self.unload(partition)
         shard = self._shards[partition] = self._new_shard(partition)
+        shard.leader_epoch = leader_epoch
         try:
             slice_end = self._clock.monotonic() + SLICE_S
             async for chunk in records:
@@ -167,11 +209,10 @@ class Ledger:
                         slice_end = self._clock.monotonic() + SLICE_S
                     if self._shards.get(partition) is not shard:
                         return
-            existing = None if topics is None else await asyncio.shield(topics)
+            if gone is not None:
+                shard.gone |= await gone(shard.offsets.topics())
             if self._shards.get(partition) is not shard:
                 return
-            if existing is not None:
-                shard.gone |= shard.offsets.topics() - existing
             for group in list(shard.groups.values()):
                 self._perform(shard, group, group.activate(self._now()))
                 if self._clock.monotonic() >= slice_end:
@@ -180,20 +221,28 @@ class Ledger:
                 if self._shards.get(partition) is not shard:
                     return
             self._forget_topics(shard, shard.gone)
-        except BaseException:
+        except BaseException as error:
             if self._shards.get(partition) is shard:
                 self.unload(partition)
+            elif isinstance(error, Exception):
+                return  # the log was taken away while it was read
             raise
         shard.is_loading = False
         self._sweep_later(shard)
         if shard.groups:  # a new cluster has 50 partitions of none
             log.info("groups are loaded", partition=partition, groups=len(shard.groups))
 
-    def unload(self, partition: int) -> None:
-        """Give a partition up: whoever waits is told NOT_COORDINATOR, and its state is dropped."""
-        shard = self._shards.pop(partition, None)
+    def unload(self, partition: int, leader_epoch: int | None = None) -> bool:
+        """Give a partition up: whoever waits is told NOT_COORDINATOR, and its state is dropped.
+
+        False where another's leading since ``leader_epoch`` is old news: we lead in a later one.
+        """
+        shard = self._shards.get(partition)
         if shard is None:
-            return
+            return True
+        if leader_epoch is not None and leader_epoch < shard.leader_epoch:
+            return False
+        del self._shards[partition]
         if shard.sweep is not None:
             shard.sweep.cancel()
         for _, timer in shard.alarms.values():
@@ -203,6 +252,7 @@ class Ledger:
         for group in shard.groups.values():
             for answer in group.close().answers:
                 _give(answer.waiter, answer.response)
+        return True
 
     def close(self) -> None:
         """Give everything up, for good."""
@@ -227,6 +277,9 @@ class Ledger:
             raise KafkaError(ErrorCode.INVALID_GROUP_ID)
         shard = self._shards.get(self.partition_for(group_id))
         if shard is None:
+            raise KafkaError(ErrorCode.NOT_COORDINATOR)
+        if self._is_fenced():
+            self._deaf_until_ms = self._now().monotonic_ms
             raise KafkaError(ErrorCode.NOT_COORDINATOR)
         if shard.is_loading:
             raise KafkaError(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
@@ -294,8 +347,13 @@ class Ledger:
             return
         now = self._now()
         alarm = shard.alarms.pop(group_id, None)
-        if alarm is not None and now.monotonic_ms - alarm[0] >= STALL_MS:
-            group.spare(now)
+        if self._is_fenced():
+            self._deaf_until_ms = now.monotonic_ms
+            timer = self._timers.call_later(FENCED_S, partial(self._ring, shard, group))
+            shard.alarms[group_id] = now.monotonic_ms + int(FENCED_S * 1000), timer
+            return
+        stalled = alarm is not None and now.monotonic_ms - alarm[0] >= STALL_MS
+        group.spare(now, self._deaf_until_ms, stalled=stalled)
         self._perform(shard, group, group.expire(now))
         shard.forget_if_vacant(group_id)
 
@@ -348,7 +406,7 @@ class Ledger:
         """Look at some groups for what has expired, and at the others in the loop's next turn."""
         slice_end = self._clock.monotonic() + SLICE_S
         try:
-            for group_id in group_ids:
+            for group_id in group_ids if not self._is_fenced() else ():
                 group = shard.groups.get(group_id)
                 if group is not None:
                     self._expire_offsets(shard, group)

@@ -160,13 +160,19 @@ class Lifecycle:
         self.wake_ms = min(deadlines)
         return out
 
-    def spare(self, now: Moment) -> None:
-        """The broker itself stood still, and heard nobody: sessions that ended meanwhile begin anew.
+    def spare(self, now: Moment, deaf_until_ms: int = -1, *, stalled: bool = True) -> None:
+        """The broker itself heard nobody: sessions that ended meanwhile begin anew.
 
-        Once for each member until it is heard of, so that a broker that is always late is rid of the dead.
+        It stood still (``stalled``): once for each member until it is heard of, so that a broker that is
+        always late is rid of the dead. Or it turned everybody away until ``deaf_until_ms``: whose session
+        began before.
         """
         for member in self.members:
-            if member.deadline_ms <= now.monotonic_ms and not member.is_spared:
+            if member.deadline_ms > now.monotonic_ms:
+                continue
+            if member.deadline_ms - member.session_timeout_ms <= deaf_until_ms:
+                self._extend(member, now)
+            elif stalled and not member.is_spared:
                 self._extend(member, now)
                 member.is_spared = True
 

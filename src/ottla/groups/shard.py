@@ -32,6 +32,7 @@ class Shard:
         "gone",
         "groups",
         "is_loading",
+        "leader_epoch",
         "members_bytes",
         "offsets",
         "parking",
@@ -44,6 +45,8 @@ class Shard:
         self.partition = partition
         self.parking = parking
         self.is_loading = True
+        self.leader_epoch = 0
+        """The latest epoch in which this broker was told to lead the partition."""
         self.groups: dict[str, Group] = {}
         self.offsets = CommittedOffsets()
         self.appended: dict[str, int] = {}

@@ -318,7 +318,10 @@ class House:
         self.clock = ManualClock()
         self.timers = ManualTimers(self.clock)
         self.log = log if log is not None else MemoryLog()
-        self.groups = Coordinator(self.log, self.clock, self.timers, settings)
+        self.is_fenced = False
+        self.groups = Coordinator(
+            self.log, self.clock, self.timers, settings, lambda: self.is_fenced
+        )
         self.metadata = Topics(orders=4, logs=2)
 
     async def open(self, *group_ids: str) -> House:

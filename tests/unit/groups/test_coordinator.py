@@ -353,15 +353,15 @@ def test_sessions_of_loaded_members_do_not_run_before_the_broker_knows_the_clust
         house = await new_house().open()
         member_id = stable(house)
         heir = new_house(log=house.log)
-        topics = asyncio.get_running_loop().create_future()
+        gone = asyncio.get_running_loop().create_future()
         partition = heir.groups.partition_for("g")
         loading = asyncio.ensure_future(
-            heir.groups.load(partition, house.log.chunks(partition), topics)
+            heir.groups.load(partition, house.log.chunks(partition), lambda _: gone)
         )
         for _ in range(10):
             await asyncio.sleep(0)
         heir.timers.advance(60_000)
-        topics.set_result(frozenset())
+        gone.set_result(frozenset())
         await loading
         heir.timers.advance(9_000)
         assert heir.groups.heartbeat("g", member_id, None, 1) is ErrorCode.NONE
@@ -521,17 +521,24 @@ def test_offsets_of_topics_that_a_crash_has_outlived_are_forgotten_once_loaded(
         commits = [ORDERS, ORDERS._replace(topic="logs")]
         house.groups.commit_offsets("g", "", None, -1, commits)
         heir = new_house(log=house.log)
-        topics = asyncio.get_running_loop().create_future()
+        answer = asyncio.get_running_loop().create_future()
+        asked: list[frozenset[str]] = []
+
+        async def gone(topics: frozenset[str]) -> frozenset[str]:
+            asked.append(topics)
+            return await answer
+
         partition = heir.groups.partition_for("g")
         loading = asyncio.ensure_future(
-            heir.groups.load(partition, house.log.chunks(partition), topics=topics)
+            heir.groups.load(partition, house.log.chunks(partition), gone)
         )
         await asyncio.sleep(0)
         assert heir.groups.fetch_offsets("g", None).error is (
             ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
         )
-        topics.set_result(frozenset(["logs", "others"]))
+        answer.set_result(frozenset(["orders"]))
         await loading
+        assert asked == [{"logs", "orders"}]
         assert list(fetched(heir)) == ["logs"]
         last = await new_house(log=house.log).open()
         assert list(fetched(last)) == ["logs"]
