@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from ottla import Producer
 from ottla.errors import ErrorCode
@@ -45,8 +45,17 @@ NEVER_MS = 3_600_000
 TOPIC_RESOURCE = 2
 TIMESTAMP_MS = 1_700_000_000_000
 
-Target = Callable[[], str]
-"""The broker's bootstrap address."""
+
+class Sending(Protocol):
+    """What is told of records that are sent and acknowledged; ``History`` is one."""
+
+    def send(self, partition: Partition, producer: str) -> Mark:
+        """The mark of the next record."""
+        ...
+
+    def acknowledge(self, partition: Partition, offset: int, mark: Mark) -> None:
+        """The record is at ``offset``; -1: it is there, somewhere."""
+        ...
 
 
 def refused(error_code: int, what: str) -> bool:
@@ -68,6 +77,8 @@ class Load(threading.Thread):
         self.abandoned = threading.Event()
         """Nobody waits for what is still to be acknowledged."""
         self.faults: list[str] = []
+        self.key = name.encode()
+        """What its records have as key."""
 
     def run(self) -> None:
         """Work until stopped; an exception is a fault."""
@@ -98,8 +109,15 @@ class LibrdkafkaLoad(Load):
     """librdkafka's idempotent producer, several requests in flight."""
 
     def __init__(
-        self, name: str, bootstrap: str, seed: int, history: History, places: list[Partition]
+        self,
+        name: str,
+        bootstrap: str,
+        seed: int,
+        history: Sending,
+        places: list[Partition],
+        settings: Mapping[str, object] | None = None,
     ) -> None:
+        """``settings``: librdkafka's, in place of these."""
         super().__init__(name, bootstrap, seed)
         import confluent_kafka
 
@@ -122,6 +140,7 @@ class LibrdkafkaLoad(Load):
                 "reconnect.backoff.max.ms": 20,
                 "log_level": 0,
                 "error_cb": self._error,
+                **(settings or {}),
             }
         )
 
@@ -148,7 +167,9 @@ class LibrdkafkaLoad(Load):
             else:
                 self.history.acknowledge(place, self._known(place, message.offset()), mark)
 
-        self.producer.produce(topic, self.content(mark), partition=partition, on_delivery=delivered)
+        self.producer.produce(
+            topic, self.content(mark), self.key, partition=partition, on_delivery=delivered
+        )
 
     def _known(self, place: Partition, offset: int | None) -> int:
         """The offset that the broker told, -1 if it told none.
@@ -174,24 +195,32 @@ class OttlaLoad(Load):
     """Ottla's own idempotent producer."""
 
     def __init__(
-        self, name: str, bootstrap: str, seed: int, history: History, places: list[Partition]
+        self,
+        name: str,
+        bootstrap: str,
+        seed: int,
+        history: Sending,
+        places: list[Partition],
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
+        """``settings``: the producer's, in place of these."""
         super().__init__(name, bootstrap, seed)
         self.history = history
         self.places = places
+        self.settings: dict[str, Any] = {
+            "linger_ms": 2,
+            "batch_size": 4_000,
+            "delivery_timeout_ms": NEVER_MS,
+            "max_block_ms": NEVER_MS,
+            "retry_backoff_ms": 5,
+            "retry_backoff_max_ms": 20,
+            "buffer_memory": 500_000,
+            **(settings or {}),
+        }
 
     def work(self) -> None:
         """Produce in small bursts, and at the end until all is acknowledged."""
-        with Producer(
-            self.bootstrap,
-            linger_ms=2,
-            batch_size=4_000,
-            delivery_timeout_ms=NEVER_MS,
-            max_block_ms=NEVER_MS,
-            retry_backoff_ms=5,
-            retry_backoff_max_ms=20,
-            buffer_memory=500_000,
-        ) as producer:
+        with Producer(self.bootstrap, **self.settings) as producer:
             while not self.stopped.is_set():
                 for _ in range(self.random.randrange(BURST_MAX)):
                     self._produce(producer, self.random.choice(self.places))
@@ -207,7 +236,9 @@ class OttlaLoad(Load):
                 self.history.acknowledge(place, metadata.offset, mark)
 
         topic, partition = place
-        producer.send(topic, self.content(mark), partition=partition, on_delivery=delivered)
+        producer.send(
+            topic, self.content(mark), self.key, partition=partition, on_delivery=delivered
+        )
 
 
 class RequestLoad(Load):

@@ -7,12 +7,13 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import ottla
 from tests.support.waiting import wait_until
 
-READY = re.compile(rb"ready: node \d+ on 127\.0\.0\.1:(\d+),")
+READY = re.compile(rb"ready: node \d+ on [\d.]+:(\d+),")
 DEADLINE_S = 60.0
 
 
@@ -25,11 +26,22 @@ class BrokerProcess:
         output: Path,
         settings: dict[str, object],
         environment: dict[str, str] | None = None,
+        *,
+        options: Sequence[str] = (),
+        host: str = "127.0.0.1",
+        port: int = 0,
+        inside: Sequence[str] = (),
     ) -> None:
-        """``output``: the file that takes what the processes print; ``log.dirs`` may stand for ``data``."""
+        """``output``: the file that takes what the processes print; ``log.dirs`` may stand for ``data``.
+
+        ``options``: more of the command's; ``inside``: a command that runs it, ``ip netns exec …`` say.
+        """
         self.data = data
         self.output = output
-        self.port = 0
+        self.host = host
+        self.port = port
+        self._options = options
+        self._inside = inside
         self._settings = settings
         self._environment = {**_environment(), **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
@@ -38,7 +50,7 @@ class BrokerProcess:
     @property
     def bootstrap(self) -> str:
         """``host:port`` for clients; the same over all starts."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def start(self) -> None:
         """Start it; ``wait_until_ready`` says when it takes requests."""
@@ -47,9 +59,11 @@ class BrokerProcess:
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
                 [
+                    *self._inside,
                     *(sys.executable, "-m", "ottla", "serve"),
                     *(() if "log.dirs" in self._settings else ("--data", str(self.data))),
-                    *("--listen", f"127.0.0.1:{self.port}"),
+                    *("--listen", f"{self.host}:{self.port}"),
+                    *self._options,
                     *settings,
                 ],
                 stdin=subprocess.DEVNULL,

@@ -1,4 +1,8 @@
-"""A port of this machine that leads to another address, as a container's published port does."""
+"""A port of this machine that leads to another address, as a container's published port does.
+
+``hold`` makes of it a network that loses what is sent, one way or both: nothing arrives, nobody is told, and what
+was under way arrives after ``release``, as TCP sends it again.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,10 @@ class PortProxy:
         self.target = ("127.0.0.1", 0)
         self.accepted = 0
         self._open: set[socket.socket] = set()
+        self._forth = threading.Event()
+        self._back = threading.Event()
+        self._ended = False
+        self.release()
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
@@ -30,12 +38,30 @@ class PortProxy:
     ) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
+        self._ended = True
+        self.release()
+        self.reset()
+        self._thread.join()
+
+    def hold(self, *, forth: bool = True, back: bool = True) -> None:
+        """Let nothing more through to the target (``forth``), from it (``back``), or either."""
+        if forth:
+            self._forth.clear()
+        if back:
+            self._back.clear()
+
+    def release(self) -> None:
+        """Let everything through again."""
+        self._forth.set()
+        self._back.set()
+
+    def reset(self) -> None:
+        """End all connections that there are."""
         for sock in list(self._open):
             try:
                 sock.shutdown(socket.SHUT_RDWR)
             except OSError:
                 continue  # its peer was quicker
-        self._thread.join()
 
     def _accept(self) -> None:
         pumps = []
@@ -45,21 +71,46 @@ class PortProxy:
             except OSError:
                 break
             self.accepted += 1
-            far = socket.create_connection(self.target)
-            self._open |= {near, far}
-            for source, sink in ((near, far), (far, near)):
-                pumps.append(threading.Thread(target=_pump, args=(source, sink), daemon=True))
-                pumps[-1].start()
+            self._open.add(near)
+            pumps = [pump for pump in pumps if pump.is_alive()]
+            pumps.append(threading.Thread(target=self._serve, args=(near,), daemon=True))
+            pumps[-1].start()
         for pump in pumps:
             pump.join()
-        for sock in self._open:
-            sock.close()
+
+    def _serve(self, near: socket.socket) -> None:
+        """One connection, from its first byte to its last."""
+        self._forth.wait()
+        try:
+            far = socket.create_connection(self.target)
+        except OSError:
+            far = None  # nobody is there, and that is what the client is to see
+        if far is not None:
+            self._open.add(far)
+        if far is not None and not self._ended:
+            ways = ((near, far, self._forth), (far, near, self._back))
+            pumps = [threading.Thread(target=_pump, args=way, daemon=True) for way in ways]
+            for pump in pumps:
+                pump.start()
+            for pump in pumps:
+                pump.join()
+        for sock in (near, far):
+            if sock is not None:
+                self._open.discard(sock)
+                sock.close()
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+def _pump(source: socket.socket, sink: socket.socket, flowing: threading.Event) -> None:
     try:
         while data := source.recv(65536):
+            flowing.wait()
             sink.sendall(data)
+        flowing.wait()
         sink.shutdown(socket.SHUT_WR)
     except OSError:
-        return  # one side is gone; the other learns it from its own
+        # One side is gone; the other is to learn it, too.
+        for sock in (source, sink):
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue

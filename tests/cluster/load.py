@@ -1,0 +1,262 @@
+"""Clients of a cluster that go on through every failover and write down what they are told.
+
+Producers are those of ``tests.crash.load`` with a cluster's patience; here are the readers. A consumer reads on from
+where it was, whatever happens to its leader, and never seeks: it is to be given each offset once. ``Watcher`` asks
+the leaders for high watermarks. An error that an application would have to handle is a fault.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ottla import Consumer, KafkaError
+from ottla.errors import ErrorCode
+from ottla.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
+from ottla.messages.metadata import MetadataRequest, MetadataRequestTopic
+from ottla.records.batch import iter_batches
+from ottla.records.codec import decode_batch
+from tests.cluster.history import NOWHERE, History
+from tests.crash.checker import Mark, Partition
+from tests.crash.load import LibrdkafkaLoad, Load, OttlaLoad
+from tests.interop.raw import LATEST, RawClient
+from tests.support.requests import fetch_request
+
+POLL_S = 0.1
+SETTLE_S = 0.05
+ANSWER_S = 3.0
+"""How long a watcher waits for an answer: a broker that is stopped gives none."""
+
+IMPATIENT_LIBRDKAFKA: dict[str, object] = {
+    "socket.timeout.ms": 3_000,
+    "request.timeout.ms": 3_000,
+    "topic.metadata.refresh.interval.ms": 1_000,
+}
+"""A broker that is stopped, not dead, resets no connection: only time tells its clients to look for another."""
+
+IMPATIENT_OTTLA = {"request_timeout_ms": 3_000, "metadata_max_age_ms": 1_000}
+
+
+def producers(
+    bootstrap: str, seed: int, history: History, places: Sequence[Partition]
+) -> list[Load]:
+    """One of each kind: librdkafka's idempotent and not, and ours, all with acks=all."""
+    once_in_flight = {
+        **IMPATIENT_LIBRDKAFKA,
+        "enable.idempotence": False,
+        "max.in.flight.requests.per.connection": 1,
+    }
+    kinds: list[tuple[type[LibrdkafkaLoad | OttlaLoad], str, dict[str, Any]]] = [
+        (LibrdkafkaLoad, "librdkafka", dict(IMPATIENT_LIBRDKAFKA)),
+        (LibrdkafkaLoad, "librdkafka-plain", once_in_flight),
+        (OttlaLoad, "ottla", dict(IMPATIENT_OTTLA)),
+    ]
+    made: list[Load] = []
+    for kind, name, settings in kinds:
+        history.producer(name, idempotent=settings.get("enable.idempotence") is not False)
+        made.append(kind(name, bootstrap, seed, history, list(places), settings))
+    return made
+
+
+class Reader(Load):
+    """A consumer of some partitions, from their first offset on."""
+
+    def __init__(
+        self, name: str, bootstrap: str, seed: int, history: History, places: Sequence[Partition]
+    ) -> None:
+        super().__init__(name, bootstrap, seed)
+        self.history = history
+        self.places = places
+        self.next_offset = dict.fromkeys(places, 0)
+        """By partition, where it reads on."""
+
+    def given(self, place: Partition, offset: int, value: bytes | None) -> None:
+        """It was given a record."""
+        self.history.read(self.name, place, offset, Mark.decode(value or b""))
+        self.next_offset[place] = offset + 1
+
+
+class LibrdkafkaReader(Reader):
+    """librdkafka's consumer with partitions assigned by hand."""
+
+    def work(self) -> None:
+        """Read until stopped."""
+        import confluent_kafka
+
+        consumer = confluent_kafka.Consumer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "group.id": self.name,
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+                "fetch.wait.max.ms": 100,
+                "reconnect.backoff.ms": 5,
+                "reconnect.backoff.max.ms": 50,
+                "log_level": 0,
+                **IMPATIENT_LIBRDKAFKA,
+            }
+        )
+        try:
+            consumer.assign([confluent_kafka.TopicPartition(*place, 0) for place in self.places])
+            while not self.stopped.is_set():
+                for message in consumer.consume(500, POLL_S):
+                    error = message.error()
+                    if error is None:
+                        place = (message.topic(), message.partition())
+                        self.given(place, message.offset(), message.value())
+                    elif not error.retriable() and error.code() not in _PASSING:
+                        self.faults.append(f"{self.name}: {error}")
+        finally:
+            consumer.close()
+
+
+# What librdkafka tells an application of connections that come and go, and mends by itself.
+_ALL_BROKERS_DOWN = -187
+_TRANSPORT = -195
+_PASSING = (_ALL_BROKERS_DOWN, _TRANSPORT)
+
+
+class OttlaReader(Reader):
+    """Ottla's own consumer with partitions assigned by hand."""
+
+    def work(self) -> None:
+        """Read until stopped."""
+        with Consumer(
+            bootstrap=self.bootstrap,
+            auto_offset_reset="none",
+            fetch_max_wait_ms=100,
+            retry_backoff_ms=5,
+            retry_backoff_max_ms=50,
+            **IMPATIENT_OTTLA,
+        ) as consumer:
+            consumer.assign(self.places)
+            for place in self.places:
+                consumer.seek(place, 0)
+            while not self.stopped.is_set():
+                for record in consumer.poll(POLL_S):
+                    self.given((record.topic, record.partition), record.offset, record.value)
+
+
+class Watcher(Load):
+    """Asks the leaders, as they are known, for their high watermarks, under the epoch that is known."""
+
+    def __init__(
+        self, name: str, bootstrap: str, seed: int, history: History, places: Sequence[Partition]
+    ) -> None:
+        super().__init__(name, bootstrap, seed)
+        self.history = history
+        self.places = places
+        self.at = dict.fromkeys(places, 0)
+        self.connections: dict[tuple[str, int], RawClient] = {}
+
+    def work(self) -> None:
+        """Round after round; whoever does not answer is asked again in the next."""
+        while not self.stopped.is_set():
+            for place, (address, epoch) in self._leaders().items():
+                try:
+                    self._ask(self._connection(address), place, epoch)
+                except OSError:
+                    self._forget(address)
+                if self.stopped.is_set():
+                    return
+            self.pause(SETTLE_S)
+
+    def _leaders(self) -> dict[Partition, tuple[tuple[str, int], int]]:
+        """By partition, where its leader is and its epoch, as the first broker says that answers."""
+        topics = [MetadataRequestTopic(name=name) for name in {place[0] for place in self.places}]
+        request = MetadataRequest(topics=topics, allow_auto_topic_creation=False)
+        addresses = self.bootstrap.split(",")
+        self.random.shuffle(addresses)
+        for text in addresses:
+            host, _, port = text.rpartition(":")
+            address = (host, int(port))
+            try:
+                answer = self._connection(address).call(request, 12)
+            except OSError:
+                self._forget(address)
+                continue
+            where = {broker.node_id: (broker.host, broker.port) for broker in answer.brokers}
+            return {
+                (topic.name, one.partition_index): (where[one.leader_id], one.leader_epoch)
+                for topic in answer.topics
+                for one in topic.partitions
+                if one.leader_id in where
+            }
+        return {}
+
+    def _ask(self, client: RawClient, place: Partition, epoch: int) -> None:
+        topic, partition = place
+        asked = time.monotonic()
+        request = fetch_request(topic, self.at[place], current_leader_epoch=epoch)
+        request.topics[0].partitions[0].partition = partition
+        data = client.call(request, 12).responses[0].partitions[0]
+        if self._answered(data.error_code, f"{place}: Fetch at {self.at[place]}"):
+            last_read = self._last_offset(bytes(data.records or b""))
+            self.history.watermark(asked, place, epoch, data.high_watermark, last_read)
+            self.at[place] = max(self.at[place], last_read + 1)
+        asked = time.monotonic()
+        latest = ListOffsetsPartition(
+            partition_index=partition, timestamp=LATEST, current_leader_epoch=epoch
+        )
+        wanted = ListOffsetsTopic(name=topic, partitions=[latest])
+        found = client.call(ListOffsetsRequest(replica_id=-1, topics=[wanted]), 7)
+        data = found.topics[0].partitions[0]
+        if self._answered(data.error_code, f"{place}: ListOffsets"):
+            self.history.watermark(asked, place, None, data.offset)
+
+    def _answered(self, error_code: int, what: str) -> bool:
+        code = ErrorCode(error_code)
+        if code not in (ErrorCode.NONE, *_OF_A_FAILOVER):
+            self.faults.append(f"{self.name}: {what}: {code.name}")
+        return code == ErrorCode.NONE
+
+    @staticmethod
+    def _last_offset(records: bytes) -> int:
+        return max((header.last_offset for _, header in iter_batches(records)), default=NOWHERE)
+
+    def _connection(self, address: tuple[str, int]) -> RawClient:
+        if address not in self.connections:
+            client = RawClient(f"{address[0]}:{address[1]}", self.name)
+            client.socket.settimeout(ANSWER_S)
+            self.connections[address] = client
+        return self.connections[address]
+
+    def _forget(self, address: tuple[str, int]) -> None:
+        client = self.connections.pop(address, None)
+        if client is not None:
+            client.close()
+
+    def disconnect(self) -> None:
+        """Close what is connected."""
+        for address in list(self.connections):
+            self._forget(address)
+
+
+_OF_A_FAILOVER = (
+    ErrorCode.NOT_LEADER_OR_FOLLOWER,
+    ErrorCode.FENCED_LEADER_EPOCH,
+    ErrorCode.UNKNOWN_LEADER_EPOCH,
+    ErrorCode.OFFSET_NOT_AVAILABLE,
+    ErrorCode.LEADER_NOT_AVAILABLE,
+    ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+    ErrorCode.UNKNOWN_TOPIC_ID,
+    ErrorCode.KAFKA_STORAGE_ERROR,
+    ErrorCode.REPLICA_NOT_AVAILABLE,
+)
+"""What a client is told while leaders change, and asks again."""
+
+
+def decode(records: bytes) -> list[tuple[int, Mark]]:
+    """Offsets and marks of the batches in an answer."""
+    found = []
+    for position, header in iter_batches(records):
+        batch = records[position : position + header.size_bytes]
+        for record in decode_batch(batch, max_decompressed_bytes=64 << 20):
+            found.append((record.offset, Mark.decode(record.value or b"")))
+    return found
+
+
+def connection_error(error: Exception) -> bool:
+    """Whether an exception says that nobody answered, which the next try may mend."""
+    return isinstance(error, OSError) or (isinstance(error, KafkaError) and error.code.retriable)
