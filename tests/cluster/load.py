@@ -11,12 +11,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from ottla import Consumer, KafkaError
+from ottla import Consumer
 from ottla.errors import ErrorCode
 from ottla.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from ottla.messages.metadata import MetadataRequest, MetadataRequestTopic
 from ottla.records.batch import iter_batches
-from ottla.records.codec import decode_batch
 from tests.cluster.history import NOWHERE, History
 from tests.crash.checker import Mark, Partition
 from tests.crash.load import LibrdkafkaLoad, Load, OttlaLoad
@@ -245,18 +244,3 @@ _OF_A_FAILOVER = (
     ErrorCode.REPLICA_NOT_AVAILABLE,
 )
 """What a client is told while leaders change, and asks again."""
-
-
-def decode(records: bytes) -> list[tuple[int, Mark]]:
-    """Offsets and marks of the batches in an answer."""
-    found = []
-    for position, header in iter_batches(records):
-        batch = records[position : position + header.size_bytes]
-        for record in decode_batch(batch, max_decompressed_bytes=64 << 20):
-            found.append((record.offset, Mark.decode(record.value or b"")))
-    return found
-
-
-def connection_error(error: Exception) -> bool:
-    """Whether an exception says that nobody answered, which the next try may mend."""
-    return isinstance(error, OSError) or (isinstance(error, KafkaError) and error.code.retriable)

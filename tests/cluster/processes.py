@@ -203,7 +203,10 @@ class ClusterProcesses:
         """Resume what is paused, release what is held, start what is down."""
         for node in sorted(self.paused):
             self.resume(node)
-        for proxy in (*(p for ps in self.to_zookeeper.values() for p in ps), *self.to_broker.values()):
+        for proxy in (
+            *(p for ps in self.to_zookeeper.values() for p in ps),
+            *self.to_broker.values(),
+        ):
             proxy.release()
         for server in self.ensemble.servers:
             if not server.is_running:

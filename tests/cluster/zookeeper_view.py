@@ -31,26 +31,24 @@ class ZooKeeperView:
     """Reads a cluster's znodes; ``start`` it, and ``close`` it."""
 
     def __init__(self, connect: str) -> None:
-        self._connect = connect
-        self._client = self._new_client()
+        self._servers, slash, path = connect.partition("/")
+        self._chroot = slash + path
+        self._client = KazooClient(
+            self._servers,
+            timeout=SESSION_TIMEOUT_S,
+            connection_retry=KazooRetry(max_tries=-1, delay=0.05, max_delay=0.3),
+            command_retry=KazooRetry(max_tries=TRIES, delay=0.05, max_delay=0.3),
+        )
         self._lock = threading.Lock()
         self._seen: list[State] = []
         self._latest: dict[Partition, int] = {}
         self._watched: set[Partition] = set()
         self._replicas: dict[Partition, tuple[int, ...]] = {}
 
-    def _new_client(self, **options: Any) -> KazooClient:
-        return KazooClient(
-            self._connect,
-            timeout=SESSION_TIMEOUT_S,
-            connection_retry=KazooRetry(max_tries=-1, delay=0.05, max_delay=0.3),
-            command_retry=KazooRetry(max_tries=TRIES, delay=0.05, max_delay=0.3),
-            **options,
-        )
-
     def start(self) -> None:
-        """Connect."""
+        """Connect; a chroot need not be there yet."""
         self._client.start(30)
+        self._client.chroot = self._chroot
 
     def close(self) -> None:
         """End the session."""
@@ -172,7 +170,9 @@ class ZooKeeperView:
         session_id, epoch = found[1].ephemeralOwner, found[1].czxid
 
         def gone() -> bool:
-            end_session(self._connect, session_id)  # in vain where the broker takes it back meanwhile
+            end_session(
+                self._servers, session_id
+            )  # in vain where the broker takes it back meanwhile
             now = self._get(f"/brokers/ids/{node}")
             return now is None or bool(now[1].ephemeralOwner != session_id)
 
@@ -189,10 +189,10 @@ def _state_path(partition: Partition) -> str:
     return f"/brokers/topics/{partition[0]}/partitions/{partition[1]}/state"
 
 
-def end_session(connect: str, session_id: int) -> None:
+def end_session(servers: str, session_id: int) -> None:
     """Take a session over and close it."""
     client = KazooClient(
-        connect, client_id=(session_id, session_password(session_id)), timeout=SESSION_TIMEOUT_S
+        servers, client_id=(session_id, session_password(session_id)), timeout=SESSION_TIMEOUT_S
     )
     try:
         client.start(10)
