@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from ottla import Consumer, Producer
-from ottla.broker import broker as broker_module
-from ottla.broker import log_cleaner
+from ottla.broker import chores, log_cleaner
 from ottla.broker.log_cleaner import DEATHS_MAX, LogCleaner
 from ottla.errors import ErrorCode
 from ottla.log.disk import Disk
@@ -237,7 +236,7 @@ def test_files_of_a_cleaning_that_cannot_be_removed_go_later(
 
     monkeypatch.setattr(Disk, "remove", held)
     monkeypatch.setattr(log_cleaner, "TRASH_RETRY_MS", 0)
-    monkeypatch.setattr(broker_module, "TRASH_RETRY_MS", 0)
+    monkeypatch.setattr(chores, "TRASH_RETRY_MS", 0)
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: len(refused) == 5)
     slow(broker, client, 1e9)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ottla.broker import broker as broker_module
+from ottla.broker import chores
 from ottla.controller import controller
 from ottla.errors import ErrorCode, KafkaError
 from ottla.log.directory import LogDirectory
@@ -62,7 +62,7 @@ def test_files_of_a_deleted_topic_that_could_not_be_removed_go_later(
         right(self, path)
 
     monkeypatch.setattr(Disk, "remove_tree", held)
-    monkeypatch.setattr(broker_module, "TRASH_RETRY_MS", 0)
+    monkeypatch.setattr(chores, "TRASH_RETRY_MS", 0)
     wire.ask(DeleteTopicsRequest(topic_names=["t"], timeout_ms=9000), 5)
     data = Path(ottla_broker.data)
     wait_until(lambda: len(refused) == 3)

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ottla.broker import listening
+from ottla.broker.chores import Chores
 from ottla.broker.fetch_sessions import FetchSessions
 from ottla.broker.group_loading import GroupLoading, coordinate_groups
-from ottla.broker.housekeeping import FLUSH_CHECK_INTERVAL_MS, TRASH_INTERVAL_MS, Housekeeping
 from ottla.broker.internal_topics import (
     CONSUMER_OFFSETS,
     partitions_of,
@@ -34,7 +34,6 @@ from ottla.broker.internal_topics import (
 from ottla.broker.local_target import LocalTarget
 from ottla.broker.metadata_cache import INTERNAL_TOPICS, MetadataCache
 from ottla.broker.producer_ids import ProducerIds
-from ottla.broker.quarantine import QUARANTINE_CHECK_INTERVAL_MS, take_out_of_service
 from ottla.broker.store_place import find_store
 from ottla.broker.topic_rules import BrokersTopicRules
 from ottla.clock import Clock, SystemClock
@@ -50,8 +49,8 @@ from ottla.coordination.bootstrap import (
     prepare_layout,
     register_broker,
 )
-from ottla.coordination.embedded import EmbeddedStore, Keeper
-from ottla.coordination.store import StoreError
+from ottla.coordination.embedded import Keeper
+from ottla.coordination.store import Connector, Store, StoreError
 from ottla.coordination.znodes import BrokerRegistration, Endpoint
 from ottla.errors import ErrorCode, KafkaError
 from ottla.groups.settings import GroupSettings
@@ -60,13 +59,13 @@ from ottla.log.directories import DirectoryMismatch, LogDirectories
 from ottla.log.disk import Disk
 from ottla.log.distrust import note_failure
 from ottla.log.flusher import Durability, Flusher
-from ottla.log.trash import RETRY_MS as TRASH_RETRY_MS
 from ottla.logs import logger
 from ottla.messages.registry import API_NAMES, module_name
 from ottla.network.request import Answers, Unsettled
 from ottla.network.server import Listener, Server
 from ottla.network.stepping import run
 from ottla.replication.gathering import Gathering
+from ottla.replication.lease import Lease
 from ottla.replication.replicas import Replicas
 from ottla.settings.setting import SettingError
 from ottla.settings.topic_config import TopicConfig
@@ -91,11 +90,21 @@ SESSION_ID_BITS = 31
 class Broker:
     """A broker in this event loop. ``start`` it, use ``address``, ``stop`` it."""
 
-    def __init__(self, config: BrokerConfig, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        config: BrokerConfig,
+        *,
+        clock: Clock | None = None,
+        connector: Connector | None = None,
+    ) -> None:
+        """``connector`` opens sessions with the cluster's store; None: the store is this broker's own."""
         self.config = config
         self.clock: Clock = clock if clock is not None else SystemClock()
         self.node_id = config.node_id
         self.cluster_id = ""
+        self.broker_epoch = -1
+        """The transaction that made this broker's registration; -1 before it has one."""
+        self.lease = Lease()
         self.metadata = MetadataCache()
         self.fetch_sessions = FetchSessions(
             config.max_incremental_fetch_session_cache_slots, _random_session_id
@@ -113,14 +122,13 @@ class Broker:
         self.directories: LogDirectories
         self.flusher: Flusher
         self._loading: asyncio.Future[None] | None = None
-        self._store: EmbeddedStore
+        self._connector = connector
+        self._store: Store
         self._server: Server | None = None
         self.observation: Observation | None = None
         self._listeners: list[Listener] = []
         self._target: LocalTarget
-        self._housekeeping = Housekeeping()
-        self.cleaner: LogCleaner | None = None
-        self._cleaner_is_closed = False
+        self._chores = Chores(self, self._disk)
         self._handlers: dict[int, Any] = {}
         self._topic_configs: dict[str, TopicConfig] = {}
         self._telemetry: ClientTelemetry | None = None
@@ -145,14 +153,14 @@ class Broker:
         await self.config_listener.start()
         await self._load_logs()
         endpoints = await self._listen()
-        await register_broker(
+        self.broker_epoch = await register_broker(
             self._store,
             BrokerRegistration(
                 self.node_id, endpoints, self.config.broker_rack, self.clock.now_ms()
             ),
         )
         await self.controller.start()
-        self._keep_house()
+        self._chores.begin(self._exits)
         self._ready.set()
         if self.directories.some_offline:  # perhaps since the controller has told us what to lead
             self._background(self._tell_controller())
@@ -209,6 +217,7 @@ class Broker:
                 move_bytes_per_second=lambda: (
                     self.config.replica_alter_log_dirs_io_max_bytes_per_second
                 ),
+                lease=self.lease,
             )
             self._exits.push_async_callback(self._close_directories)
             self.directories.open()
@@ -216,27 +225,31 @@ class Broker:
             known_id = self.directories.identify(self.node_id)
         except DirectoryMismatch as error:
             raise SettingError(f"log.dirs: {error}") from error
+        connector = self._connector or await self._open_own_store(known_id)
+        self._store = await connector.connect()
+        self.lease.renew_from(lambda: self._store.lives_until)
+        self._exits.push_async_callback(self._leave_store)
+        self.cluster_id = await prepare_layout(self._store, known_id)
+        if known_id is not None and known_id != self.cluster_id:
+            raise KafkaError(
+                ErrorCode.INCONSISTENT_CLUSTER_ID,
+                f"the log directories belong to cluster {known_id}, the store to {self.cluster_id}",
+            )
+        self.directories.sign(MetaProperties(self.node_id, self.cluster_id))
+
+    async def _open_own_store(self, known_id: str | None) -> Connector:
+        """The store of a broker that is its own cluster, in one of its log directories."""
         store_path = find_store(self.directories, is_new=known_id is None)
-        cluster_id = known_id or new_cluster_id()
         opening = self.loop.create_task(
             Keeper.open(
                 Path(store_path),
-                initial=initial_layout(cluster_id),
+                initial=initial_layout(known_id or new_cluster_id()),
                 clock=self.clock,
                 on_failure=lambda error: self._store_failed(store_path, error),
             )
         )
         self._exits.push_async_callback(_close_keeper, opening)
-        keeper = await asyncio.shield(opening)  # the file is opened in a thread, cancelled or not
-        self._store = await keeper.connect()
-        self._exits.push_async_callback(self._leave_store)
-        self.cluster_id = await prepare_layout(self._store, cluster_id)
-        if known_id is not None and known_id != self.cluster_id:
-            raise KafkaError(
-                ErrorCode.INCONSISTENT_CLUSTER_ID,
-                f"the log directories belong to cluster {known_id}, {store_path} to {self.cluster_id}",
-            )
-        self.directories.sign(MetaProperties(self.node_id, self.cluster_id))
+        return await asyncio.shield(opening)  # the file is opened in a thread, cancelled or not
 
     async def _group_settings(self) -> GroupSettings:
         """As set; but where groups have a topic already, it says how many partitions they hash to."""
@@ -330,20 +343,6 @@ class Broker:
         await server.stop(STOP_GRACE_S)
         self._server = None
 
-    def _keep_house(self) -> None:
-        self._exits.push_async_callback(self._housekeeping.stop)
-        config, every = self.config, self._housekeeping.every
-        first = config.log_initial_task_delay_ms
-        every(config.log_retention_check_interval_ms, self._retain, first_after_ms=first)
-        every(config.log_flush_offset_checkpoint_interval_ms, self._checkpoint)
-        every(config.replica_high_watermark_checkpoint_interval_ms, self._checkpoint_marks)
-        every(config.producer_id_expiration_check_interval_ms, self._expire_producers)
-        every(FLUSH_CHECK_INTERVAL_MS, self._flush_by_time)
-        every(TRASH_INTERVAL_MS, self._empty_trash)
-        every(QUARANTINE_CHECK_INTERVAL_MS, self._quarantine)
-        every(self._cleaner_backoff_ms, self._compact)
-        self._exits.push_async_callback(self._close_cleaner)
-
     def _directory_failed(self, directory: str, error: OSError) -> None:
         """Called once for each directory, perhaps on another thread."""
         self.loop.call_soon_threadsafe(self._go_on_without, directory, error)
@@ -432,6 +431,11 @@ class Broker:
                 lambda: (listener.client_metrics_version, listener.client_metrics)
             )
         return self._telemetry
+
+    @property
+    def cleaner(self) -> LogCleaner | None:
+        """Who has logs compacted; None until there was something to compact."""
+        return self._chores.cleaner
 
     @property
     def is_stopping(self) -> bool:
@@ -527,68 +531,7 @@ class Broker:
         self._topic_configs.clear()
         for partition in self.replicas:
             partition.log.update_config(self.topic_config(partition.topic))
-        self._compact()  # the cleaner's rate is heeded at once
-
-    # -- housekeeping
-
-    async def _retain(self) -> None:
-        await self.replicas.apply_retention(self.clock.now_ms())
-
-    async def _checkpoint(self) -> None:
-        for directory in self.directories:
-            await asyncio.to_thread(directory.write_checkpoints, directory.take_checkpoints())
-
-    async def _checkpoint_marks(self) -> None:
-        marks = self.replicas.high_watermarks()
-        for directory in self.directories:
-            await asyncio.to_thread(directory.write_high_watermarks, marks.get(directory.path, {}))
-
-    def _cleaner_backoff_ms(self) -> int:
-        return max(self.config.log_cleaner_backoff_ms, CLEANER_BACKOFF_MS_MIN)
-
-    def _compact(self) -> None:
-        """Clean what is dirty. Until there is something to clean, not even the cleaner is loaded."""
-        if self._cleaner_is_closed:
-            return
-        if self.cleaner is None:
-            if not any(p.log.rules.compact and len(p.log.segments) > 1 for p in self.replicas):
-                return
-            from ottla.broker.log_cleaner import LogCleaner
-
-            self.cleaner = LogCleaner(
-                self.replicas, self.directories.directory_of, lambda: self.config, self.clock
-            )
-        self.cleaner.look()
-
-    async def _close_cleaner(self) -> None:
-        self._cleaner_is_closed = True
-        if self.cleaner is not None:
-            await self.cleaner.close()
-
-    def _expire_producers(self) -> None:
-        self.directories.remove_expired_producers(
-            self.clock.now_ms(), self.config.producer_id_expiration_ms
-        )
-
-    def _flush_by_time(self) -> None:
-        """``flush.ms``, where a topic has it."""
-        self.directories.want_overdue_flushes(self.clock.now_ms())
-
-    async def _empty_trash(self) -> None:
-        for directory in self.directories:
-            paths = directory.trash.take_due(self.clock.now_ms())
-            if paths:
-                for path in await asyncio.to_thread(directory.remove_trash, paths):
-                    directory.trash.put(path, self.clock.now_ms() + TRASH_RETRY_MS)
-
-    async def _quarantine(self) -> None:
-        """``ottla log verify --quarantine`` beside this broker."""
-        for directory in self.directories:
-            if directory.offline is None:
-                await take_out_of_service(self, self._disk, directory.path)
-
-
-CLEANER_BACKOFF_MS_MIN = 20
+        self._chores.compact()  # the cleaner's rate is heeded at once
 
 
 async def _close_keeper(opening: asyncio.Task[Keeper]) -> None:

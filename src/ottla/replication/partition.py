@@ -5,7 +5,8 @@ Rules:
   its *flushed* end (``durability=disk``) or its log end (``durability=os``). With one replica that is this
   broker's own. It never goes back while this broker leads (INVARIANTS 4, 13).
 - No consumer reads at or past the high watermark (INVARIANTS 5).
-- Without leadership nothing is appended and nothing is read (INVARIANTS 11).
+- Without leadership nothing is appended and nothing is read (INVARIANTS 11). While the lease of the broker's
+  session is over nothing is appended and nothing is committed, and what is committed is read (29).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ottla.errors import ErrorCode, KafkaError
 from ottla.log.validation import check_client_batch, keys_take_long
 from ottla.logs import logger
 from ottla.records.batch import read_header
+from ottla.replication.lease import FOREVER, Lease
 from ottla.replication.recompression import Recompression, Unpacking, wanted_codec
 from ottla.replication.replica import NO_LEADER, Replica
 from ottla.replication.waiters import CommitWaiters, Waiter
@@ -40,6 +42,7 @@ class Partition(Replica):
 
     __slots__ = (
         "_epoch_start_offset",
+        "_lease",
         "_recompression",
         "_waiters",
         "bytes_in",
@@ -56,14 +59,16 @@ class Partition(Replica):
         node_id: int,
         flusher: Flusher,
         unpacking: Unpacking,
+        lease: Lease | None = None,
     ) -> None:
         """A replica that nobody leads yet; ``flusher`` knows what an acknowledgement means.
 
-        ``unpacking`` bounds what all partitions unpack at once.
+        ``unpacking`` bounds what all partitions unpack at once. Leadership counts for as long as ``lease``.
         """
         super().__init__(topic, topic_id, index, partition_log, node_id=node_id, flusher=flusher)
         self.bytes_in = self.messages_in = 0
         self._epoch_start_offset = 0
+        self._lease = lease if lease is not None else Lease()
         self._waiters = CommitWaiters()
         self._recompression = Recompression(unpacking)
 
@@ -113,6 +118,15 @@ class Partition(Replica):
         if self.is_leader:
             self.resign()
         return super().follow(leader_id, leader_epoch, partition_epoch, replicas, isr)
+
+    def lease_ended(self) -> None:
+        """It is not known any more whether this broker leads: who waits for commitment is failed."""
+        if self.is_leader:
+            self._waiters.fail_all(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+
+    def lease_renewed(self) -> None:
+        """It led all the time: what was held up is committed now."""
+        self._advance()
 
     def require_leader(self, current_leader_epoch: int = -1) -> None:
         """Raise unless this broker leads, and in the epoch that the client believes in.
@@ -189,6 +203,8 @@ class Partition(Replica):
         keys_checked: bool = False,
     ) -> AppendInfo:
         if self.leader_id != self.node_id:
+            raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        if self._lease.end != FOREVER and self._lease.is_over():
             raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         if required_acks == -1 and len(self.isr) < self.minimum_isr:
             raise KafkaError(
@@ -270,7 +286,7 @@ class Partition(Replica):
             self._advance_as_follower()
 
     def _advance(self) -> None:
-        if not self.is_leader:
+        if not self.is_leader or (self._lease.end != FOREVER and self._lease.is_over()):
             return
         end = self._flusher.acknowledged_end_offset(self.log)
         if end > self.high_watermark:

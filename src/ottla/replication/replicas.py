@@ -17,6 +17,7 @@ from ottla.errors import ErrorCode, KafkaError
 from ottla.log.names import DIRECTORY_NAME_MAX, future_directory_name
 from ottla.logs import logger
 from ottla.replication.checkpointed_starts import CheckpointedStarts
+from ottla.replication.lease import Lease
 from ottla.replication.moves import ReplicaMoves
 from ottla.replication.partition import Partition
 from ottla.replication.recompression import Unpacking
@@ -47,6 +48,7 @@ class Replicas:
         exists: Callable[[str, int], bool],
         config_of: Callable[[str], TopicConfig],
         move_bytes_per_second: Callable[[], int],
+        lease: Lease | None = None,
     ) -> None:
         """``exists`` says whether the cluster has the partition; ``config_of`` gives a topic's settings."""
         self._directories = directories
@@ -55,6 +57,7 @@ class Replicas:
         self._clock = clock
         self._exists = exists
         self._config_of = config_of
+        self._lease = lease if lease is not None else Lease()
         self.unpacking = Unpacking()
         self._partitions: dict[tuple[str, int], Partition] = {}
         self._starts: dict[LogDirectory, CheckpointedStarts] = {}
@@ -205,6 +208,11 @@ class Replicas:
         """Whether the replica lies, or may lie, in a log directory that failed."""
         return (topic, index) in self._offline
 
+    def resign(self) -> None:
+        """Neither lead nor follow anything any more: what the controller said is of a session that ended."""
+        for partition in self:
+            partition.resign()
+
     def remove(self, topic: str, index: int, *, delete: bool) -> None:
         """Let go of a replica; with ``delete`` its files go too, in the background.
 
@@ -338,4 +346,5 @@ class Replicas:
             node_id=self._node_id,
             flusher=self._flusher,
             unpacking=self.unpacking,
+            lease=self._lease,
         )
