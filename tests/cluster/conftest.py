@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.zookeeper import Ensemble, require_zookeeper
+
+HOME = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +18,10 @@ def ensemble() -> Iterator[Ensemble]:
     require_zookeeper()
     with Ensemble(3) as servers:
         yield servers
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests here run on one worker: they share its ensemble, and three brokers want a machine for themselves."""
+    for item in items:
+        if item.path.parent == HOME:
+            item.add_marker(pytest.mark.xdist_group("cluster"))

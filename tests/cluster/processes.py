@@ -16,7 +16,7 @@ import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from ottla.messages.create_topics import (
     CreatableTopic,
@@ -24,6 +24,7 @@ from ottla.messages.create_topics import (
     CreateTopicsRequest,
 )
 from tests.cluster.checker import NO_LEADER, State
+from tests.cluster.namespaces import Namespaces, host_of
 from tests.cluster.zookeeper_view import ZooKeeperView
 from tests.crash.checker import Partition
 from tests.crash.process import BrokerProcess
@@ -57,6 +58,37 @@ SETTINGS: dict[str, object] = {
 }
 
 
+class Placement(NamedTuple):
+    """Where a broker runs."""
+
+    servers: str
+    """The ZooKeeper servers, as this broker reaches them."""
+    reached: str
+    """The broker, as clients reach it."""
+    settings: Mapping[str, object] = {}
+    host: str = "127.0.0.1"
+    inside: Sequence[str] = ()
+
+
+def _placed_in(namespaces: Namespaces, node: int, port: int, ensemble: Ensemble) -> Placement:
+    """A broker in its namespace: one listener for the others, one for the clients outside."""
+    host = host_of(node)
+    outs = [namespaces.way_out(("127.0.0.1", server.port)) for server in ensemble.servers]
+    reached = "{}:{}".format(*namespaces.way_in((host, port)))
+    return Placement(
+        ",".join(f"{address}:{out}" for address, out in outs),
+        reached,
+        {
+            "listeners": f"PLAINTEXT://{host}:{port},BROKERS://{host}:{port + 1}",
+            "advertised.listeners": f"PLAINTEXT://{reached},BROKERS://{host}:{port + 1}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,BROKERS:PLAINTEXT",
+            "inter.broker.listener.name": "BROKERS",
+        },
+        host,
+        ("ip", "netns", "exec", namespaces.of(node)),
+    )
+
+
 class ClusterProcesses:
     """Brokers 1, 2 and 3 in processes of their own, as long as the context lasts."""
 
@@ -68,9 +100,11 @@ class ClusterProcesses:
         *,
         brokers: Sequence[int] = BROKERS,
         proxied: bool = False,
+        namespaces: Namespaces | None = None,
         data: Mapping[int, Path] | None = None,
     ) -> None:
-        """``settings`` in place of ``SETTINGS``; ``data``: directories for brokers that are not below ``directory``."""
+        """``settings`` in place of ``SETTINGS``; ``namespaces``: where each broker has its own;
+        ``data``: directories for brokers that are not below ``directory``."""
         self.directory = directory
         self.ensemble = ensemble
         connect = ensemble.fresh_chroot()
@@ -82,25 +116,36 @@ class ClusterProcesses:
         self.to_zookeeper: dict[int, list[PortProxy]] = {}
         self.to_broker: dict[int, PortProxy] = {}
         self.brokers: dict[int, BrokerProcess] = {}
+        self._reached: dict[int, str] = {}
         self.paused: set[int] = set()
         own = {**SETTINGS, **(settings or {})}
         for node, port in zip(brokers, self._ports.ports, strict=True):
-            servers = self._servers
-            listening: dict[str, object] = {}
-            if proxied:
-                servers = self._proxies_to_zookeeper(node)
-                proxy = self._exits.enter_context(PortProxy())
-                proxy.target = ("127.0.0.1", port)
-                self.to_broker[node] = proxy
-                listening = {"advertised.listeners": f"PLAINTEXT://127.0.0.1:{proxy.port}"}
+            place = self._place(node, port, proxied=proxied, namespaces=namespaces)
+            self._reached[node] = place.reached
             self.brokers[node] = BrokerProcess(
                 (data or {}).get(node, directory / f"data-{node}"),
                 directory / f"broker-{node}.log",
-                {**own, **listening},
+                {**own, **place.settings},
                 {"OTTLA_LOG_LEVEL": "DEBUG"},
-                options=("--zookeeper", servers + self._chroot, "--node-id", str(node)),
+                options=("--zookeeper", place.servers + self._chroot, "--node-id", str(node)),
+                host=place.host,
                 port=port,
+                inside=place.inside,
             )
+
+    def _place(
+        self, node: int, port: int, *, proxied: bool, namespaces: Namespaces | None
+    ) -> Placement:
+        if namespaces is not None:
+            return _placed_in(namespaces, node, port, self.ensemble)
+        if not proxied:
+            return Placement(self._servers, f"127.0.0.1:{port}")
+        servers = self._proxies_to_zookeeper(node)
+        proxy = self._exits.enter_context(PortProxy())
+        proxy.target = ("127.0.0.1", port)
+        self.to_broker[node] = proxy
+        reached = f"127.0.0.1:{proxy.port}"
+        return Placement(servers, reached, {"advertised.listeners": f"PLAINTEXT://{reached}"})
 
     def _proxies_to_zookeeper(self, node: int) -> str:
         """Proxies of a broker's own, one a server; what it connects to."""
@@ -222,13 +267,11 @@ class ClusterProcesses:
     @property
     def bootstrap(self) -> str:
         """All brokers, as clients are to reach them."""
-        if self.to_broker:
-            return ",".join(f"127.0.0.1:{proxy.port}" for proxy in self.to_broker.values())
-        return ",".join(broker.bootstrap for broker in self.brokers.values())
+        return ",".join(self._reached.values())
 
     def bootstrap_of(self, node: int) -> str:
-        """One broker, past any proxy."""
-        return self.brokers[node].bootstrap
+        """One broker, as clients are to reach it."""
+        return self._reached[node]
 
     def leader(self, topic: str, partition: int) -> int:
         """Who leads a partition; waits until somebody who lives does."""
@@ -303,7 +346,7 @@ class ClusterProcesses:
             replication_factor=len(self.brokers),
             configs=configs,
         )
-        with RawClient(self.brokers[self.controller()].bootstrap) as raw:
+        with RawClient(self.bootstrap_of(self.controller())) as raw:
             answer = raw.call(CreateTopicsRequest(topics=[new], timeout_ms=20_000), 7)
         assert answer.topics[0].error_code == 0, answer.topics[0]
         places = {(name, partition) for partition in range(partitions)}

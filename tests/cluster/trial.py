@@ -108,12 +108,23 @@ class Trial:
 
     def await_progress(self, deadline_s: float = PROGRESS_S) -> None:
         """Wait until every partition has acknowledged something from now on."""
+        self.await_progress_of(self.places, deadline_s)
+
+    def await_progress_of(self, places: list[Partition], deadline_s: float = PROGRESS_S) -> None:
+        """Wait until each of these partitions has acknowledged something from now on."""
         begun = time.monotonic()
 
         def goes_on() -> bool:
-            return self.history.acknowledged_since(begun, self.places) or bool(self.faults())
+            return self.history.acknowledged_since(begun, places) or bool(self.faults())
 
-        eventually(goes_on, f"every partition takes records again: {self.where()}", deadline_s)
+        eventually(goes_on, f"{places} take records again: {self.where()}", deadline_s)
+        faults = self.faults()
+        assert not faults, (faults, self.where())
+
+    def let_pass(self, seconds: float) -> None:
+        """Let a fault last so long, with an eye on the clients."""
+        end = time.monotonic() + seconds
+        eventually(lambda: time.monotonic() > end or self.faults(), "time passes", seconds + 30)
         faults = self.faults()
         assert not faults, (faults, self.where())
 

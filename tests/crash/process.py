@@ -13,7 +13,7 @@ from pathlib import Path
 import ottla
 from tests.support.waiting import wait_until
 
-READY = re.compile(rb"ready: node \d+ on [\d.]+:(\d+),")
+READY = re.compile(rb"ready: node \d+ on (?:\w+://)?[\d.]+:(\d+),")
 DEADLINE_S = 60.0
 
 
@@ -32,7 +32,8 @@ class BrokerProcess:
         port: int = 0,
         inside: Sequence[str] = (),
     ) -> None:
-        """``output``: the file that takes what the processes print; ``log.dirs`` may stand for ``data``.
+        """``output``: the file that takes what the processes print; ``log.dirs`` may stand for ``data``, and
+        ``listeners`` (the first one has ``host`` and ``port``) for these.
 
         ``options``: more of the command's; ``inside``: a command that runs it, ``ip netns exec …`` say.
         """
@@ -62,7 +63,7 @@ class BrokerProcess:
                     *self._inside,
                     *(sys.executable, "-m", "ottla", "serve"),
                     *(() if "log.dirs" in self._settings else ("--data", str(self.data))),
-                    *("--listen", f"{self.host}:{self.port}"),
+                    *(() if "listeners" in self._settings else ("--listen", self.bootstrap)),
                     *self._options,
                     *settings,
                 ],

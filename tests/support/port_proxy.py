@@ -15,7 +15,7 @@ class PortProxy:
     """Hands every connection on; ``target`` may be set after clients are told of ``port``."""
 
     def __init__(self) -> None:
-        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening = self.listen()
         self.port: int = self._listening.getsockname()[1]
         self.target = ("127.0.0.1", 0)
         self.accepted = 0
@@ -42,6 +42,14 @@ class PortProxy:
         self.release()
         self.reset()
         self._thread.join()
+
+    def listen(self) -> socket.socket:
+        """The socket that clients connect to."""
+        return socket.create_server(("127.0.0.1", 0))
+
+    def connect(self) -> socket.socket:
+        """A connection to the target."""
+        return socket.create_connection(self.target)
 
     def hold(self, *, forth: bool = True, back: bool = True) -> None:
         """Let nothing more through to the target (``forth``), from it (``back``), or either."""
@@ -82,7 +90,8 @@ class PortProxy:
         """One connection, from its first byte to its last."""
         self._forth.wait()
         try:
-            far = socket.create_connection(self.target)
+            far = self.connect()
+            far.settimeout(None)
         except OSError:
             far = None  # nobody is there, and that is what the client is to see
         if far is not None:
