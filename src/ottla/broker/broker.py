@@ -491,7 +491,7 @@ class Broker:
             topic = NewTopic(
                 name,
                 partitions_of(name, config),
-                replication_factor_of(name, config, len(self.metadata.brokers)),
+                replication_factor_of(name, config, alone=self._connector is None),
                 configs=settings_of(name, config),
             )
             (result,) = await self.controller.create_topics([topic])

@@ -46,7 +46,7 @@ def coordinate_groups(
 ) -> GroupLoading:
     """A broker's coordinator of groups, and what keeps it up to date."""
     group_log = InternalLog(broker.replicas, CONSUMER_OFFSETS)
-    groups = Coordinator(group_log, broker.clock, broker.loop, settings)
+    groups = Coordinator(group_log, broker.clock, broker.loop, settings, broker.lease.is_over)
     return GroupLoading(groups, group_log, broker.metadata, store)
 
 

@@ -19,10 +19,13 @@ def partitions_of(topic: str, config: BrokerConfig) -> int:
     return config.offsets_topic_num_partitions
 
 
-def replication_factor_of(topic: str, config: BrokerConfig, live_brokers: int) -> int:
-    """Its replication factor: as set, but no more than there are brokers."""
+def replication_factor_of(topic: str, config: BrokerConfig, *, alone: bool) -> int:
+    """Its replication factor: as set; but 1 for a broker that will always be the only one.
+
+    In a cluster the topic waits until there are so many brokers: a first one must not decide for all.
+    """
     assert topic == CONSUMER_OFFSETS
-    return min(config.offsets_topic_replication_factor, live_brokers)
+    return 1 if alone else config.offsets_topic_replication_factor
 
 
 def settings_of(topic: str, config: BrokerConfig) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
@@ -16,6 +16,7 @@ from ottla.client.admin.descriptions import (
     TopicDescription,
 )
 from ottla.client.admin.log_dirs import LogDirAdmin
+from ottla.client.admin.partitions import PartitionAdmin
 from ottla.client.admin.records import RecordAdmin
 from ottla.client.cluster import Cluster
 from ottla.client.consumer.offset_queries import MAX_TIMESTAMP, list_offsets
@@ -25,7 +26,6 @@ from ottla.client.settings import split_options
 from ottla.client.types import OffsetAndTimestamp, TopicPartition
 from ottla.errors import ErrorCode, KafkaError
 from ottla.topic_ids import ZERO_ID, to_text
-from ottla.wire.schema import Message
 
 TOPIC_RESOURCE = 2
 BROKER_RESOURCE = 4
@@ -55,7 +55,7 @@ class AdminOptions(TypedDict, total=False):
     metadata_max_age_ms: int
 
 
-class AsyncAdmin(LogDirAdmin, RecordAdmin):
+class AsyncAdmin(LogDirAdmin, RecordAdmin, PartitionAdmin):
     """Makes, describes and deletes topics, settings and groups.
 
     Methods for one thing raise ``KafkaError`` when it is refused; methods for several return each one's
@@ -127,7 +127,7 @@ class AsyncAdmin(LogDirAdmin, RecordAdmin):
             timeout_ms=self.timeout_ms,
             validate_only=validate_only,
         )
-        answer = await self._ask_controller(request, lambda a: _codes(a.topics))
+        answer = await self.ask_controller(request, lambda a: _codes(a.topics))
         return {t.name: _error(t) for t in answer.topics}
 
     async def delete_topic(self, name: str) -> None:
@@ -144,7 +144,7 @@ class AsyncAdmin(LogDirAdmin, RecordAdmin):
             topic_names=wanted,
             timeout_ms=self.timeout_ms,
         )
-        answer = await self._ask_controller(request, lambda a: _codes(a.responses))
+        answer = await self.ask_controller(request, lambda a: _codes(a.responses))
         return {t.name: _error(t) for t in answer.responses}
 
     async def create_partitions(
@@ -161,7 +161,7 @@ class AsyncAdmin(LogDirAdmin, RecordAdmin):
             timeout_ms=self.timeout_ms,
             validate_only=validate_only,
         )
-        answer = await self._ask_controller(request, lambda a: _codes(a.results))
+        answer = await self.ask_controller(request, lambda a: _codes(a.results))
         _raise_first({t.name: _error(t) for t in answer.results})
 
     async def list_topics(self, *, internal: bool = False) -> list[str]:
@@ -293,7 +293,7 @@ class AsyncAdmin(LogDirAdmin, RecordAdmin):
         if broker is not None:
             answer = await self.ask_any(request, broker)
         else:
-            answer = await self._ask_controller(request, lambda a: _codes(a.responses))
+            answer = await self.ask_controller(request, lambda a: _codes(a.responses))
         error = _error(answer.responses[0])
         if error is not None:
             raise error
@@ -362,23 +362,6 @@ class AsyncAdmin(LogDirAdmin, RecordAdmin):
         return await list_offsets(
             self.cluster, times, read_committed=read_committed, timeout_ms=self.timeout_ms
         )
-
-    async def _ask_controller(self, request: Message, codes: Callable[[Any], Iterable[int]]) -> Any:
-        """The controller's answer, looking for it again when it has moved."""
-        self.cluster.start()
-        await self.cluster.any_node()
-
-        async def ask() -> Any:
-            metadata = self.cluster.metadata
-            node_id = metadata.controller_id
-            if node_id not in metadata.nodes:
-                node_id = await self.cluster.any_node()
-            answer = await self.cluster.send(node_id, request)
-            if ErrorCode.NOT_CONTROLLER in codes(answer):
-                raise KafkaError(ErrorCode.NOT_CONTROLLER)
-            return answer
-
-        return await self.retry(ask)
 
 
 def _codes(items: Iterable[Any]) -> list[int]:

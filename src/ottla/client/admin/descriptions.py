@@ -102,6 +102,14 @@ class ClusterDescription(NamedTuple):
     nodes: list[Node]
 
 
+class Reassignment(NamedTuple):
+    """A partition that is getting other replicas; ``replicas`` are all that it has meanwhile."""
+
+    replicas: list[int]
+    adding: list[int]
+    removing: list[int]
+
+
 class LogDirReplica(NamedTuple):
     """A partition's log in a log directory.
 

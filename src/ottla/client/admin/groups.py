@@ -197,6 +197,23 @@ class GroupAdmin:
 
         return await self.retry(ask)
 
+    async def ask_controller(self, request: Message, codes: Callable[[Any], Iterable[int]]) -> Any:
+        """The controller's answer, looking for it again when it has moved."""
+        self.cluster.start()
+        await self.cluster.any_node()
+
+        async def ask() -> Any:
+            metadata = self.cluster.metadata
+            node_id = metadata.controller_id
+            if node_id not in metadata.nodes:
+                node_id = await self.cluster.any_node()
+            answer = await self.cluster.send(node_id, request)
+            if ErrorCode.NOT_CONTROLLER in codes(answer):
+                raise KafkaError(ErrorCode.NOT_CONTROLLER)
+            return answer
+
+        return await self.retry(ask)
+
     async def retry(self, ask: Callable[[], Awaitable[T]]) -> T:
         """The result of ``ask``, again after errors that may pass, until the request time-out."""
         reason: KafkaError | None = None

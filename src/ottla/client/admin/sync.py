@@ -16,6 +16,7 @@ from ottla.client.admin.descriptions import (
     LogDirDescription,
     NewTopic,
     ProducerDescription,
+    Reassignment,
     TopicDescription,
 )
 from ottla.client.loop_thread import LoopThread
@@ -198,6 +199,33 @@ class Admin:
         done. One that is not there yet is refused (REPLICA_NOT_AVAILABLE), and will be made in the directory.
         """
         return self._run(self._admin.alter_replica_log_dirs(wanted))
+
+    def elect_leaders(
+        self, partitions: Iterable[tuple[str, int]] | None = None, *, unclean: bool = False
+    ) -> dict[TopicPartition, KafkaError | None]:
+        """Have partitions (all of them, for None) led by their preferred replicas.
+
+        ``unclean``: those without a leader by any replica that lives, whatever it lacks. Returns why a
+        partition was not given another leader (ELECTION_NOT_NEEDED, PREFERRED_LEADER_NOT_AVAILABLE,
+        ELIGIBLE_LEADERS_NOT_AVAILABLE, ...), or None; of all, those that need none are left out.
+        """
+        return self._run(self._admin.elect_leaders(partitions, unclean=unclean))
+
+    def alter_partition_reassignments(
+        self, replicas: Mapping[tuple[str, int], Sequence[int] | None]
+    ) -> dict[TopicPartition, KafkaError | None]:
+        """Give partitions other replicas, the preferred leader first; None ends a reassignment under way.
+
+        Returns why one was refused (INVALID_REPLICA_ASSIGNMENT, NO_REASSIGNMENT_IN_PROGRESS, ...), or
+        None: then it is under way until ``list_partition_reassignments`` names it no more.
+        """
+        return self._run(self._admin.alter_partition_reassignments(replicas))
+
+    def list_partition_reassignments(
+        self, partitions: Iterable[tuple[str, int]] | None = None
+    ) -> dict[TopicPartition, Reassignment]:
+        """The reassignments that are under way, of some partitions or of all."""
+        return self._run(self._admin.list_partition_reassignments(partitions))
 
     def list_offsets(
         self, wanted: Mapping[tuple[str, int], int | str], *, read_committed: bool = False
