@@ -43,3 +43,17 @@ async def eventually_true(
 def wait_until(condition: Callable[[], object], deadline_s: float = DEADLINE_S) -> None:
     """Return once ``condition`` holds."""
     eventually(condition, "the condition", deadline_s)
+
+
+async def become(
+    condition: Callable[[], object],
+    show: Callable[[], object] | None = None,
+    deadline_s: float = 10,
+) -> None:
+    """Give the loop turns until ``condition`` holds; ``show`` says in a failure how things stand."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + deadline_s
+    while not condition():
+        if loop.time() > deadline:
+            raise AssertionError(f"not within {deadline_s} s; it is {show() if show else '?'}")
+        await asyncio.sleep(0)

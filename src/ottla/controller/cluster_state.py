@@ -6,7 +6,7 @@ the same change. It decides nothing. Partition numbers need not be dense while a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from ottla.controller.topic_names import collisions, unify_collision_characters
@@ -24,7 +24,7 @@ class LiveBroker(NamedTuple):
 class Topic:
     """One topic: its assignment, the version of its znode, and the state of each partition."""
 
-    __slots__ = ("assignment", "name", "partitions", "topic_id", "version")
+    __slots__ = ("adding", "assignment", "name", "partitions", "removing", "topic_id", "version")
 
     def __init__(
         self, name: str, topic_id: bytes, assignment: dict[int, tuple[int, ...]], version: int
@@ -34,15 +34,21 @@ class Topic:
         self.assignment = assignment
         self.version = version
         self.partitions: dict[int, LeaderAndIsr] = {}
+        self.adding: dict[int, tuple[int, ...]] = {}
+        """Replicas that partitions get by a reassignment under way; they are in ``assignment`` too."""
+        self.removing: dict[int, tuple[int, ...]] = {}
+        """Replicas that partitions lose by a reassignment under way; they are in ``assignment`` still."""
 
     @property
     def replication_factor(self) -> int:
         """Replicas of the first partition, as Kafka reports it."""
         return len(next(iter(self.assignment.values()), ()))
 
-    def encode(self) -> bytes:
-        """The topic's znode."""
-        return TopicAssignment(self.topic_id, self.assignment).encode()
+    def encode(self, assignment: Mapping[int, tuple[int, ...]] | None = None) -> bytes:
+        """The topic's znode; with ``assignment``, as it will be."""
+        topic_id = None if self.topic_id == ZERO_ID else self.topic_id
+        replicas = self.assignment if assignment is None else assignment
+        return TopicAssignment(topic_id, replicas, self.adding, self.removing).encode()
 
 
 class PartitionId(NamedTuple):
@@ -63,6 +69,8 @@ class ClusterState:
         self.brokers: dict[int, LiveBroker] = {}
         self.topics: dict[str, Topic] = {}
         self.deleting: set[str] = set()
+        self.shutting_down: set[int] = set()
+        """Brokers that are registered still, and have asked to be let go of."""
         self.offline_replicas: dict[int, set[PartitionId]] = {}
         """By broker: what it holds in log directories that failed, as it answered LeaderAndIsr."""
         self.stale = False
@@ -116,11 +124,15 @@ class ClusterState:
         """The partition's state; None before its first leader is elected."""
         return self.topics[partition.topic].partitions.get(partition.partition)
 
-    def is_online(self, broker_id: int, partition: PartitionId) -> bool:
+    def is_reachable(self, broker_id: int, partition: PartitionId) -> bool:
         """Whether the broker is registered and its replica in a log directory that works."""
         return broker_id in self.brokers and partition not in self.offline_replicas.get(
             broker_id, ()
         )
+
+    def is_online(self, broker_id: int, partition: PartitionId) -> bool:
+        """Whether the replica can lead: it is reachable, and its broker not about to stop."""
+        return broker_id not in self.shutting_down and self.is_reachable(broker_id, partition)
 
     def online(self, partition: PartitionId) -> set[int]:
         """The brokers whose replicas of ``partition`` can lead."""
@@ -131,5 +143,37 @@ class ClusterState:
         }
 
     def is_alive(self, broker_id: int) -> bool:
-        """Whether the broker is registered."""
-        return broker_id in self.brokers
+        """Whether the broker is registered, and not about to stop."""
+        return broker_id in self.brokers and broker_id not in self.shutting_down
+
+    def live_brokers(self) -> set[int]:
+        """All brokers that are alive."""
+        return self.brokers.keys() - self.shutting_down
+
+    def is_unclean(self, broker_id: int) -> bool:
+        """Whether the broker is registered as one that may have lost unsynced data (invariant 20)."""
+        live = self.brokers.get(broker_id)
+        return live is not None and live.registration.unclean
+
+    def partitions_on(self, broker_ids: Collection[int]) -> list[PartitionId]:
+        """The partitions with a replica on one of these brokers, those being deleted aside."""
+        wanted = set(broker_ids)
+        return [
+            PartitionId(name, index)
+            for name, topic in self.topics.items()
+            if name not in self.deleting
+            for index, replicas in topic.assignment.items()
+            if not wanted.isdisjoint(replicas)
+        ]
+
+    def reassigning(self, partition: PartitionId) -> bool:
+        """Whether a reassignment of the partition is under way."""
+        topic = self.topics[partition.topic]
+        return bool(
+            topic.adding.get(partition.partition) or topic.removing.get(partition.partition)
+        )
+
+    def target(self, partition: PartitionId) -> tuple[int, ...]:
+        """The replicas that the partition is to have in the end."""
+        removing = self.topics[partition.topic].removing.get(partition.partition, ())
+        return tuple(replica for replica in self.assignment(partition) if replica not in removing)

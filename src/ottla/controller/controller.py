@@ -1,8 +1,9 @@
 """The controller: elected through the store, it alone changes topics, leaders and settings.
 
 Rules: everything happens in turn, on one queue; a caller that gives up does not stop what it asked for.
-Every write is conditional on the controller epoch and on the version of what it changes. Whoever is not in
-office answers NOT_CONTROLLER and waits for the office to fall vacant. After a write whose outcome is unknown
+Every write is conditional on the controller epoch and on the version of what it changes. Brokers are told through
+queues of their own, so that a slow one holds up nobody; what they answer comes back onto the queue. Whoever is not
+in office answers NOT_CONTROLLER and waits for the office to fall vacant. After a write whose outcome is unknown
 the state is read again before anything else. The broker registers itself before its controller starts.
 """
 
@@ -14,54 +15,43 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from ottla.clock import Clock, SystemClock
-from ottla.controller.announcer import Announcer, ControlTarget
+from ottla.controller.announcer import Announcer, Reach
+from ottla.controller.broker_changes import BrokerChanges
 from ottla.controller.cluster_state import ClusterState
-from ottla.controller.configs import (
-    CLIENT_METRICS,
-    TOPICS,
-    ConfigAlteration,
-    ConfigResult,
-    read_config,
-    write_config,
-)
-from ottla.controller.office import ControllerMoved, load_cluster, run_for_office, write
-from ottla.controller.topic_changes import (
-    TopicChanges,
-    TopicDefaults,
-    answer_for,
-    not_controller,
-)
-from ottla.controller.topics import (
-    NewPartitions,
-    NewTopic,
-    TopicResult,
-    TopicRules,
-    unknown_topic,
-)
+from ottla.controller.config_changes import ConfigChanges
+from ottla.controller.configs import ConfigAlteration, ConfigResult, read_config
+from ottla.controller.control_queue import ControlRequest, ControlResponse, ControlTarget
+from ottla.controller.deletions import Deletions
+from ottla.controller.leader_changes import LeaderChanges
+from ottla.controller.office import ControllerMoved, load_cluster, read_brokers, run_for_office
+from ottla.controller.offline_replicas import OfflineReplicas
+from ottla.controller.producer_ids import ProducerIdBlocks
+from ottla.controller.refusals import answer_for, not_controller
+from ottla.controller.remote_target import RemoteTarget
+from ottla.controller.taking_office import TakingOffice
+from ottla.controller.topic_changes import TopicChanges, TopicDefaults
+from ottla.controller.topics import NewPartitions, NewTopic, TopicResult, TopicRules
 from ottla.coordination import znodes
 from ottla.coordination.store import (
     BadVersion,
-    Create,
     NodeExists,
     NoNode,
-    Operation,
     SessionExpired,
     SessionState,
-    Set,
     Store,
     StoreError,
+    Watch,
     WatchEvent,
 )
-from ottla.coordination.znodes import MalformedZnode, ProducerIdBlock
 from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
+from ottla.messages.leader_and_isr import LeaderAndIsrResponse
+from ottla.messages.stop_replica import StopReplicaRequest, StopReplicaResponse
 
 log = logger(__name__)
 
-PRODUCER_ID_BLOCK_SIZE = 1000
-_PRODUCER_ID_MAX = 2**63 - 1
 _ATTEMPTS_MAX = 5
-"""How often a change is tried against writers other than the controller before it is refused."""
+"""How often the state is read anew against writers other than the controller before that is an error."""
 
 DELETION_RETRY_S = 30.0
 """Pause before deletions are gone on with that a broker, or the store, could not carry out."""
@@ -91,22 +81,36 @@ class Controller:
         listener: str = "PLAINTEXT",
         clock: Clock | None = None,
         random_index: Callable[[int], int] | None = None,
+        reach: Reach = RemoteTarget,
     ) -> None:
-        """``targets`` reach the brokers by id; ``listener`` is the one by which brokers do."""
+        """``targets`` are the brokers in this process, by id; the others are reached at ``listener``."""
         self._store = store
         self._broker_id = broker_id
         self._clock = clock or SystemClock()
+        self._announcer = Announcer(targets, listener, self._answered, reach)
+        self._leaders = LeaderChanges(store, self._announcer, rules)
+        self._deletions = Deletions(store, self._announcer)
+        self._brokers = BrokerChanges(store, self._announcer, self._leaders, self._deletions)
+        self._taking_office = TakingOffice(
+            self._announcer, self._leaders, self._brokers, self._deletions
+        )
+        self._offline = OfflineReplicas(store, self._announcer, self._leaders)
         self._topics = TopicChanges(
             store,
-            Announcer(targets, listener),
+            self._announcer,
             rules,
             defaults or TopicDefaults(),
             random_index or _random_index,
+            self._deletions,
         )
+        self._configs = ConfigChanges(store)
+        self._producer_ids = ProducerIdBlocks(store)
         self._state: ClusterState | None = None
         self._queue: asyncio.Queue[_Work] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
         self._resumption: asyncio.TimerHandle | None = None
+        self._watched_brokers: set[int] = set()
+        self._events: set[Callable[[ClusterState], Awaitable[None]]] = set()
 
     @property
     def is_active(self) -> bool:
@@ -121,11 +125,16 @@ class Controller:
     async def start(self) -> bool:
         """Run for the office and, if elected, bring the brokers up to date. Whether we were.
 
+        This broker itself is up to date then; the others are told.
+
         Raises MalformedZnode if the store holds what can't be read, and what the store raises.
         """
         self._store.on_state(self._on_session_state)
         await self._check_office()
         self._task = asyncio.create_task(self._serve(), name="controller")
+        for _ in range(2):  # what this broker answered, and what it was told because of that
+            await self._announcer.idle(self._broker_id)
+            await self._in_turn()
         return self.is_active
 
     async def close(self) -> None:
@@ -145,11 +154,16 @@ class Controller:
     async def create_topics(
         self, topics: Iterable[NewTopic], *, validate_only: bool = False
     ) -> list[TopicResult]:
-        """Create topics, or only say whether they could be. A result each; raises NOT_CONTROLLER."""
+        """Create topics, or only say whether they could be. A result each; raises NOT_CONTROLLER.
+
+        Answered once the new leaders lead, or did not say so within some seconds.
+        """
         wanted = list(topics)
-        return await self._in_office(
+        results, told = await self._in_office(
             lambda state: self._topics.create(state, wanted, validate_only)
         )
+        await told.settle()
+        return results
 
     async def delete_topics(
         self, names: Iterable[str], *, ids: Mapping[str, bytes] | None = None
@@ -157,107 +171,55 @@ class Controller:
         """Delete topics with all their records. A result each; raises NOT_CONTROLLER.
 
         A topic of which ``ids`` has the id is deleted only if it still has it when its turn comes.
+        REQUEST_TIMED_OUT where a replica can't be deleted now, and the deletion goes on later.
         """
         wanted, known_ids = list(names), dict(ids or {})
-
-        async def delete_all(state: ClusterState) -> list[TopicResult]:
-            results = await self._topics.delete(state, wanted, known_ids)
-            self._resume_later(state)
-            return results
-
-        return await self._in_office(delete_all)
+        refused, ended = await self._in_office(
+            lambda state: self._topics.delete(state, wanted, known_ids)
+        )
+        results: list[TopicResult] = []
+        for name in wanted:
+            if name in refused:
+                results.append(refused[name])
+            elif await asyncio.shield(ended[name]):
+                results.append(TopicResult(name))
+            else:
+                error = KafkaError(
+                    ErrorCode.REQUEST_TIMED_OUT, f"The deletion of topic '{name}' goes on later."
+                )
+                results.append(TopicResult.refused(name, error))
+        if self._state is not None:
+            self._resume_later(self._state)
+        return results
 
     async def create_partitions(
         self, topics: Iterable[NewPartitions], *, validate_only: bool = False
     ) -> list[TopicResult]:
         """Add partitions to topics. A result each; raises NOT_CONTROLLER."""
         wanted = list(topics)
-        return await self._in_office(
+        results, told = await self._in_office(
             lambda state: self._topics.add_partitions(state, wanted, validate_only)
         )
+        await told.settle()
+        return results
 
     async def alter_configs(
         self, alterations: Iterable[ConfigAlteration], *, validate_only: bool = False
     ) -> list[ConfigResult]:
         """Alter settings of topics, brokers and subscriptions. A result each; raises NOT_CONTROLLER."""
         wanted = list(alterations)
-
-        async def alter_all(state: ClusterState) -> list[ConfigResult]:
-            return [await self._alter(state, item, validate_only) for item in wanted]
-
-        return await self._in_office(alter_all)
+        return await self._in_office(
+            lambda state: self._configs.alter(state, wanted, validate_only)
+        )
 
     async def allocate_producer_id_block(self, broker_id: int | None = None) -> tuple[int, int]:
         """The first and the number of producer ids that are the broker's alone, for good."""
         owner = self._broker_id if broker_id is None else broker_id
-        return await self._in_office(lambda state: self._allocate(state, owner))
+        return await self._in_office(lambda state: self._producer_ids.allocate(state, owner))
 
     async def config(self, entity_type: str, entity: str) -> dict[str, str]:
         """What is stored for a topic or broker (also where this broker is not the controller)."""
         return (await read_config(self._store, entity_type, entity)).config
-
-    # Settings and producer ids
-
-    async def _alter(
-        self, state: ClusterState, item: ConfigAlteration, validate_only: bool
-    ) -> ConfigResult:
-        try:
-            is_topic = item.entity_type == TOPICS
-            if is_topic and (item.entity not in state.topics or item.entity in state.deleting):
-                raise unknown_topic(item.entity)
-            await self._try_again(lambda: self._alter_once(state, item, validate_only))
-        except KafkaError as error:
-            return ConfigResult(item.entity_type, item.entity, error.code, error.message)
-        except StoreError as error:
-            answer = answer_for(error)
-            return ConfigResult(item.entity_type, item.entity, answer.code, answer.message)
-        return ConfigResult(item.entity_type, item.entity)
-
-    async def _alter_once(
-        self, state: ClusterState, item: ConfigAlteration, validate_only: bool
-    ) -> None:
-        stored = await read_config(self._store, item.entity_type, item.entity)
-        altered = item.alter(dict(stored.config))
-        if validate_only:
-            return
-        operations = write_config(item.entity_type, item.entity, altered, stored.version)
-        if not operations:
-            return
-        parent = znodes.CLIENT_METRICS_CONFIG
-        if item.entity_type == CLIENT_METRICS and await self._store.exists(parent) is None:
-            operations.insert(0, Create(parent))
-        await write(self._store, state, [operations])
-        log.info("settings altered", entity=f"{item.entity_type}/{item.entity}")
-
-    async def _allocate(self, state: ClusterState, owner: int) -> tuple[int, int]:
-        try:
-            return await self._try_again(lambda: self._allocate_once(state, owner))
-        except StoreError as error:
-            raise answer_for(error) from error
-
-    async def _allocate_once(self, state: ClusterState, owner: int) -> tuple[int, int]:
-        (znode,) = await self._store.get_many([znodes.PRODUCER_ID_BLOCK])
-        latest = ProducerIdBlock.decode(znode.data) if znode is not None else None
-        first = latest.last + 1 if latest is not None else 0
-        if first > _PRODUCER_ID_MAX - PRODUCER_ID_BLOCK_SIZE:
-            raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, "Exhausted all producer ids.")
-        block = ProducerIdBlock(owner, first, first + PRODUCER_ID_BLOCK_SIZE - 1)
-        operation: Operation = (
-            Create(znodes.PRODUCER_ID_BLOCK, block.encode())
-            if znode is None
-            else Set(znodes.PRODUCER_ID_BLOCK, block.encode(), znode.stat.version)
-        )
-        await write(self._store, state, [[operation]])
-        return first, PRODUCER_ID_BLOCK_SIZE
-
-    async def _try_again(self, change: Callable[[], Awaitable[_T]]) -> _T:
-        """Repeat a read-and-write that lost to another writer."""
-        for _ in range(_ATTEMPTS_MAX - 1):
-            try:
-                return await change()
-            except (BadVersion, NodeExists, NoNode):
-                continue
-        return await change()
 
     # The office
 
@@ -279,6 +241,8 @@ class Controller:
                 if state is None:
                     continue
                 await self._take_up(state)
+            elif self._state.stale:
+                await self._take_up(self._state)
             return
 
     async def _take_up(self, office: ClusterState) -> None:
@@ -287,17 +251,20 @@ class Controller:
             state = ClusterState(
                 office.controller_id, office.controller_epoch, office.epoch_version
             )
+            state.shutting_down = set(office.shutting_down)
             try:
-                await (
-                    self._take_log_dir_events()
-                )  # those of before say no more than the answers now
-                await load_cluster(self._store, state)
-                await self._topics.make_good(state)
+                await self._offline.take_events(self._on_log_dirs)  # the answers now say as much
+                state.brokers = await self._read_brokers()
+                state.shutting_down &= state.brokers.keys()
+                restarted = await load_cluster(self._store, state)
+                await self._taking_office.make_good(state, restarted, self._has_session)
+                await self._store.children(znodes.DELETE_TOPICS, watch=self._on_deletions)
             except (BadVersion, NodeExists, NoNode):  # somebody else writes too
                 if attempt == _ATTEMPTS_MAX - 1:
                     raise
                 continue
-            if self._store.state is SessionState.EXPIRED:  # while the brokers were told
+            if not self._has_session():
+                self._announcer.close()
                 raise SessionExpired("the session ended while taking office")
             if self._broker_id not in state.brokers:
                 log.warning("the controller's own broker is not registered")
@@ -305,56 +272,12 @@ class Controller:
             self._resume_later(state)
             return
 
-    # Log directories that fail
-
-    async def _take_log_dir_events(self) -> set[int]:
-        """The brokers that gave notice of a failed log directory; the notices go, the next one is seen."""
-        names = await self._store.children(znodes.LOG_DIR_EVENTS, watch=self._on_log_dir_event)
-        paths = [f"{znodes.LOG_DIR_EVENTS}/{name}" for name in names]
-        broker_ids = set()
-        for path, znode in zip(paths, await self._store.get_many(paths), strict=True):
-            if znode is None:
-                continue
-            try:
-                broker_ids.add(znodes.decode_log_dir_event(path, znode.data))
-            except MalformedZnode as error:
-                log.error("a notice of a failed log directory can't be read", reason=str(error))
-            await self._store.delete(path)
-        return broker_ids
-
-    async def _check_log_dirs(self) -> None:
-        broker_ids = await self._take_log_dir_events()
-        state = self._state
-        if state is not None and broker_ids:
-            log.warning("brokers have lost log directories", brokers=sorted(broker_ids))
-            await self._topics.check_replicas(state, broker_ids)
-
-    def _on_log_dir_event(self, event: WatchEvent) -> None:
-        self._queue.put_nowait(_Work(self._check_log_dirs, None))
-
-    def _resume_later(self, state: ClusterState) -> None:
-        """See to it that deletions that are not complete go on, though nobody can ask for them again."""
-        if state.deleting and self._resumption is None:
-            loop = asyncio.get_running_loop()
-            self._resumption = loop.call_later(DELETION_RETRY_S, self._resume)
-
-    def _resume(self) -> None:
-        self._resumption = None
-        self._queue.put_nowait(_Work(self._resume_deletions, None))
-
-    async def _resume_deletions(self) -> None:
-        state = self._state
-        if state is None:
-            return
-        try:
-            if state.stale:
-                await self._take_up(state)
-            elif state.deleting:
-                await self._topics.resume_deletions(state)
-        finally:
-            self._resume_later(self._state or state)
+    def _has_session(self) -> bool:
+        return self._store.state is not SessionState.EXPIRED
 
     def _resign(self) -> None:
+        self._announcer.close()
+        self._deletions.drop()
         if self._state is not None:
             log.info("left the controller's office", epoch=self._state.controller_epoch)
             self._state = None
@@ -368,6 +291,98 @@ class Controller:
     def _on_session_state(self, session: SessionState) -> None:
         if session is SessionState.EXPIRED:
             self._resign()
+
+    # What happens by itself
+
+    def _happened(self, react: Callable[[ClusterState], Awaitable[None]]) -> None:
+        """Have ``react`` called in its turn with the state, if we are in office then."""
+
+        async def run() -> None:
+            self._events.discard(react)
+            state = self._state
+            if state is None:
+                return
+            if state.stale:
+                await self._take_up(state)  # which takes in everything
+                return
+            try:
+                await react(state)
+            except StoreError:
+                state.stale = True  # the event is used up: nothing else would tell of it again
+                raise
+
+        if react not in self._events:  # one that waits will see what this one would
+            self._events.add(react)
+            self._queue.put_nowait(_Work(run, None))
+
+    def _on_brokers(self, event: WatchEvent) -> None:
+        self._happened(self._check_brokers)
+
+    async def _check_brokers(self, state: ClusterState) -> None:
+        await self._brokers.take_in(state, await self._read_brokers())
+
+    async def _read_brokers(self) -> Any:
+        return await read_brokers(
+            self._store, watch=self._on_brokers, watch_data=self._watch_of_broker
+        )
+
+    def _watch_of_broker(self, broker_id: int) -> Watch | None:
+        """One watch a registration: it fires once, when it is altered or gone."""
+        if broker_id in self._watched_brokers:
+            return None
+        self._watched_brokers.add(broker_id)
+
+        def on_change(event: WatchEvent) -> None:
+            self._watched_brokers.discard(broker_id)
+            self._on_brokers(event)
+
+        return on_change
+
+    def _on_deletions(self, event: WatchEvent) -> None:
+        self._happened(self._check_deletions)
+
+    async def _check_deletions(self, state: ClusterState) -> None:
+        marked = await self._store.children(znodes.DELETE_TOPICS, watch=self._on_deletions)
+        await self._deletions.take_marks(state, marked)
+
+    def _on_log_dirs(self, event: WatchEvent) -> None:
+        self._happened(self._check_log_dirs)
+
+    async def _check_log_dirs(self, state: ClusterState) -> None:
+        await self._offline.ask(state, await self._offline.take_events(self._on_log_dirs))
+
+    def _answered(self, broker_id: int, request: ControlRequest, response: ControlResponse) -> None:
+        """A broker has answered: what follows from that is done in its turn."""
+        state = self._state
+        if isinstance(response, LeaderAndIsrResponse):
+            if state is None or self._offline.says_something(state, broker_id, response):
+                self._happened(lambda now: self._offline.answered(now, broker_id, response))
+        elif isinstance(request, StopReplicaRequest):
+            assert isinstance(response, StopReplicaResponse)
+            stop, answer = request, response
+            self._happened(lambda now: self._deletions.answered(now, broker_id, stop, answer))
+        elif response.error_code:
+            log.error(
+                "broker refused to know the cluster",
+                broker=broker_id,
+                code=ErrorCode(response.error_code).name,
+            )
+
+    def _resume_later(self, state: ClusterState) -> None:
+        """See to it that deletions that are not complete go on, though nobody can ask for them again."""
+        if state.deleting and self._resumption is None:
+            loop = asyncio.get_running_loop()
+            self._resumption = loop.call_later(DELETION_RETRY_S, self._resume)
+
+    def _resume(self) -> None:
+        self._resumption = None
+        self._happened(self._resume_deletions)
+
+    async def _resume_deletions(self, state: ClusterState) -> None:
+        try:
+            await self._deletions.resume(state)
+        finally:
+            self._resume_later(state)
 
     # The queue
 
@@ -386,6 +401,16 @@ class Controller:
         future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait(_Work(run, future))
         return await future
+
+    async def _in_turn(self) -> None:
+        """Wait until all that is on the queue now is done."""
+
+        async def nothing() -> None:
+            return
+
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait(_Work(nothing, future))
+        await future
 
     async def _serve(self) -> None:
         while True:

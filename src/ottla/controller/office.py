@@ -8,10 +8,12 @@ Source: ``KafkaZkClient.registerControllerAndIncrementControllerEpoch``, ``Kafka
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from ottla.controller.cluster_state import ClusterState, LiveBroker, PartitionId, Topic
-from ottla.controller.transitions import in_requests
+from ottla.controller.transitions import controller_check, in_requests, set_leader
 from ottla.coordination import znodes
 from ottla.coordination.store import (
     BadVersion,
@@ -24,14 +26,29 @@ from ottla.coordination.store import (
     Stat,
     Store,
     StoreError,
+    Watch,
 )
 from ottla.coordination.znodes import (
     BrokerRegistration,
     ControllerZnode,
     LeaderAndIsr,
+    MalformedZnode,
     TopicAssignment,
 )
+from ottla.logs import logger
 from ottla.topic_ids import ZERO_ID
+
+log = logger(__name__)
+
+_T = TypeVar("_T")
+_ATTEMPTS_MAX = 5
+"""How often a change is tried against writers other than the controller before it is refused."""
+
+STATES_TOGETHER = 100
+"""States of partitions that are written in one multi."""
+
+MULTIS_TOGETHER = 32
+"""Multis that are under way at once."""
 
 
 class ControllerMoved(Exception):
@@ -65,14 +82,41 @@ async def run_for_office(store: Store, broker_id: int, now_ms: int) -> ClusterSt
         return ClusterState(broker_id, epoch, stat.version)
 
 
-async def load_cluster(store: Store, state: ClusterState) -> None:
-    """Fill ``state`` from the store. Raises MalformedZnode rather than guess."""
-    broker_ids = sorted(int(name) for name in await store.children(znodes.BROKER_IDS))
-    registrations = await store.get_many([znodes.broker_path(number) for number in broker_ids])
-    for broker_id, znode in zip(broker_ids, registrations, strict=True):
-        if znode is not None:
-            registration = BrokerRegistration.decode(broker_id, znode.data)
-            state.brokers[broker_id] = LiveBroker(registration, znode.stat.czxid)
+async def read_brokers(
+    store: Store, *, watch: Watch | None = None, watch_data: Callable[[int], Watch | None]
+) -> dict[int, LiveBroker]:
+    """The registered brokers; ``watch`` sees others come and go, ``watch_data(id)`` one being altered."""
+    names = await store.children(znodes.BROKER_IDS, watch=watch)
+    broker_ids = sorted(int(name) for name in names if name.isdecimal())
+    found = await asyncio.gather(
+        *(_read_broker(store, broker_id, watch_data(broker_id)) for broker_id in broker_ids)
+    )
+    return {
+        broker_id: live
+        for broker_id, live in zip(broker_ids, found, strict=True)
+        if live is not None
+    }
+
+
+async def _read_broker(store: Store, broker_id: int, watch: Watch | None) -> LiveBroker | None:
+    try:
+        znode = await store.get(znodes.broker_path(broker_id), watch=watch)
+    except NoNode:
+        return None
+    try:
+        registration = BrokerRegistration.decode(broker_id, znode.data)
+    except MalformedZnode as error:  # nobody could reach it; the others must not suffer
+        log.error("a broker's registration can't be read", reason=str(error))
+        return None
+    return LiveBroker(registration, znode.stat.czxid)
+
+
+async def load_cluster(store: Store, state: ClusterState) -> set[PartitionId]:
+    """Fill ``state``, whose brokers are known, from the store. Raises MalformedZnode rather than guess.
+
+    Returns the partitions whose leader has registered since their state was written: it may have been
+    restarted, and its log cut, without an election.
+    """
     names = sorted(await store.children(znodes.TOPICS))
     topic_znodes = await store.get_many([znodes.topic_path(name) for name in names])
     for name, znode in zip(names, topic_znodes, strict=True):
@@ -80,19 +124,27 @@ async def load_cluster(store: Store, state: ClusterState) -> None:
             found = TopicAssignment.decode(name, znode.data)
             assignment = dict(sorted(found.partitions.items()))
             topic_id = found.topic_id or ZERO_ID
-            state.add_topic(Topic(name, topic_id, assignment, znode.stat.version))
-    await _load_partitions(store, state)
+            topic = Topic(name, topic_id, assignment, znode.stat.version)
+            topic.adding = {p: replicas for p, replicas in found.adding.items() if replicas}
+            topic.removing = {p: replicas for p, replicas in found.removing.items() if replicas}
+            state.add_topic(topic)
+    restarted = await _load_partitions(store, state)
     state.deleting = set(await store.children(znodes.DELETE_TOPICS))
+    return restarted
 
 
-async def _load_partitions(store: Store, state: ClusterState) -> None:
+async def _load_partitions(store: Store, state: ClusterState) -> set[PartitionId]:
+    restarted: set[PartitionId] = set()
     partitions = list(state.partition_ids())
     paths = [znodes.partition_state_path(*partition) for partition in partitions]
     for partition, path, znode in zip(partitions, paths, await store.get_many(paths), strict=True):
         if znode is not None:
-            state.topics[partition.topic].partitions[partition.partition] = LeaderAndIsr.decode(
-                path, znode.data, znode.stat.version
-            )
+            found = LeaderAndIsr.decode(path, znode.data, znode.stat.version)
+            state.topics[partition.topic].partitions[partition.partition] = found
+            leader = state.brokers.get(found.leader)
+            if leader is not None and leader.epoch > znode.stat.mzxid:
+                restarted.add(partition)
+    return restarted
 
 
 async def missing_parents(store: Store, partitions: Sequence[PartitionId]) -> list[list[Operation]]:
@@ -103,6 +155,89 @@ async def missing_parents(store: Store, partitions: Sequence[PartitionId]) -> li
         parents[znodes.partition_path(topic, index)] = None
     found = await store.get_many(list(parents))
     return [[Create(path)] for path, znode in zip(parents, found, strict=True) if znode is None]
+
+
+async def write_states(
+    store: Store, state: ClusterState, changes: Mapping[PartitionId, LeaderAndIsr]
+) -> tuple[list[PartitionId], list[PartitionId]]:
+    """Write partitions' states, in several multis at once, and take them into ``state``.
+
+    Each is conditional on its ``partition_epoch`` and on the controller epoch. Returns the partitions that
+    were written, and those that were not because they are another than ``state`` had them; ``state`` then has
+    them as they are. Raises ControllerMoved, also where a later controller's writing is met; any other
+    StoreError marks the state as stale.
+    """
+    items = list(changes.items())
+    chunks = [items[at : at + STATES_TOGETHER] for at in range(0, len(items), STATES_TOGETHER)]
+    turns = asyncio.Semaphore(MULTIS_TOGETHER)
+
+    async def write_chunk(
+        chunk: list[tuple[PartitionId, LeaderAndIsr]],
+    ) -> tuple[list[PartitionId], list[PartitionId]]:
+        async with turns:
+            return await _write_chunk(store, state, chunk)
+
+    outcomes = await asyncio.gather(*map(write_chunk, chunks), return_exceptions=True)
+    failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    for failure in sorted(failures, key=lambda error: not isinstance(error, ControllerMoved)):
+        if isinstance(failure, StoreError):
+            state.stale = True
+        raise failure
+    written: list[PartitionId] = []
+    lost: list[PartitionId] = []
+    for outcome in outcomes:
+        assert not isinstance(outcome, BaseException)
+        written += outcome[0]
+        lost += outcome[1]
+    return written, lost
+
+
+async def _write_chunk(
+    store: Store, state: ClusterState, chunk: list[tuple[PartitionId, LeaderAndIsr]]
+) -> tuple[list[PartitionId], list[PartitionId]]:
+    lost: list[PartitionId] = []
+    while chunk:
+        operations: list[Operation] = [controller_check(state)]
+        operations += [set_leader(*item) for item in chunk]
+        try:
+            results = await store.multi(operations)
+        except (BadVersion, NoNode) as error:
+            if error.operation_index == 0:
+                raise ControllerMoved("the controller epoch has changed") from error
+            found = await _reread(store, state, [partition for partition, _ in chunk])
+            failed = {chunk[error.operation_index - 1][0]} | found
+            lost += failed
+            chunk = [item for item in chunk if item[0] not in failed]
+            continue
+        for (partition, written), stat in zip(chunk, results[1:], strict=True):
+            assert isinstance(stat, Stat)
+            topic = state.topics.get(partition.topic)
+            if topic is not None:
+                epoch = written._replace(partition_epoch=stat.version)
+                topic.partitions[partition.partition] = epoch
+        return [partition for partition, _ in chunk], lost
+    return [], lost
+
+
+async def _reread(
+    store: Store, state: ClusterState, partitions: list[PartitionId]
+) -> set[PartitionId]:
+    """Take in what the store has of ``partitions``; those that are another than ``state`` had them."""
+    changed: set[PartitionId] = set()
+    paths = [znodes.partition_state_path(*partition) for partition in partitions]
+    for partition, path, znode in zip(partitions, paths, await store.get_many(paths), strict=True):
+        states = state.topics[partition.topic].partitions
+        if znode is None:
+            states.pop(partition.partition, None)
+            changed.add(partition)
+            continue
+        found = LeaderAndIsr.decode(path, znode.data, znode.stat.version)
+        if found.controller_epoch > state.controller_epoch:
+            raise ControllerMoved(f"{path} was written by a later controller")
+        if found.partition_epoch != states[partition.partition].partition_epoch:
+            changed.add(partition)
+            states[partition.partition] = found
+    return changed
 
 
 async def write(
@@ -123,3 +258,13 @@ async def write(
             state.stale = True
             raise
     return results
+
+
+async def try_again(change: Callable[[], Awaitable[_T]]) -> _T:
+    """Repeat a read-and-write that lost to another writer."""
+    for _ in range(_ATTEMPTS_MAX - 1):
+        try:
+            return await change()
+        except (BadVersion, NodeExists, NoNode):
+            continue
+    return await change()

@@ -1,23 +1,24 @@
-"""Carrying out what happens to topics: creation, growth, deletion, and making good what was cut short.
+"""Carrying out what happens to topics: creation, growth, deletion.
 
 Rules: a topic comes into being in one multi (of as many as its size needs: its name and first partitions in
-the first, which is enough for the rest to be made good). It is deleted from the brokers first and from the
-store last, so that a deletion goes on after any crash. The state changes only after the store. Brokers are
-told before anybody is answered.
+the first, which is enough for the rest to be made good). The state changes only after the store, and the brokers
+are told after that.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ottla.controller import transitions
-from ottla.controller.announcer import Announcer
+from ottla.controller.announcer import Announcement, Announcer
 from ottla.controller.cluster_state import ClusterState, PartitionId
 from ottla.controller.configs import TOPICS, read_configs
-from ottla.controller.election import leader_for_new, leader_for_offline, without_leader
-from ottla.controller.office import missing_parents, write
+from ottla.controller.deletions import Deletions
+from ottla.controller.election import leader_for_new
+from ottla.controller.office import write
+from ottla.controller.refusals import answer_for, gather_refusals
 from ottla.controller.topic_names import unify_collision_characters
 from ottla.controller.topics import (
     UNSET,
@@ -32,18 +33,8 @@ from ottla.controller.topics import (
     unknown_topic,
 )
 from ottla.coordination import znodes
-from ottla.coordination.store import (
-    Create,
-    Delete,
-    NodeExists,
-    NoNode,
-    RequestTooLarge,
-    SessionExpired,
-    Set,
-    Store,
-    StoreError,
-)
-from ottla.coordination.znodes import NO_LEADER, LeaderAndIsr
+from ottla.coordination.store import NodeExists, Set, Store, StoreError
+from ottla.coordination.znodes import LeaderAndIsr
 from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
 
@@ -72,128 +63,21 @@ class TopicChanges:
         rules: TopicRules,
         defaults: TopicDefaults,
         random_index: Callable[[int], int],
+        deletions: Deletions,
     ) -> None:
+        self._deletions = deletions
         self._store = store
         self._announcer = announcer
         self._rules = rules
         self._defaults = defaults
         self._random_index = random_index
 
-    # Taking over
-
-    async def make_good(self, state: ClusterState) -> None:
-        """Bring store and brokers to what the state asks for, after taking office or losing track.
-
-        Elects first leaders and successors, tells every broker everything, resumes deletions.
-        """
-        unknown = state.deleting - state.topics.keys()
-        if unknown:  # the mark was all that was left
-            await write(
-                self._store, state, [[Delete(znodes.delete_topic_path(name))] for name in unknown]
-            )
-            state.deleting -= unknown
-        present = [name for name in state.topics if name not in state.deleting]
-        first = transitions.first_leaders(state, state.partition_ids(present))
-        if first:
-            parents = await missing_parents(self._store, list(first))
-            states = [
-                [Create(znodes.partition_state_path(*partition), leader.encode())]
-                for partition, leader in first.items()
-            ]
-            await write(self._store, state, [*parents, *states])
-            _remember(state, first)
-        await self._elect_offline(state)
-        await self._announce(state, list(state.partition_ids(present)), new=first)
-        if state.deleting:
-            await self.resume_deletions(state)
-
-    async def _announce(
-        self,
-        state: ClusterState,
-        partitions: Collection[PartitionId],
-        *,
-        new: Collection[PartitionId] = (),
-    ) -> None:
-        """Tell the brokers; where one has lost a replica with its log directory, elect another leader."""
-        offline = await self._announcer.announce(state, partitions, new=new)
-        if not offline:
-            return
-        for broker_id, lost in offline.items():
-            state.offline_replicas.setdefault(broker_id, set()).update(lost)
-        changed = set().union(*offline.values())
-        await self._elect_offline(state)
-        await self._leave_leaderless(state, changed)
-        await self._announcer.announce(state, sorted(changed))
-
-    async def _leave_leaderless(
-        self, state: ClusterState, changed: Collection[PartitionId]
-    ) -> None:
-        """What has lost its leader and found no other has none, and no client is sent to the old one."""
-        leaderless: dict[PartitionId, LeaderAndIsr] = {}
-        for partition in transitions.offline_partitions(state):
-            current = state.leader_and_isr(partition)
-            if partition in changed and current is not None and current.leader != NO_LEADER:
-                offline = set(state.assignment(partition)) - state.online(partition)
-                leaderless[partition] = without_leader(current, offline, state.controller_epoch)
-        await self._write_leaders(state, leaderless)
-
-    async def check_replicas(self, state: ClusterState, broker_ids: Collection[int]) -> None:
-        """Brokers have lost log directories: ask for what they can still lead (KIP-112)."""
-        await self._announce(
-            state,
-            [
-                partition
-                for partition in state.partition_ids()
-                if partition.topic not in state.deleting
-                and any(state.is_online(broker, partition) for broker in broker_ids)
-                and not set(broker_ids).isdisjoint(state.assignment(partition))
-            ],
-        )
-
-    async def _elect_offline(self, state: ClusterState) -> None:
-        elected: dict[PartitionId, LeaderAndIsr] = {}
-        undecided: list[PartitionId] = []
-        for partition in transitions.offline_partitions(state):
-            successor = _successor(state, partition, unclean=False)
-            if successor is not None:
-                elected[partition] = successor
-            else:
-                undecided.append(partition)
-        if undecided:
-            names = {partition.topic for partition in undecided}
-            configs = await read_configs(self._store, TOPICS, names)
-            for partition in undecided:
-                overrides = configs[partition.topic].config
-                if self._rules.allows_unclean_election(overrides):
-                    successor = _successor(state, partition, unclean=True)
-                    if successor is not None:
-                        log.warning(
-                            "unclean leader election",
-                            topic=partition.topic,
-                            partition=partition.partition,
-                            leader=successor.leader,
-                        )
-                        elected[partition] = successor
-        await self._write_leaders(state, elected)
-
-    async def _write_leaders(
-        self, state: ClusterState, elected: Mapping[PartitionId, LeaderAndIsr]
-    ) -> None:
-        await write(self._store, state, [transitions.set_leader(*item) for item in elected.items()])
-        _remember(
-            state,
-            {
-                partition: leader._replace(partition_epoch=leader.partition_epoch + 1)
-                for partition, leader in elected.items()
-            },
-        )
-
     # Creation
 
     async def create(
         self, state: ClusterState, wanted: Sequence[NewTopic], validate_only: bool
-    ) -> list[TopicResult]:
-        """One result for each of ``wanted``, in order.
+    ) -> tuple[list[TopicResult], Announcement]:
+        """One result for each of ``wanted``, in order, and what the brokers were told.
 
         They are made ``TOPICS_TOGETHER`` at a time, and others have their turns in between.
         """
@@ -201,16 +85,17 @@ class TopicChanges:
         repeated = _repeated(topic.name for topic in wanted)
         excessive = self._is_excessive(wanted)
         taken: dict[str, str] = {}
+        told = Announcement()
         numbered = list(enumerate(wanted))
         for start in range(0, len(numbered), TOPICS_TOGETHER):
             some = numbered[start : start + TOPICS_TOGETHER]
             planned = self._plan(state, some, results, repeated, taken, excessive=excessive)
             if not validate_only and planned:
-                await self._create_planned(state, planned, results)
+                told.include(await self._create_planned(state, planned, results))
             for index, plan in planned.items():
                 results.setdefault(index, _created(plan, validate_only))
             await asyncio.sleep(0)
-        return [results[index] for index in range(len(wanted))]
+        return [results[index] for index in range(len(wanted))], told
 
     def _plan(
         self,
@@ -263,10 +148,10 @@ class TopicChanges:
         state: ClusterState,
         planned: Mapping[int, PlannedTopic],
         results: dict[int, TopicResult],
-    ) -> None:
+    ) -> Announcement:
         names = [plan.topic.name for plan in planned.values()]
         left_over = await read_configs(self._store, TOPICS, names)
-        outcomes = await _gather(
+        outcomes = await gather_refusals(
             self._create_one(state, plan, left_over[plan.topic.name].version)
             for plan in planned.values()
         )
@@ -277,8 +162,7 @@ class TopicChanges:
                 continue
             state.add_topic(plan.topic)
             new += state.partition_ids((plan.topic.name,))
-        if new:
-            await self._announce(state, new, new=set(new))
+        return self._announcer.announce(state, new, new=set(new)) if new else Announcement()
 
     async def _create_one(
         self, state: ClusterState, plan: PlannedTopic, config_version: int | None
@@ -286,7 +170,7 @@ class TopicChanges:
         topic = plan.topic
         groups = [transitions.create_topic(topic, plan.configs, config_version)]
         for index, replicas in topic.assignment.items():
-            first = leader_for_new(replicas, state.brokers, state.controller_epoch)
+            first = leader_for_new(replicas, state.live_brokers(), state.controller_epoch)
             if first is not None:
                 topic.partitions[index] = first
                 groups.append(transitions.create_partition(PartitionId(topic.name, index), first))
@@ -305,8 +189,9 @@ class TopicChanges:
 
     async def add_partitions(
         self, state: ClusterState, wanted: Sequence[NewPartitions], validate_only: bool
-    ) -> list[TopicResult]:
-        """One result for each of ``wanted``, in order."""
+    ) -> tuple[list[TopicResult], Announcement]:
+        """One result for each of ``wanted``, in order, and what the brokers were told."""
+        told = Announcement()
         repeated = _repeated(item.name for item in wanted)
         grown = sum(
             max(0, item.total - len(state.topics[item.name].assignment))
@@ -325,23 +210,23 @@ class TopicChanges:
                     )
                 additions = plan_partitions(state, item)
                 if not validate_only:
-                    await self._add(state, item.name, additions)
+                    told.include(await self._add(state, item.name, additions))
                 results.append(TopicResult(item.name))
             except KafkaError as error:
                 results.append(TopicResult.refused(item.name, error))
             except StoreError as error:
                 results.append(TopicResult.refused(item.name, answer_for(error)))
-        return results
+        return results, told
 
     async def _add(
         self, state: ClusterState, name: str, additions: Mapping[int, tuple[int, ...]]
-    ) -> None:
+    ) -> Announcement:
         topic = state.topics[name]
         assignment = {**topic.assignment, **additions}
-        data = znodes.TopicAssignment(topic.topic_id, assignment).encode()
+        data = topic.encode(assignment)
         first: dict[PartitionId, LeaderAndIsr] = {}
         for index, replicas in additions.items():
-            leader = leader_for_new(replicas, state.brokers, state.controller_epoch)
+            leader = leader_for_new(replicas, state.live_brokers(), state.controller_epoch)
             if leader is not None:
                 first[PartitionId(name, index)] = leader
         await write(
@@ -356,123 +241,33 @@ class TopicChanges:
         topic.version += 1
         _remember(state, first)
         log.info("partitions added", topic=name, partitions=len(assignment))
-        await self._announce(state, list(first), new=first)
+        return self._announcer.announce(state, list(first), new=first)
 
     # Deletion
 
     async def delete(
         self, state: ClusterState, names: Sequence[str], ids: Mapping[str, bytes]
-    ) -> list[TopicResult]:
-        """One result for each name, in order; REQUEST_TIMED_OUT where the deletion goes on later.
+    ) -> tuple[dict[str, TopicResult], dict[str, asyncio.Future[bool]]]:
+        """Have topics deleted: what was refused, and of the others whether they are gone, or will be later.
 
         ``ids``: those that topics must have, UNKNOWN_TOPIC_ID else: one may have been made again.
         """
-        results: dict[str, TopicResult] = {}
-        marked: list[str] = []
+        refused: dict[str, TopicResult] = {}
         for name, topic_id in ids.items():
             if name not in state.topics or state.topics[name].topic_id != topic_id:
                 error = KafkaError(ErrorCode.UNKNOWN_TOPIC_ID, "No topic has this id any more.")
-                results[name] = TopicResult.refused(name, error)
-        known = [
-            name for name in dict.fromkeys(names) if name in state.topics and name not in results
-        ]
-        outcomes = await _gather(self._mark(state, name) for name in known)
-        for name, outcome in zip(known, outcomes, strict=True):
-            if isinstance(outcome, KafkaError):
-                results[name] = TopicResult.refused(name, outcome)
-            else:
-                marked.append(name)
-        state.deleting.update(marked)
-        left = await self._finish_deletions(state, marked) if marked else set()
+                refused[name] = TopicResult.refused(name, error)
         for name in names:
-            if name in left:
-                error = KafkaError(
-                    ErrorCode.REQUEST_TIMED_OUT, f"The deletion of topic '{name}' goes on later."
-                )
-                results[name] = TopicResult.refused(name, error)
-            elif name in marked:
-                results[name] = TopicResult(name)
-            elif name not in results:
-                results[name] = TopicResult.refused(name, unknown_topic(name))
-        return [results[name] for name in names]
-
-    async def resume_deletions(self, state: ClusterState) -> None:
-        """Go on with the deletions that are not complete."""
-        await self._finish_deletions(state, sorted(state.deleting))
-
-    async def _mark(self, state: ClusterState, name: str) -> None:
-        if name in state.deleting:
-            return
-        try:
-            await write(self._store, state, [[Create(znodes.delete_topic_path(name))]])
-        except NodeExists:  # somebody else asked for it
-            return
-
-    async def _finish_deletions(self, state: ClusterState, names: Collection[str]) -> set[str]:
-        """Delete topics from brokers and store; returns those that are not gone yet."""
-        await self._announcer.update_metadata(state, list(state.partition_ids(names)))
-        left = await self._announcer.delete_replicas(state, names)
-        removable = [name for name in names if name not in left]
-        outcomes = await _gather(self._remove(state, name) for name in removable)
-        for name, outcome in zip(removable, outcomes, strict=True):
-            if isinstance(outcome, KafkaError):
-                left.add(name)
-            else:
-                state.remove_topic(name)
-                log.info("topic deleted", topic=name)
-        for name in left:
-            log.warning("deletion of a topic is not complete", topic=name)
-        return left
-
-    async def _remove(self, state: ClusterState, name: str) -> None:
-        try:
-            partitions = await self._store.children(znodes.partitions_path(name))
-            has_partitions = True
-        except NoNode:
-            partitions, has_partitions = [], False
-        paths = [f"{znodes.partitions_path(name)}/{child}/state" for child in partitions]
-        *states, config = await self._store.get_many([*paths, znodes.config_path(TOPICS, name)])
-        groups = transitions.delete_topic_groups(
-            name,
-            {child: found is not None for child, found in zip(partitions, states, strict=True)},
-            has_partitions=has_partitions,
-            has_config=config is not None,
+            if name not in state.topics and name not in refused:
+                refused[name] = TopicResult.refused(name, unknown_topic(name))
+        outcomes = await self._deletions.mark(
+            state, [name for name in dict.fromkeys(names) if name not in refused]
         )
-        await write(self._store, state, groups)
-
-
-def answer_for(error: StoreError) -> KafkaError:
-    """What a client is told of a store's failure."""
-    if isinstance(error, SessionExpired):
-        return not_controller()
-    if isinstance(error, RequestTooLarge):
-        return KafkaError(ErrorCode.INVALID_REQUEST, f"Too large for one change: {error}")
-    return KafkaError(
-        ErrorCode.REQUEST_TIMED_OUT, f"The change may or may not have been made: {error}"
-    )
-
-
-def not_controller() -> KafkaError:
-    """The answer of a broker that is not, or no more, the controller."""
-    return KafkaError(
-        ErrorCode.NOT_CONTROLLER, "This is not the correct controller for this cluster."
-    )
-
-
-async def _gather(calls: Iterable[Awaitable[None]]) -> list[KafkaError | None]:
-    """Run all; a failure of one is its own, unless it means that we are not the controller."""
-    outcomes = await asyncio.gather(*calls, return_exceptions=True)
-    answers: list[KafkaError | None] = []
-    for outcome in outcomes:
-        if isinstance(outcome, KafkaError):
-            answers.append(outcome)
-        elif isinstance(outcome, StoreError) and not isinstance(outcome, SessionExpired):
-            answers.append(answer_for(outcome))
-        elif isinstance(outcome, BaseException):
-            raise outcome
-        else:
-            answers.append(None)
-    return answers
+        for name, refusal in outcomes.items():
+            if refusal is not None:
+                refused[name] = TopicResult.refused(name, refusal)
+        marked = [name for name, refusal in outcomes.items() if refusal is None]
+        return refused, await self._deletions.begin(state, marked)
 
 
 def _repeated(names: Iterable[str]) -> set[str]:
@@ -491,20 +286,6 @@ def _created(plan: PlannedTopic, validate_only: bool) -> TopicResult:
         num_partitions=len(topic.assignment),
         replication_factor=topic.replication_factor,
         configs=plan.configs,
-    )
-
-
-def _successor(
-    state: ClusterState, partition: PartitionId, *, unclean: bool
-) -> LeaderAndIsr | None:
-    current = state.leader_and_isr(partition)
-    assert current is not None
-    return leader_for_offline(
-        state.assignment(partition),
-        current,
-        state.online(partition),
-        state.controller_epoch,
-        unclean=unclean,
     )
 
 

@@ -158,7 +158,7 @@ def brokers_with_racks(state: ClusterState) -> list[BrokerRack]:
     """The live brokers by id."""
     return [
         BrokerRack(broker_id, state.brokers[broker_id].registration.rack)
-        for broker_id in sorted(state.brokers)
+        for broker_id in sorted(state.live_brokers())
     ]
 
 

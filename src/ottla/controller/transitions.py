@@ -49,6 +49,13 @@ from ottla.messages.update_metadata import (
 
 LeaderChanges = Mapping[PartitionId, LeaderAndIsr]
 
+UNKNOWN_TYPE = 0
+FULL = 2
+"""``type`` of a LeaderAndIsr that names all the replicas that the broker has (KIP-866)."""
+
+NO_EPOCH = -1
+"""The leader epoch in a StopReplica where none is known: heeded by all."""
+
 # Writes
 
 
@@ -81,7 +88,7 @@ def first_leaders(state: ClusterState, partitions: Iterable[PartitionId]) -> Lea
     for partition in partitions:
         if state.leader_and_isr(partition) is None:
             first = leader_for_new(
-                state.assignment(partition), state.brokers, state.controller_epoch
+                state.assignment(partition), state.online(partition), state.controller_epoch
             )
             if first is not None:
                 changes[partition] = first
@@ -115,20 +122,25 @@ def create_topic(
     ]
 
 
-def set_leader(partition: PartitionId, elected: LeaderAndIsr) -> list[Operation]:
+def set_leader(partition: PartitionId, elected: LeaderAndIsr) -> Set:
     """The write of an election, conditional on the partition epoch it started from."""
     path = znodes.partition_state_path(partition.topic, partition.partition)
-    return [Set(path, elected.encode(), elected.partition_epoch)]
+    return Set(path, elected.encode(), elected.partition_epoch)
 
 
-def offline_partitions(state: ClusterState) -> list[PartitionId]:
-    """Partitions whose leader is not online, those of topics that are being deleted aside."""
+def offline_partitions(
+    state: ClusterState, partitions: Iterable[PartitionId] | None = None
+) -> list[PartitionId]:
+    """Those of ``partitions`` (of all, if None) whose leader is not online.
+
+    Topics that are being deleted, and partitions that never had a leader, are left out.
+    """
     return [
-        PartitionId(topic.name, index)
-        for topic in state.topics.values()
-        if topic.name not in state.deleting
-        for index, current in topic.partitions.items()
-        if not state.is_online(current.leader, PartitionId(topic.name, index))
+        partition
+        for partition in (state.partition_ids() if partitions is None else partitions)
+        if partition.topic not in state.deleting
+        for current in (state.leader_and_isr(partition),)
+        if current is not None and not state.is_online(current.leader, partition)
     ]
 
 
@@ -162,40 +174,39 @@ def leader_and_isr_requests(
     *,
     new: Collection[PartitionId] = (),
     listener: str = "PLAINTEXT",
+    to: Collection[int] | None = None,
+    full: bool = False,
 ) -> dict[int, LeaderAndIsrRequest]:
-    """Tell each live replica of ``partitions`` who leads. ``new`` are those with no log yet.
+    """Tell each replica of ``partitions`` that can be reached who leads. ``new`` have no log yet.
 
-    ``listener`` is the one by which brokers reach each other.
+    So have replicas that are being added. ``listener`` is the one by which brokers reach each other; ``to``
+    are the brokers that are told, all if None; ``full``: these are all the replicas that they have.
     """
     by_broker: dict[int, dict[str, list[LeaderAndIsrPartitionState]]] = {}
     leaders: dict[int, set[int]] = {}
+    if full:
+        by_broker = {broker_id: {} for broker_id in to or () if broker_id in state.brokers}
+        leaders = {broker_id: set() for broker_id in by_broker}
     for partition in partitions:
         current = state.leader_and_isr(partition)
         if current is None:
             continue
-        replicas = state.assignment(partition)
-        for broker_id in replicas:
-            if state.is_online(broker_id, partition):
+        adding = state.topics[partition.topic].adding.get(partition.partition, ())
+        told: dict[bool, LeaderAndIsrPartitionState] = {}
+        for broker_id in state.assignment(partition):
+            if (to is None or broker_id in to) and state.is_reachable(broker_id, partition):
+                is_new = partition in new or (broker_id in adding and broker_id not in current.isr)
+                if is_new not in told:
+                    told[is_new] = _partition_state(state, partition, current, is_new)
                 topics = by_broker.setdefault(broker_id, {})
-                topics.setdefault(partition.topic, []).append(
-                    LeaderAndIsrPartitionState(
-                        partition_index=partition.partition,
-                        controller_epoch=current.controller_epoch,
-                        leader=current.leader,
-                        leader_epoch=current.leader_epoch,
-                        isr=list(current.isr),
-                        partition_epoch=current.partition_epoch,
-                        replicas=list(replicas),
-                        is_new=partition in new,
-                        leader_recovery_state=current.leader_recovery_state,
-                    )
-                )
+                topics.setdefault(partition.topic, []).append(told[is_new])
                 leaders.setdefault(broker_id, set()).add(current.leader)
     return {
         broker_id: LeaderAndIsrRequest(
             controller_id=state.controller_id,
             controller_epoch=state.controller_epoch,
             broker_epoch=state.brokers[broker_id].epoch,
+            type=FULL if full else UNKNOWN_TYPE,
             topic_states=[
                 LeaderAndIsrTopicState(
                     topic_name=topic,
@@ -208,6 +219,25 @@ def leader_and_isr_requests(
         )
         for broker_id, topics in by_broker.items()
     }
+
+
+def _partition_state(
+    state: ClusterState, partition: PartitionId, current: LeaderAndIsr, is_new: bool
+) -> LeaderAndIsrPartitionState:
+    topic = state.topics[partition.topic]
+    return LeaderAndIsrPartitionState(
+        partition_index=partition.partition,
+        controller_epoch=current.controller_epoch,
+        leader=current.leader,
+        leader_epoch=current.leader_epoch,
+        isr=list(current.isr),
+        partition_epoch=current.partition_epoch,
+        replicas=list(state.assignment(partition)),
+        adding_replicas=list(topic.adding.get(partition.partition, ())),
+        removing_replicas=list(topic.removing.get(partition.partition, ())),
+        is_new=is_new,
+        leader_recovery_state=current.leader_recovery_state,
+    )
 
 
 def _live_leaders(
@@ -223,9 +253,9 @@ def _live_leaders(
 
 
 def update_metadata_requests(
-    state: ClusterState, partitions: Iterable[PartitionId]
+    state: ClusterState, partitions: Iterable[PartitionId], *, to: Collection[int] | None = None
 ) -> dict[int, UpdateMetadataRequest]:
-    """Tell every live broker of all live brokers and of ``partitions`` as they are now.
+    """Tell every live broker (or those of ``to``) of all live brokers and of ``partitions``.
 
     Partitions without a state are left out: they have never had a leader. Those of a topic that is being
     deleted have leader -2: forget them.
@@ -268,6 +298,7 @@ def update_metadata_requests(
             live_brokers=live_brokers,
         )
         for broker_id, live in state.brokers.items()
+        if to is None or broker_id in to
     }
 
 
@@ -292,33 +323,42 @@ def _partition_metadata(
     )
 
 
-def delete_replica_requests(
-    state: ClusterState, topics: Iterable[str]
+def stop_replica_requests(
+    state: ClusterState, replicas: Mapping[int, Collection[PartitionId]], *, delete: bool
 ) -> dict[int, StopReplicaRequest]:
-    """Tell each live replica of topics that are being deleted to stop and to delete its logs."""
-    by_broker: dict[int, list[StopReplicaTopicState]] = {}
-    for topic in topics:
-        partitions: dict[int, list[StopReplicaPartitionState]] = {}
-        for index, replicas in state.topics[topic].assignment.items():
-            for broker_id in replicas:
-                if broker_id in state.brokers:
-                    partitions.setdefault(broker_id, []).append(
-                        StopReplicaPartitionState(
-                            partition_index=index,
-                            leader_epoch=EPOCH_DURING_DELETE,
-                            delete_partition=True,
-                        )
-                    )
-        for broker_id, states in partitions.items():
-            by_broker.setdefault(broker_id, []).append(
-                StopReplicaTopicState(topic_name=topic, partition_states=states)
+    """Tell brokers to stop some of their replicas, and with ``delete`` to delete their logs.
+
+    The leader epoch that goes with it is that of now; -2, which is above all, for topics being deleted.
+    """
+    requests: dict[int, StopReplicaRequest] = {}
+    for broker_id, partitions in replicas.items():
+        live = state.brokers.get(broker_id)
+        if live is None:
+            continue
+        topics: dict[str, list[StopReplicaPartitionState]] = {}
+        for partition in partitions:
+            topics.setdefault(partition.topic, []).append(
+                StopReplicaPartitionState(
+                    partition_index=partition.partition,
+                    leader_epoch=_epoch_of_stop(state, partition),
+                    delete_partition=delete,
+                )
             )
-    return {
-        broker_id: StopReplicaRequest(
-            controller_id=state.controller_id,
-            controller_epoch=state.controller_epoch,
-            broker_epoch=state.brokers[broker_id].epoch,
-            topic_states=topic_states,
-        )
-        for broker_id, topic_states in by_broker.items()
-    }
+        if topics:
+            requests[broker_id] = StopReplicaRequest(
+                controller_id=state.controller_id,
+                controller_epoch=state.controller_epoch,
+                broker_epoch=live.epoch,
+                topic_states=[
+                    StopReplicaTopicState(topic_name=topic, partition_states=states)
+                    for topic, states in topics.items()
+                ],
+            )
+    return requests
+
+
+def _epoch_of_stop(state: ClusterState, partition: PartitionId) -> int:
+    if partition.topic in state.deleting:
+        return EPOCH_DURING_DELETE
+    current = state.leader_and_isr(partition)
+    return current.leader_epoch if current is not None else NO_EPOCH

@@ -97,6 +97,8 @@ class BrokerRegistration(NamedTuple):
     timestamp_ms: int = 0
     jmx_port: int = -1
     features: Mapping[str, Mapping[str, int]] = {}
+    unclean: bool = False
+    """The broker may have lost data that it had acknowledged: invariant 20. Kafka does not know it."""
 
     def encode(self) -> bytes:
         """With the top-level host and port that clients before listeners existed read."""
@@ -115,6 +117,8 @@ class BrokerRegistration(NamedTuple):
         }
         if self.rack is not None:
             fields["rack"] = self.rack
+        if self.unclean:
+            fields["ottla_unclean"] = True
         return _json(fields)
 
     @classmethod
@@ -137,6 +141,7 @@ class BrokerRegistration(NamedTuple):
             _number(path, fields.get("timestamp", 0)),
             _number(path, fields.get("jmx_port", -1)),
             features if isinstance(features, dict) else {},
+            fields.get("ottla_unclean") is True,
         )
 
 

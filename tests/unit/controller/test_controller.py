@@ -611,7 +611,7 @@ async def test_unclean_election_is_only_where_the_topic_allows_it(cluster: Any) 
         path = f"/brokers/topics/{topic}/partitions/0/state"
         await cluster.sessions[1].set(path, LeaderAndIsr(2, (2,), 5, 1).encode())
     controller = await restart(cluster, 1)
-    assert controller.state.topics["careful"].partitions[0] == LeaderAndIsr(2, (2,), 5, 1, 1)
+    assert controller.state.topics["careful"].partitions[0] == LeaderAndIsr(-1, (2,), 6, 2, 2)
     assert controller.state.topics["careless"].partitions[0] == LeaderAndIsr(
         1, (1,), 6, 2, 2, leader_recovery_state=1
     )

@@ -58,9 +58,9 @@ def test_partitions_without_a_live_leader_are_offline_unless_they_are_deleted() 
 
 def test_election_is_written_over_the_partition_epoch_that_it_saw() -> None:
     elected = LeaderAndIsr(2, (2, 3), 5, 7, partition_epoch=9)
-    assert transitions.set_leader(P0, elected) == [
-        Set("/brokers/topics/orders/partitions/0/state", elected.encode(), 9)
-    ]
+    assert transitions.set_leader(P0, elected) == Set(
+        "/brokers/topics/orders/partitions/0/state", elected.encode(), 9
+    )
 
 
 def test_leaders_are_told_to_live_replicas_only_with_their_broker_epoch() -> None:
@@ -121,7 +121,8 @@ def test_deleted_topic_is_announced_with_leader_minus_two_and_stopped_with_epoch
     told = transitions.update_metadata_requests(state, [P0])[1]
     (partition,) = told.topic_states[0].partition_states
     assert (partition.leader, partition.leader_epoch) == (-2, 0)
-    requests = transitions.delete_replica_requests(state, ["orders"])
+    replicas = {broker_id: [P0, P1] for broker_id in (1, 2, 3)}
+    requests = transitions.stop_replica_requests(state, replicas, delete=True)
     assert sorted(requests) == [1, 2]
     (topic,) = requests[2].topic_states
     assert [
