@@ -54,6 +54,10 @@ class BadArguments(StoreError):
     """A path that ZooKeeper would not take."""
 
 
+class NotAuthorized(StoreError):
+    """The znode's access list does not let this session do it, or the session's name was refused."""
+
+
 class RequestTooLarge(StoreError):
     """The request weighs more than ``REQUEST_BYTES_MAX``; nothing was sent."""
 
@@ -256,3 +260,25 @@ def request_bytes(operations: Sequence[Operation]) -> int:
         if isinstance(operation, Create | Set):
             total += len(operation.data)
     return total
+
+
+def validate_path(path: str) -> None:
+    """Refuse what ZooKeeper's ``PathUtils.validatePath`` refuses; raises BadArguments."""
+    if path == "/":
+        return
+    if not path.startswith("/"):
+        raise BadArguments(f"{path!r} does not start with a slash")
+    for part in path[1:].split("/"):
+        if part in ("", ".", ".."):
+            raise BadArguments(f"{path!r} has an empty or relative part")
+    if any(_is_refused(character) for character in path):
+        raise BadArguments(f"{path!r} has a character that a path can't hold")
+
+
+def _is_refused(character: str) -> bool:
+    return (
+        character <= "\x1f"
+        or "\x7f" <= character <= "\x9f"
+        or "\ud800" <= character <= "\uf8ff"
+        or "\ufff0" <= character <= "\uffff"
+    )

@@ -34,6 +34,7 @@ from ottla.coordination.store import (
     Watch,
     WatchEvent,
     Znode,
+    validate_path,
 )
 
 _ZXID_EPOCH_BITS = 32
@@ -185,7 +186,7 @@ class Tree:
     def exists(self, session_id: int, path: str, watch: Watch | None = None) -> Stat | None:
         """The stat or None; either way the watch stands. Raises SessionExpired."""
         self._require_session(session_id)
-        _validate(path)
+        validate_path(path)
         node = self._nodes.get(path)
         self._add_watch(session_id, False, path, watch)
         return node.stat() if node is not None else None
@@ -254,7 +255,7 @@ class Tree:
         self, session_id: int, operation: Create, zxid: int, now_ms: int, dirty: set[str]
     ) -> str:
         path = operation.path
-        _validate(path + "0" if operation.sequential else path)
+        validate_path(path + "0" if operation.sequential else path)
         if path == "/":
             raise NodeExists(path)
         parent_path, name = _split(path)
@@ -393,7 +394,7 @@ class Tree:
     def _node(self, path: str) -> _Node:
         node = self._nodes.get(path)
         if node is None:
-            _validate(path)
+            validate_path(path)
             raise NoNode(path)
         return node
 
@@ -419,25 +420,3 @@ def _row(path: str, node: _Node) -> Row:
 def _split(path: str) -> tuple[str, str]:
     parent, _, name = path.rpartition("/")
     return parent or "/", name
-
-
-def _validate(path: str) -> None:
-    """Refuse what ZooKeeper's ``PathUtils.validatePath`` refuses."""
-    if path == "/":
-        return
-    if not path.startswith("/"):
-        raise BadArguments(f"{path!r} does not start with a slash")
-    for part in path[1:].split("/"):
-        if part in ("", ".", ".."):
-            raise BadArguments(f"{path!r} has an empty or relative part")
-    if any(_is_refused(character) for character in path):
-        raise BadArguments(f"{path!r} has a character that a path can't hold")
-
-
-def _is_refused(character: str) -> bool:
-    return (
-        character <= "\x1f"
-        or "\x7f" <= character <= "\x9f"
-        or "\ud800" <= character <= "\uf8ff"
-        or "\ufff0" <= character <= "\uffff"
-    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
@@ -11,13 +12,16 @@ from ottla.clock import ManualClock
 from ottla.coordination.embedded import IN_MEMORY, Keeper
 from ottla.coordination.store import Store
 from tests.support.coroutines import run_coroutine_test
-from tests.support.zookeeper import zookeeper
+from tests.support.zookeeper import Ensemble, zookeeper
+
+if TYPE_CHECKING:
+    from ottla.coordination.zookeeper import ZooKeeper
 
 __all__ = ["zookeeper"]
 
 
 class Stores(Protocol):
-    """Opens sessions with one store; a real ZooKeeper would be another of these."""
+    """Opens sessions with one store; embedded or real."""
 
     clock: ManualClock | None
 
@@ -50,9 +54,44 @@ class EmbeddedStores:
             await self._keeper.close()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+class ZooKeeperStores:
+    """Sessions with a real ZooKeeper, below a path of their own."""
+
+    def __init__(self, connect: str, session_timeout_ms: int = 6_000) -> None:
+        from ottla.coordination.zookeeper import ZooKeeper
+
+        self.clock: ManualClock | None = None
+        self.ensemble = ZooKeeper(connect, session_timeout_ms=session_timeout_ms)
+
+    async def connect(self) -> Store:
+        return await self.ensemble.connect()
+
+    async def expire(self, store: Store) -> None:
+        await asyncio.to_thread(end_session, self.ensemble, store)
+
+    async def close(self) -> None:
+        await self.ensemble.close()
+
+
+def end_session(ensemble: ZooKeeper, store: Any) -> None:
+    """Close the session from another connection: to its owner it is as if it had expired."""
+    from kazoo.client import KazooClient
+
+    server = ensemble.address.servers[0]
+    client = KazooClient(
+        f"{server.host}:{server.port}", client_id=store._link._client.client_id, timeout=6
+    )
+    client.start()
+    client.stop()
+    client.close()
+
+
+@pytest.fixture(params=["memory", "sqlite", "zookeeper"])
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
     """One fresh, empty store of each kind."""
+    if request.param == "zookeeper":
+        servers: Ensemble = request.getfixturevalue("zookeeper")
+        return ZooKeeperStores(servers.fresh_chroot())
     return EmbeddedStores(
         IN_MEMORY if request.param == "memory" else str(tmp_path / "store.sqlite")
     )

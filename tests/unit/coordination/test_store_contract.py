@@ -221,7 +221,8 @@ async def test_ephemeral_znode_goes_when_its_session_expires(stores: Any) -> Non
     await mine.create("/e", ephemeral=True)
     await other.create("/e2", ephemeral=True)
     await stores.expire(mine)
-    await delivered(lambda: states == [SessionState.EXPIRED])
+    await delivered(lambda: states[-1:] == [SessionState.EXPIRED])
+    assert set(states) <= {SessionState.SUSPENDED, SessionState.EXPIRED}
     assert mine.state is SessionState.EXPIRED
     assert other.state is SessionState.CONNECTED
     assert await other.exists("/e") is None
@@ -346,8 +347,9 @@ async def test_two_conditional_writers_never_both_win(stores: Any) -> None:
     outcomes = await asyncio.gather(
         first.set("/a", b"first", 0), second.set("/a", b"second", 0), return_exceptions=True
     )
-    assert [type(outcome) for outcome in outcomes] == [Stat, BadVersion]
-    assert (await second.get("/a")).data == b"first"
+    assert {type(outcome) for outcome in outcomes} == {Stat, BadVersion}
+    winner = b"first" if isinstance(outcomes[0], Stat) else b"second"
+    assert (await second.get("/a")).data == winner
 
 
 # Watches
@@ -501,12 +503,13 @@ async def test_calls_of_one_session_are_done_in_order(stores: Any) -> None:
     assert results[5] is None
 
 
-async def test_znode_times_are_the_clocks(stores: Any) -> None:
-    if stores.clock is None:
-        pytest.skip("this store has its own clock")
+async def test_znode_times_are_the_stores_clocks(stores: Any) -> None:
     store = await stores.connect()
     created = (await store.create("/a")).stat
-    stores.clock.advance(250)
+    if stores.clock is not None:  # else it is the servers' own, which goes on by itself
+        stores.clock.advance(250)
     changed = await store.set("/a", b"1")
-    assert changed.ctime_ms == created.ctime_ms
-    assert changed.mtime_ms == created.mtime_ms + 250
+    assert changed.ctime_ms == created.ctime_ms == created.mtime_ms
+    if stores.clock is not None:
+        assert changed.mtime_ms == created.mtime_ms + 250
+    assert changed.mtime_ms >= created.mtime_ms
