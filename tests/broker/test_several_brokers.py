@@ -1,14 +1,37 @@
-"""Several brokers on one store in memory, on one event loop."""
+"""Several brokers on one store in memory, on one event loop: registrations, control requests, sessions that end."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from ottla.broker import broker as broker_module
 from ottla.broker.broker import Broker as Server
 from ottla.coordination import znodes
 from ottla.coordination.embedded import Keeper
+from ottla.coordination.znodes import BrokerRegistration
+from ottla.errors import ErrorCode, KafkaError
+from ottla.messages.leader_and_isr import (
+    LeaderAndIsrLiveLeader,
+    LeaderAndIsrPartitionState,
+    LeaderAndIsrRequest,
+    LeaderAndIsrTopicState,
+)
+from ottla.messages.stop_replica import (
+    StopReplicaPartitionState,
+    StopReplicaRequest,
+    StopReplicaTopicState,
+)
+from ottla.messages.update_metadata import UpdateMetadataRequest
+from ottla.network.channel import Channel
 from ottla.settings.broker_config import BrokerConfig
+
+TOPIC_ID = bytes(range(16))
+DEADLINE_S = 20.0
 
 
 def server(keeper: Keeper, data: Path, node_id: int, **settings: object) -> Server:
@@ -22,26 +45,283 @@ def server(keeper: Keeper, data: Path, node_id: int, **settings: object) -> Serv
     return Server(BrokerConfig.of({**config, **own}), connector=keeper)
 
 
-def test_brokers_that_share_a_store_are_one_cluster(tmp_path: Path) -> None:
+async def until(holds: Callable[[], object], what: str) -> None:
+    """Wait for a condition on this loop."""
+    deadline = asyncio.get_running_loop().time() + DEADLINE_S
+    while not holds():
+        assert asyncio.get_running_loop().time() < deadline, what
+        await asyncio.sleep(0.005)
+
+
+def run_with(
+    data: Path, node_ids: list[int], test: Callable[..., Awaitable[None]], **settings: object
+) -> None:
+    """Run ``test(keeper, *brokers)`` with started brokers."""
+
     async def run() -> None:
         keeper = await Keeper.open()
-        brokers = [server(keeper, tmp_path, node_id) for node_id in (1, 2, 3)]
+        brokers = [server(keeper, data, node_id, **settings) for node_id in node_ids]
         try:
             for broker in brokers:
                 await broker.start()
-            assert len({broker.cluster_id for broker in brokers}) == 1
-            store = await keeper.connect()
-            for broker in brokers:
-                stat = await store.exists(znodes.broker_path(broker.node_id))
-                assert stat is not None
-                assert stat.czxid == broker.broker_epoch
-            assert [broker.controller.is_active for broker in brokers] == [True, False, False]
-            await brokers[1].stop()
-            assert sorted(await store.children(znodes.BROKER_IDS)) == ["1", "3"]
+            await test(keeper, *brokers)
         finally:
             for broker in brokers:
                 await broker.stop()
             await keeper.close()
 
     asyncio.run(run())
+
+
+@pytest.fixture(autouse=True)
+def _without_waiting_for_a_controller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a test is the controller itself, nobody else tells a broker anything."""
+    monkeypatch.setattr(broker_module, "FIRST_WORD_S", 0.1)
+
+
+def test_brokers_that_share_a_store_are_one_cluster(tmp_path: Path) -> None:
+    async def share(keeper: Keeper, *brokers: Server) -> None:
+        assert len({broker.cluster_id for broker in brokers}) == 1
+        store = await keeper.connect()
+        for broker in brokers:
+            stat = await store.exists(znodes.broker_path(broker.node_id))
+            assert stat is not None
+            assert stat.czxid == broker.broker_epoch
+        assert [broker.controller.is_active for broker in brokers] == [True, False, False]
+        await brokers[1].stop()
+        assert sorted(await store.children(znodes.BROKER_IDS)) == ["1", "3"]
+
+    run_with(tmp_path, [1, 2, 3], share)
     assert not list(tmp_path.glob("*/ottla-store.sqlite"))
+
+
+def test_an_id_that_another_broker_has_is_refused(tmp_path: Path) -> None:
+    async def second(keeper: Keeper, broker: Server) -> None:
+        other = server(keeper, tmp_path / "elsewhere", 1)
+        with pytest.raises(KafkaError) as refused:
+            await other.start()
+        await other.stop()
+        assert refused.value.code is ErrorCode.DUPLICATE_BROKER_REGISTRATION
+
+    run_with(tmp_path, [1], second)
+
+
+# Control requests
+
+
+def lead(
+    leader: int, epoch: int, *, broker_epoch: int = -1, controller_epoch: int = 100, **more: Any
+) -> LeaderAndIsrRequest:
+    """One partition of replicas 1 and 2, as a controller tells of it."""
+    state = LeaderAndIsrPartitionState(
+        partition_index=0, leader=leader, leader_epoch=epoch, isr=[1, 2], replicas=[1, 2]
+    )
+    topic = LeaderAndIsrTopicState(topic_name="orders", topic_id=TOPIC_ID, partition_states=[state])
+    return LeaderAndIsrRequest(
+        controller_id=9,
+        controller_epoch=controller_epoch,
+        broker_epoch=broker_epoch,
+        topic_states=[topic],
+        live_leaders=[LeaderAndIsrLiveLeader(broker_id=9, host_name="there", port=7)],
+        **more,
+    )
+
+
+async def told(broker: Server, request: Any, version: int) -> Any:
+    channel = await Channel.connect(*broker.address, negotiate=False)
+    try:
+        return await channel.send(request, version=version)
+    finally:
+        channel.abort("done")
+
+
+def codes(response: Any) -> list[int]:
+    return [
+        response.error_code,
+        *(answer.error_code for topic in response.topics for answer in topic.partition_errors),
+    ]
+
+
+def test_control_requests_of_the_network_make_a_broker_lead_follow_and_let_go(
+    tmp_path: Path,
+) -> None:
+    async def order(keeper: Keeper, broker: Server) -> None:
+        assert codes(await told(broker, lead(1, 3), 7)) == [0, 0]
+        partition = broker.replicas.leader_of("orders", 0)
+        assert broker.endpoint_of(9) == ("there", 7)
+        assert codes(await told(broker, lead(2, 4), 7)) == [0, 0]
+        assert (partition.leader_id, partition.leader_epoch) == (2, 4)
+        stop = StopReplicaRequest(
+            controller_epoch=100,
+            topic_states=[
+                StopReplicaTopicState(
+                    topic_name="orders",
+                    partition_states=[
+                        StopReplicaPartitionState(
+                            partition_index=0, leader_epoch=3, delete_partition=True
+                        )
+                    ],
+                )
+            ],
+        )
+        (fenced,) = (await told(broker, stop, 4)).partition_errors
+        assert fenced.error_code == ErrorCode.FENCED_LEADER_EPOCH
+        stop.topic_states[0].partition_states[0].leader_epoch = 4
+        (gone,) = (await told(broker, stop, 4)).partition_errors
+        assert (gone.error_code, broker.replicas.get("orders", 0)) == (0, None)
+
+    run_with(tmp_path, [1], order)
+
+
+@pytest.mark.parametrize("version", range(8))
+def test_every_version_of_leader_and_isr_is_followed(tmp_path: Path, version: int) -> None:
+    async def order(keeper: Keeper, broker: Server) -> None:
+        request = lead(1, 3)
+        (topic,) = request.topic_states
+        (state,) = topic.partition_states
+        state.topic_name = "orders"
+        request.ungrouped_partition_states = [state]
+        answer = await told(broker, request, version)
+        errors = answer.partition_errors if version < 5 else answer.topics[0].partition_errors
+        assert [(error.partition_index, error.error_code) for error in errors] == [(0, 0)]
+        assert broker.replicas.leader_of("orders", 0).leader_epoch == 3
+
+    run_with(tmp_path, [1], order)
+
+
+def test_a_controller_that_was_followed_by_another_one_is_refused(tmp_path: Path) -> None:
+    async def order(keeper: Keeper, broker: Server) -> None:
+        stale = ErrorCode.STALE_CONTROLLER_EPOCH
+        assert codes(await told(broker, lead(1, 3), 7)) == [0, 0]
+        assert codes(await told(broker, lead(2, 4, controller_epoch=99), 7)) == [stale, stale]
+        update = UpdateMetadataRequest(controller_id=7, controller_epoch=99)
+        assert (await told(broker, update, 8)).error_code == stale
+        stop = StopReplicaRequest(controller_epoch=99)
+        assert (await told(broker, stop, 4)).error_code == stale
+        assert broker.metadata.controller_id == 1
+        assert broker.replicas.leader_of("orders", 0).leader_epoch == 3
+
+    run_with(tmp_path, [1], order)
+
+
+def test_what_was_meant_for_an_earlier_life_of_the_broker_is_refused(tmp_path: Path) -> None:
+    async def order(keeper: Keeper, broker: Server) -> None:
+        stale = ErrorCode.STALE_BROKER_EPOCH
+        before = broker.broker_epoch - 1
+        assert codes(await told(broker, lead(1, 3, broker_epoch=before), 7)) == [stale, stale]
+        assert broker.replicas.get("orders", 0) is None
+        now = lead(1, 3, broker_epoch=broker.broker_epoch)
+        assert codes(await told(broker, now, 7)) == [0, 0]
+        # the controller may know of a registration before this broker has heard that it is made
+        later = lead(1, 4, broker_epoch=broker.broker_epoch + 5)
+        assert codes(await told(broker, later, 7)) == [0, 0]
+
+    run_with(tmp_path, [1], order)
+
+
+def test_a_broker_that_is_no_replica_takes_nothing_up(tmp_path: Path) -> None:
+    async def order(keeper: Keeper, broker: Server) -> None:
+        unknown = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        assert codes(await told(broker, lead(1, 3), 7)) == [0, unknown]
+        assert broker.replicas.get("orders", 0) is None
+
+    run_with(tmp_path, [3], order)
+
+
+def test_what_a_full_leader_and_isr_does_not_name_is_set_aside(tmp_path: Path) -> None:
+    async def order(keeper: Keeper, broker: Server) -> None:
+        await told(broker, lead(1, 3), 7)
+        other = lead(1, 3)
+        other.topic_states[0].topic_name, other.topic_states[0].topic_id = "else", bytes(16)
+        await told(broker, other, 7)
+        assert len(broker.replicas) == 2
+        assert codes(await told(broker, lead(1, 3, type=2), 7)) == [0, 0]
+        assert [partition.topic for partition in broker.replicas] == ["orders"]
+        assert broker.replicas.held() == [("orders", 0)]
+
+    run_with(tmp_path, [1], order)
+
+
+def test_what_brokers_ask_each_other_is_offered_in_a_cluster_only(tmp_path: Path) -> None:
+    async def ask(keeper: Keeper, broker: Server) -> None:
+        channel = await Channel.connect(*broker.address)
+        offered = channel.api_versions
+        channel.abort("done")
+        assert [offered.get(key) for key in (4, 5, 6, 7, 56, 67)] == [
+            (0, 7), (0, 4), (0, 8), (0, 3), (0, 3), (0, 0),
+        ]  # fmt: skip
+
+    run_with(tmp_path, [1], ask)
+
+
+# Sessions
+
+
+def test_a_session_that_expires_takes_every_role_and_the_next_one_registers_anew(
+    tmp_path: Path,
+) -> None:
+    async def expire(keeper: Keeper, broker: Server) -> None:
+        await told(broker, lead(1, 3, broker_epoch=broker.broker_epoch), 7)
+        partition = broker.replicas.leader_of("orders", 0)
+        before, controller = broker.broker_epoch, broker.controller
+        await keeper.expire(broker.session.store.session_id)
+        await until(lambda: not partition.is_leader, "it resigns")
+        await until(lambda: broker.broker_epoch > before, "it registers anew")
+        stale = ErrorCode.STALE_BROKER_EPOCH
+        assert codes(await told(broker, lead(1, 4, broker_epoch=before), 7)) == [stale, stale]
+        assert not broker.lease.is_over()
+        await until(lambda: broker.controller.is_active, "it takes office again")
+        assert broker.controller is not controller
+        assert not controller.is_active
+
+    run_with(tmp_path, [1], expire)
+
+
+def test_settings_that_were_altered_between_two_sessions_are_heeded(tmp_path: Path) -> None:
+    async def alter(keeper: Keeper, broker: Server) -> None:
+        await told(broker, lead(1, 3), 7)
+        other = await keeper.connect()
+        path = znodes.config_path("topics", "orders")
+        await keeper.expire(broker.session.store.session_id)
+        await other.create(path, znodes.encode_config({"retention.ms": "12345"}))
+        await until(
+            lambda: broker.topic_config("orders").retention_ms == 12345, "the setting is heeded"
+        )
+
+    run_with(tmp_path, [1], alter)
+
+
+def test_a_registration_of_an_earlier_life_is_waited_for(tmp_path: Path) -> None:
+    async def run() -> None:
+        keeper = await Keeper.open()
+        earlier = await keeper.connect()
+        broker = server(keeper, tmp_path, 1)
+        monkey = BrokerRegistration(1, (), None, 0)
+        await broker_layout(keeper)
+        await earlier.create(znodes.broker_path(1), monkey.encode(), ephemeral=True)
+        starting = asyncio.create_task(start_with_timeout(broker))
+        await asyncio.sleep(0.05)
+        assert not starting.done()
+        await earlier.close()
+        await starting
+        assert broker.broker_epoch > 0
+        await broker.stop()
+        await keeper.close()
+
+    asyncio.run(run())
+
+
+async def broker_layout(keeper: Keeper) -> None:
+    from ottla.coordination.bootstrap import prepare_layout
+
+    await prepare_layout(await keeper.connect())
+
+
+async def start_with_timeout(broker: Server) -> None:
+    """Start on a store that would let a silent session live for some seconds."""
+    from unittest.mock import PropertyMock, patch
+
+    from ottla.coordination.embedded import EmbeddedStore
+
+    with patch.object(EmbeddedStore, "session_timeout_ms", PropertyMock(return_value=8000)):
+        await broker.start()

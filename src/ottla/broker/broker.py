@@ -23,34 +23,31 @@ from typing import TYPE_CHECKING, Any
 
 from ottla.broker import listening
 from ottla.broker.chores import Chores
+from ottla.broker.control import Control
 from ottla.broker.fetch_sessions import FetchSessions
 from ottla.broker.group_loading import GroupLoading, coordinate_groups
 from ottla.broker.internal_topics import (
     CONSUMER_OFFSETS,
-    partitions_of,
-    replication_factor_of,
-    settings_of,
 )
-from ottla.broker.local_target import LocalTarget
-from ottla.broker.metadata_cache import INTERNAL_TOPICS, MetadataCache
+from ottla.broker.metadata_cache import MetadataCache
 from ottla.broker.producer_ids import ProducerIds
+from ottla.broker.session import Session
 from ottla.broker.store_place import find_store
+from ottla.broker.topic_creation import TopicCreation
 from ottla.broker.topic_rules import BrokersTopicRules
 from ottla.clock import Clock, SystemClock
 from ottla.controller.configs import ConfigListener
 from ottla.controller.controller import Controller
 from ottla.controller.topic_changes import TopicDefaults
-from ottla.controller.topics import NewTopic
 from ottla.coordination import znodes
 from ottla.coordination.bootstrap import (
     initial_layout,
     new_cluster_id,
     notify_log_dir_event,
     prepare_layout,
-    register_broker,
 )
 from ottla.coordination.embedded import Keeper
-from ottla.coordination.store import Connector, Store, StoreError
+from ottla.coordination.store import Connector, StoreError
 from ottla.coordination.znodes import BrokerRegistration, Endpoint
 from ottla.errors import ErrorCode, KafkaError
 from ottla.groups.settings import GroupSettings
@@ -60,7 +57,7 @@ from ottla.log.disk import Disk
 from ottla.log.distrust import note_failure
 from ottla.log.flusher import Durability, Flusher
 from ottla.logs import logger
-from ottla.messages.registry import API_NAMES, module_name
+from ottla.messages.registry import API_NAMES, API_VERSIONS, BETWEEN_BROKERS, module_name
 from ottla.network.request import Answers, Unsettled
 from ottla.network.server import Listener, Server
 from ottla.network.stepping import run
@@ -84,6 +81,13 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 STOP_GRACE_S = 5.0
+
+FIRST_WORD_S = 10.0
+"""How long a client's first request waits for the controller to tell this broker of the cluster."""
+
+EARLY = BETWEEN_BROKERS | {API_VERSIONS}
+"""What a broker of a cluster answers before it is ready: it becomes so by the controller's requests."""
+
 SESSION_ID_BITS = 31
 
 
@@ -102,9 +106,8 @@ class Broker:
         self.clock: Clock = clock if clock is not None else SystemClock()
         self.node_id = config.node_id
         self.cluster_id = ""
-        self.broker_epoch = -1
-        """The transaction that made this broker's registration; -1 before it has one."""
         self.lease = Lease()
+        self.session: Session
         self.metadata = MetadataCache()
         self.fetch_sessions = FetchSessions(
             config.max_incremental_fetch_session_cache_slots, _random_session_id
@@ -123,11 +126,14 @@ class Broker:
         self.flusher: Flusher
         self._loading: asyncio.Future[None] | None = None
         self._connector = connector
-        self._store: Store
+        self.in_cluster = connector is not None
+        """Whether other brokers may share the store."""
+        self.control: Control
+        self.topic_creation = TopicCreation(self)
         self._server: Server | None = None
         self.observation: Observation | None = None
         self._listeners: list[Listener] = []
-        self._target: LocalTarget
+        self._endpoints: tuple[Endpoint, ...] = ()
         self._chores = Chores(self, self._disk)
         self._handlers: dict[int, Any] = {}
         self._topic_configs: dict[str, TopicConfig] = {}
@@ -137,7 +143,6 @@ class Broker:
         self._stopping = False
         self._ready: asyncio.Event
         self._failed: asyncio.Future[None]
-        self._internal_topics: asyncio.Lock
 
     # -- life
 
@@ -146,24 +151,27 @@ class Broker:
         self.loop = asyncio.get_running_loop()
         self._ready = asyncio.Event()
         self._failed = self.loop.create_future()
-        self._internal_topics = asyncio.Lock()
         await self._take_addresses()
         await self._open_store_and_logs()
         self._make_rooms(await self._group_settings())
         await self.config_listener.start()
         await self._load_logs()
-        endpoints = await self._listen()
-        self.broker_epoch = await register_broker(
-            self._store,
-            BrokerRegistration(
-                self.node_id, endpoints, self.config.broker_rack, self.clock.now_ms()
-            ),
-        )
+        self._endpoints = await self._listen()
+        await self.session.register()
         await self.controller.start()
         self._chores.begin(self._exits)
+        await self._know_the_cluster()
         self._ready.set()
         if self.directories.some_offline:  # perhaps since the controller has told us what to lead
             self._background(self._tell_controller())
+
+    async def _know_the_cluster(self) -> None:
+        """Wait for the controller's first word; a cluster may be without one for a while."""
+        try:
+            async with asyncio.timeout(FIRST_WORD_S):
+                await self.control.metadata_known.wait()
+        except TimeoutError:
+            log.warning("the controller has told nothing of the cluster yet")
 
     async def serve_until(self, stop: asyncio.Event) -> None:
         """Return when ``stop`` is set; raise ``OSError`` if the last log directory, or the store, fails first."""
@@ -226,10 +234,18 @@ class Broker:
         except DirectoryMismatch as error:
             raise SettingError(f"log.dirs: {error}") from error
         connector = self._connector or await self._open_own_store(known_id)
-        self._store = await connector.connect()
-        self.lease.renew_from(lambda: self._store.lives_until)
-        self._exits.push_async_callback(self._leave_store)
-        self.cluster_id = await prepare_layout(self._store, known_id)
+        self.session = Session(
+            self.lease,
+            registration=self._registration,
+            ended=self._session_ended,
+            renewed=self._session_renewed,
+            registered=self._registered_again,
+            lease_ended=self._lease_ended,
+            lease_renewed=self._lease_renewed,
+        )
+        store = await self.session.open(connector)
+        self._exits.push_async_callback(self.session.close)
+        self.cluster_id = await prepare_layout(store, known_id)
         if known_id is not None and known_id != self.cluster_id:
             raise KafkaError(
                 ErrorCode.INCONSISTENT_CLUSTER_ID,
@@ -254,16 +270,15 @@ class Broker:
     async def _group_settings(self) -> GroupSettings:
         """As set; but where groups have a topic already, it says how many partitions they hash to."""
         settings = GroupSettings.of(self.config)
-        (znode,) = await self._store.get_many([znodes.topic_path(CONSUMER_OFFSETS)])
+        (znode,) = await self.session.store.get_many([znodes.topic_path(CONSUMER_OFFSETS)])
         if znode is None:
             return settings
         topic = znodes.TopicAssignment.decode(CONSUMER_OFFSETS, znode.data)
         return settings._replace(offsets_topic_num_partitions=len(topic.partitions))
 
     def _make_rooms(self, group_settings: GroupSettings) -> None:
-        config = self.config
         self.config_listener = ConfigListener(
-            self._store,
+            self.session.store,
             self.node_id,
             on_topic_config=self._on_topic_config,
             on_broker_config=self._on_broker_config,
@@ -271,25 +286,70 @@ class Broker:
         )
         self._exits.push_async_callback(self.config_listener.close)
         self._exits.push_async_callback(self.replicas.moves.close)
-        self.group_loading = coordinate_groups(self, group_settings, lambda: self._store)
+        self.group_loading = coordinate_groups(self, group_settings, lambda: self.session.store)
         self.groups = self.group_loading.groups
         self._exits.push_async_callback(self.group_loading.close)
-        self._target = LocalTarget(self)
-        self.controller = Controller(
-            self._store,
+        self.control = Control(self)
+        self.controller = self._new_controller()
+        self._exits.push_async_callback(self._close_controller)
+        self._exits.push_async_callback(self._end_tasks)
+        self.producer_ids = ProducerIds(lambda: self.controller.allocate_producer_id_block())
+
+    def _new_controller(self) -> Controller:
+        """One for the session of the moment."""
+        config = self.config
+        return Controller(
+            self.session.store,
             self.node_id,
-            {self.node_id: self._target},
+            {self.node_id: self.control},
             rules=BrokersTopicRules(lambda: self.config),
             defaults=TopicDefaults(config.num_partitions, config.default_replication_factor),
             listener=config.inter_broker_listener,
             clock=self.clock,
         )
-        self._exits.push_async_callback(self.controller.close)
-        self._exits.push_async_callback(self._end_tasks)
-        self.producer_ids = ProducerIds(self.controller.allocate_producer_id_block)
+
+    async def _close_controller(self) -> None:
+        await self.controller.close()
+
+    # -- the session
+
+    def _registration(self) -> BrokerRegistration:
+        return BrokerRegistration(
+            self.node_id, self._endpoints, self.config.broker_rack, self.clock.now_ms()
+        )
+
+    def _session_ended(self) -> None:
+        """What the controller told this broker is of a life that is over."""
+        self.replicas.resign()
+        self.group_loading.resign_all()
+
+    async def _session_renewed(self) -> None:
+        await self.controller.close()
+        await self.config_listener.go_on(self.session.store)
+        self.controller = self._new_controller()
+
+    async def _registered_again(self) -> None:
+        await self.controller.start()
+
+    def _lease_ended(self) -> None:
+        for partition in self.replicas:
+            partition.lease_ended()
+
+    def _lease_renewed(self) -> None:
+        for partition in self.replicas:
+            partition.lease_renewed()
+
+    @property
+    def broker_epoch(self) -> int:
+        """The transaction that made this broker's registration; -1 before it has one."""
+        return self.session.broker_epoch
+
+    def endpoint_of(self, broker_id: int) -> tuple[str, int] | None:
+        """Where this broker reaches another one, as last heard."""
+        return self.control.peers.get(broker_id)
 
     async def _load_logs(self) -> None:
-        await self.config_listener.load_topics(await self._store.children(znodes.TOPICS))
+        await self.config_listener.load_topics(await self.session.store.children(znodes.TOPICS))
         self._loading = asyncio.ensure_future(
             asyncio.to_thread(self.directories.load, self.topic_config, self.clock.now_ms())
         )
@@ -302,21 +362,18 @@ class Broker:
             await asyncio.wait((self._loading,))
             loaded = self._loading.exception() is None
         close = self.directories.close
-        unclean = await asyncio.to_thread(close, self.clock.now_ms(), clean=loaded)
+        epoch = self.session.broker_epoch if loaded else -1
+        unclean = await asyncio.to_thread(
+            close, self.clock.now_ms(), clean=loaded, broker_epoch=epoch
+        )
         if not unclean:
             log.info("stopped cleanly")
         elif loaded:
             log.warning("stopped, and the next start has to recover", directories=unclean)
 
-    async def _leave_store(self) -> None:
-        try:
-            await self._store.close()
-        except StoreError as error:  # its disk failed: there is nothing left to leave
-            log.warning("the store was not left in order", reason=str(error))
-
     async def _take_addresses(self) -> None:
         self._server = await listening.new_server(
-            self.dispatch, self.config, self.clock, self._settle
+            self.dispatch, self.config, self.clock, self._settle, in_cluster=self.in_cluster
         )
         self._listeners = await listening.take_listeners(self._server, self.config)
         self._exits.callback(listening.let_go, self._listeners)
@@ -364,7 +421,7 @@ class Broker:
 
     async def _tell_controller(self) -> None:
         try:
-            await notify_log_dir_event(self._store, self.node_id)
+            await notify_log_dir_event(self.session.store, self.node_id)
         except StoreError as error:
             log.error("the controller was not told of a failed log directory", reason=str(error))
 
@@ -390,7 +447,7 @@ class Broker:
 
     def dispatch(self, request: Request) -> Answer:
         """A request's answer: the handler of its API."""
-        if not self._ready.is_set():
+        if not self._ready.is_set() and not (self.in_cluster and request.api_key in EARLY):
             return self._dispatch_when_ready(request)
         handler = self._handlers.get(request.api_key)
         if handler is None:
@@ -459,44 +516,6 @@ class Broker:
             endpoint = broker.endpoints.get(listener)
             if endpoint is not None:
                 yield broker.node_id, endpoint.host, endpoint.port, broker.rack
-
-    async def auto_create_topics(self, names: list[str]) -> dict[str, ErrorCode]:
-        """Create topics that a client asked about; why not, for those that are not there now."""
-        errors: dict[str, ErrorCode] = {}
-        wanted = []
-        try:
-            for name in names:
-                if name == CONSUMER_OFFSETS:
-                    await self.ensure_internal_topic(name)
-                elif name in INTERNAL_TOPICS:
-                    errors[name] = ErrorCode.INVALID_TOPIC_EXCEPTION
-                else:
-                    wanted.append(NewTopic(name))
-            for result in await self.controller.create_topics(wanted):
-                if result.error not in (ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS):
-                    errors[result.name] = result.error
-        except KafkaError as error:
-            log.warning("topics were not created", topics=names, reason=str(error))
-            return dict.fromkeys(names, ErrorCode.LEADER_NOT_AVAILABLE)
-        return errors
-
-    async def ensure_internal_topic(self, name: str) -> None:
-        """Create an internal topic if it is not there. Raises ``KafkaError``."""
-        if name in self.metadata.topics:
-            return
-        async with self._internal_topics:  # a hundred clients ask at once when a broker is new
-            if name in self.metadata.topics:
-                return
-            config = self.config
-            topic = NewTopic(
-                name,
-                partitions_of(name, config),
-                replication_factor_of(name, config, alone=self._connector is None),
-                configs=settings_of(name, config),
-            )
-            (result,) = await self.controller.create_topics([topic])
-            if result.error not in (ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS):
-                raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE, result.message)
 
     # -- settings
 

@@ -39,13 +39,25 @@ OPEN_ADVICE = (
 
 
 async def new_server(
-    dispatch: Dispatch, config: BrokerConfig, clock: Clock, settle: Callable[[], None]
+    dispatch: Dispatch,
+    config: BrokerConfig,
+    clock: Clock,
+    settle: Callable[[], None],
+    *,
+    in_cluster: bool,
 ) -> Server:
-    """The broker's network side, which listens nowhere yet. Raises ``OSError``."""
+    """The broker's network side, which listens nowhere yet. Raises ``OSError``.
+
+    As in Kafka every listener of a broker of a cluster takes what brokers ask each other.
+    """
     return Server(
         dispatch,
         limits=await network_limits(config),
-        apis={k: v for k, v in API_VERSIONS_RANGES.items() if k not in BETWEEN_BROKERS},
+        apis={
+            key: versions
+            for key, versions in API_VERSIONS_RANGES.items()
+            if in_cluster or key not in BETWEEN_BROKERS
+        },
         error_response=error_response,
         clock=clock,
         settle=settle,

@@ -2,17 +2,22 @@
 
 Changed only by the controller's UpdateMetadata; read by almost every handler. A topic is known by its name
 and by its id: a topic that was deleted and made again has a new id, and the old one is unknown
-(KAFKA-12257).
+(KAFKA-12257). Of what is told of a partition, nothing that is of an earlier leader epoch is taken in. An update
+that is *full* names every topic that there is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from ottla.messages.update_metadata import UpdateMetadataRequest
+from ottla.messages.update_metadata import UpdateMetadataRequest, UpdateMetadataTopicState
 from ottla.topic_ids import ZERO_ID
 
 INTERNAL_TOPICS = frozenset(("__consumer_offsets", "__transaction_state"))
+
+FULL = 2
+"""The type of an UpdateMetadata that names all topics."""
 
 DELETED = -2
 """The leader that UpdateMetadata names for a partition that is being deleted (``LeaderDuringDelete``)."""
@@ -91,6 +96,10 @@ class MetadataCache:
 
     def update(self, request: UpdateMetadataRequest) -> list[str]:
         """Take in the controller's news; returns the names of the topics that are gone."""
+        return [gone for gone in self.update_in_steps(request) if gone is not None]
+
+    def update_in_steps(self, request: UpdateMetadataRequest) -> Iterator[str | None]:
+        """As ``update``, a topic in each step, which yields the name of one that is gone, or None."""
         self.controller_id = request.controller_id
         if request.live_brokers:
             self.brokers = {
@@ -101,30 +110,39 @@ class MetadataCache:
                 )
                 for broker in request.live_brokers
             }
-        deleted = []
+        if request.type == FULL:
+            named = {state.topic_name for state in request.topic_states}
+            for topic in [topic for name, topic in self.topics.items() if name not in named]:
+                self._forget(topic)
+                yield topic.name
         for state in request.topic_states:
-            topic = self.topics.get(state.topic_name)
-            if topic is None or (state.topic_id not in (ZERO_ID, topic.topic_id)):
-                if topic is not None:
-                    self._forget(topic)
-                topic = TopicMetadata(state.topic_name, state.topic_id)
-            for partition in state.partition_states:
-                if partition.leader == DELETED:
-                    topic.partitions.pop(partition.partition_index, None)
-                else:
-                    topic.partitions[partition.partition_index] = PartitionMetadata(
-                        partition.leader,
-                        partition.leader_epoch,
-                        partition.replicas,
-                        partition.isr,
-                        partition.offline_replicas,
-                    )
-            if topic.partitions:
-                self.topics[topic.name] = topic
-                self._names[topic.topic_id] = topic.name
-            elif self._forget(topic):
-                deleted.append(topic.name)
-        return deleted
+            yield self._take_in(state)
+
+    def _take_in(self, state: UpdateMetadataTopicState) -> str | None:
+        """A topic's news; its name if it is gone by them."""
+        topic = self.topics.get(state.topic_name)
+        if topic is None or (state.topic_id not in (ZERO_ID, topic.topic_id)):
+            if topic is not None:
+                self._forget(topic)
+            topic = TopicMetadata(state.topic_name, state.topic_id)
+        for partition in state.partition_states:
+            known = topic.partitions.get(partition.partition_index)
+            if partition.leader == DELETED:
+                topic.partitions.pop(partition.partition_index, None)
+            elif known is None or partition.leader_epoch >= known.leader_epoch:
+                topic.partitions[partition.partition_index] = PartitionMetadata(
+                    partition.leader,
+                    partition.leader_epoch,
+                    partition.replicas,
+                    partition.isr,
+                    partition.offline_replicas,
+                )
+        if topic.partitions:
+            self.topics[topic.name] = topic
+            self._names[topic.topic_id] = topic.name
+        elif self._forget(topic):
+            return topic.name
+        return None
 
     def _forget(self, topic: TopicMetadata) -> bool:
         self._names.pop(topic.topic_id, None)

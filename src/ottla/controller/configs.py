@@ -140,6 +140,7 @@ class ConfigListener:
         self._changed = asyncio.Event()
         self._turn = asyncio.Lock()
         self._topics: dict[str, dict[str, str]] = {}
+        self._loaded: set[str] = set()
         self._broker_configs: dict[str, dict[str, str]] = {DEFAULT_ENTITY: {}, self._broker: {}}
         self._task: asyncio.Task[None] | None = None
         self.client_metrics: dict[str, dict[str, str]] = {}
@@ -165,6 +166,18 @@ class ConfigListener:
         self.client_metrics = {name: stored.config for name, stored in read.items()}
         self._task = asyncio.create_task(self._follow(), name="config listener")
 
+    async def go_on(self, store: Store) -> None:
+        """Follow by another session, and catch up with what was altered since the last. Raises StoreError."""
+        await self.close()
+        self._store = store
+        await self.start()
+        async with self._turn:
+            for name, stored in (await read_configs(store, TOPICS, self._loaded)).items():
+                if stored.config != self.topic_config(name):
+                    self._remember(name, stored.config)
+                    self._on_topic_config(name, stored.config)
+        self.client_metrics_version += 1
+
     async def close(self) -> None:
         """Follow no more."""
         if self._task is not None:
@@ -175,10 +188,12 @@ class ConfigListener:
     async def load_topics(self, names: Iterable[str]) -> None:
         """Read the settings of topics into ``topic_config``: before their logs are opened."""
         for name, stored in (await read_configs(self._store, TOPICS, names)).items():
+            self._loaded.add(name)
             self._remember(name, stored.config)
 
     def forget_topic(self, name: str) -> None:
         """The topic is gone."""
+        self._loaded.discard(name)
         self._topics.pop(name, None)
 
     def topic_config(self, name: str) -> dict[str, str]:

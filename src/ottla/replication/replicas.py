@@ -233,6 +233,18 @@ class Replicas:
             self._let_go((topic, index))
             self._directories.set_aside(topic, index)
 
+    def held(self) -> list[tuple[str, int]]:
+        """Topic and index of every log that is here, led or not."""
+        return [key for directory in self._directories for key in directory.logs]
+
+    def set_aside(self, topic: str, index: int) -> None:
+        """Let go of a replica that the cluster does not know; its files are kept under another name.
+
+        Raises ``KafkaError`` (KAFKA_STORAGE_ERROR).
+        """
+        self._let_go((topic, index))
+        self._directories.set_aside(topic, index)
+
     async def forget_removed(self) -> None:
         """Let no checkpoint name a replica that was removed: see ``LogDirectory.has_stale_checkpoints``.
 

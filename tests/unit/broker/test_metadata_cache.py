@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ottla.broker.metadata_cache import DELETED, MetadataCache
+from ottla.broker.metadata_cache import DELETED, FULL, MetadataCache
 from ottla.messages.update_metadata import (
     UpdateMetadataBroker,
     UpdateMetadataEndpoint,
@@ -67,3 +67,25 @@ def test_brokers_are_kept_where_an_update_names_none() -> None:
     cache.update(UpdateMetadataRequest(controller_id=1, topic_states=[topic("a", FIRST, 1)]))
     assert cache.brokers[1].endpoints["PLAINTEXT"] == ("here", 9092)
     assert cache.controller_id == 1
+
+
+def test_the_leader_epochs_that_clients_are_told_never_go_back() -> None:
+    cache = MetadataCache()
+    news = topic("a", FIRST, 2, 2)
+    news.partition_states[0].leader_epoch = 5
+    cache.update(UpdateMetadataRequest(topic_states=[news]))
+    cache.update(UpdateMetadataRequest(topic_states=[topic("a", FIRST, 1, 1)]))
+    partitions = cache.topics["a"].partitions
+    assert [(p.leader, p.leader_epoch) for p in partitions.values()] == [(2, 5), (1, 3)]
+    cache.update(UpdateMetadataRequest(topic_states=[topic("a", SECOND, 1, 1)]))
+    assert cache.leader_of("a", 0) == 1
+
+
+def test_a_full_update_forgets_the_topics_that_it_does_not_name() -> None:
+    cache = MetadataCache()
+    cache.update(UpdateMetadataRequest(topic_states=[topic("a", FIRST, 1), topic("b", SECOND, 1)]))
+    assert cache.update(UpdateMetadataRequest(type=FULL, topic_states=[topic("b", SECOND, 1)])) == [
+        "a"
+    ]
+    assert list(cache.topics) == ["b"]
+    assert cache.topic_name(FIRST) is None

@@ -3,7 +3,7 @@
 Behaviour
 - Every API with the whole range of its versions. Produce is advertised from 0, although 0-2 are refused:
   librdkafka up to 2.11.0 otherwise stops compressing (KAFKA-18659).
-- The APIs between brokers (4, 5, 6) are not named.
+- The APIs between brokers are named by the brokers of a cluster, on each listener, as in Kafka 3.9.
 - Those of client metrics (71, 72) are named while there is a subscription: without one every client would ask
   in vain, and librdkafka's say so in their logs. Who connected before it was made learns of it when it connects
   again. (Apache Kafka names them where a plugin takes what clients push.)
@@ -47,16 +47,16 @@ def handle(broker: Broker, request: Request) -> ApiVersionsResponse:
     )
     if elsewhere:
         return ApiVersionsResponse(error_code=ErrorCode.REBOOTSTRAP_REQUIRED)
-    apis = advertised()
+    apis = advertised(in_cluster=broker.in_cluster)
     if not broker.config_listener.client_metrics:
         apis = [each for each in apis if each.api_key not in TELEMETRY]
     return ApiVersionsResponse(api_keys=apis)
 
 
-def advertised() -> list[ApiVersion]:
+def advertised(*, in_cluster: bool = False) -> list[ApiVersion]:
     """The ranges that clients may be told."""
     return [
         ApiVersion(api_key=key, min_version=0 if key == PRODUCE else lo, max_version=hi)
         for key, (lo, hi) in API_VERSIONS_RANGES.items()
-        if key not in BETWEEN_BROKERS
+        if in_cluster or key not in BETWEEN_BROKERS
     ]

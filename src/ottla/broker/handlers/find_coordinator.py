@@ -62,7 +62,7 @@ async def _find(broker: Broker, listener: str, key_type: int, key: str) -> Coord
             )
         if key_type != GROUP:
             raise KafkaError(ErrorCode.INVALID_REQUEST, f"no coordinator of type {key_type}")
-        await broker.ensure_internal_topic(CONSUMER_OFFSETS)
+        await broker.topic_creation.ensure_internal(CONSUMER_OFFSETS)
         leader = broker.metadata.leader_of(CONSUMER_OFFSETS, broker.groups.partition_for(key))
         for node_id, host, port, _ in broker.endpoints(listener):
             if node_id == leader:

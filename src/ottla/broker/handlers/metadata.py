@@ -88,7 +88,7 @@ def _to_create(broker: Broker, request: Request) -> list[str]:
 
 
 async def _create_first(broker: Broker, request: Request, names: list[str]) -> MetadataResponse:
-    errors = await broker.auto_create_topics(names)
+    errors = await broker.topic_creation.create(names)
     steps = _answer(broker, request, errors)
     response = begun(steps)
     while isinstance(response, Generator):
