@@ -15,12 +15,14 @@ from ottla.coordination import znodes
 from ottla.coordination.embedded import Keeper
 from ottla.coordination.znodes import BrokerRegistration
 from ottla.errors import ErrorCode, KafkaError
+from ottla.messages.find_coordinator import FindCoordinatorRequest
 from ottla.messages.leader_and_isr import (
     LeaderAndIsrLiveLeader,
     LeaderAndIsrPartitionState,
     LeaderAndIsrRequest,
     LeaderAndIsrTopicState,
 )
+from ottla.messages.metadata import MetadataRequest, MetadataRequestTopic
 from ottla.messages.stop_replica import (
     StopReplicaPartitionState,
     StopReplicaRequest,
@@ -51,6 +53,14 @@ async def until(holds: Callable[[], object], what: str) -> None:
     while not holds():
         assert asyncio.get_running_loop().time() < deadline, what
         await asyncio.sleep(0.005)
+
+
+async def until_zero(ask: Callable[[], Awaitable[int]]) -> None:
+    """Ask again until the answer is no error."""
+    async with asyncio.timeout(DEADLINE_S):
+        code = await ask()
+        while code:
+            code = await ask()
 
 
 def run_with(
@@ -325,3 +335,45 @@ async def start_with_timeout(broker: Server) -> None:
 
     with patch.object(EmbeddedStore, "session_timeout_ms", PropertyMock(return_value=8000)):
         await broker.start()
+
+
+# The way to the controller
+
+
+def test_any_broker_has_a_topic_created_by_the_controller(tmp_path: Path) -> None:
+    async def create(keeper: Keeper, first: Server, second: Server) -> None:
+        channel = await Channel.connect(*second.address)
+        request = MetadataRequest(topics=[MetadataRequestTopic(name="orders")])
+        await channel.send(request, version=5)
+        await until(lambda: "orders" in second.metadata.topics, "the topic is there")
+        (topic,) = (await channel.send(request, version=5)).topics
+        assert [partition.error_code for partition in topic.partitions] == [0]
+        channel.abort("done")
+        assert "orders" in first.controller.state.topics  # type: ignore[union-attr]
+
+    run_with(tmp_path, [1, 2], create)
+
+
+def test_the_groups_topic_waits_until_there_are_so_many_brokers_as_it_has_replicas(
+    tmp_path: Path,
+) -> None:
+    async def find(broker: Server) -> int:
+        channel = await Channel.connect(*broker.address)
+        request = FindCoordinatorRequest(key="readers", key_type=0)
+        answer = await channel.send(request, version=3)
+        channel.abort("done")
+        return int(answer.error_code)
+
+    async def wait(keeper: Keeper, first: Server) -> None:
+        assert await find(first) == ErrorCode.COORDINATOR_NOT_AVAILABLE
+        second = server(keeper, tmp_path, 2, offsets_topic_replication_factor=2)
+        await second.start()
+        try:
+            await until_zero(lambda: find(first))
+            await until_zero(lambda: find(second))
+        finally:
+            await second.stop()
+
+    run_with(
+        tmp_path, [1], wait, offsets_topic_replication_factor=2, offsets_topic_num_partitions=4
+    )

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ottla.broker import listening
 from ottla.broker.chores import Chores
 from ottla.broker.control import Control
+from ottla.broker.controller_link import ControllerLink
 from ottla.broker.fetch_sessions import FetchSessions
 from ottla.broker.group_loading import GroupLoading, coordinate_groups
 from ottla.broker.internal_topics import (
@@ -33,7 +34,6 @@ from ottla.broker.metadata_cache import MetadataCache
 from ottla.broker.producer_ids import ProducerIds
 from ottla.broker.session import Session
 from ottla.broker.store_place import find_store
-from ottla.broker.topic_creation import TopicCreation
 from ottla.broker.topic_rules import BrokersTopicRules
 from ottla.clock import Clock, SystemClock
 from ottla.controller.configs import ConfigListener
@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from ottla.broker.log_cleaner import LogCleaner
     from ottla.broker.observation import Observation
     from ottla.broker.telemetry import ClientTelemetry
+    from ottla.broker.topic_creation import TopicCreation
     from ottla.groups.coordinator import Coordinator
     from ottla.network.request import Request
     from ottla.network.stepping import Answer
@@ -129,7 +130,8 @@ class Broker:
         self.in_cluster = connector is not None
         """Whether other brokers may share the store."""
         self.control: Control
-        self.topic_creation = TopicCreation(self)
+        self.controller_link = ControllerLink(self)
+        self._topic_creation: TopicCreation | None = None
         self._server: Server | None = None
         self.observation: Observation | None = None
         self._listeners: list[Listener] = []
@@ -292,6 +294,7 @@ class Broker:
         self.control = Control(self)
         self.controller = self._new_controller()
         self._exits.push_async_callback(self._close_controller)
+        self._exits.callback(self.controller_link.close)
         self._exits.push_async_callback(self._end_tasks)
         self.producer_ids = ProducerIds(lambda: self.controller.allocate_producer_id_block())
 
@@ -488,6 +491,15 @@ class Broker:
                 lambda: (listener.client_metrics_version, listener.client_metrics)
             )
         return self._telemetry
+
+    @property
+    def topic_creation(self) -> TopicCreation:
+        """Topics that come into being because somebody asks for them; loaded when the first one does."""
+        if self._topic_creation is None:
+            from ottla.broker.topic_creation import TopicCreation
+
+            self._topic_creation = TopicCreation(self)
+        return self._topic_creation
 
     @property
     def cleaner(self) -> LogCleaner | None:

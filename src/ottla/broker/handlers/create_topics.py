@@ -34,7 +34,11 @@ if TYPE_CHECKING:
 
 async def handle(broker: Broker, request: Request) -> CreateTopicsResponse:
     """Create what can be created."""
-    body: CreateTopicsRequest = request.body
+    return await create(broker, request.body)
+
+
+async def create(broker: Broker, body: CreateTopicsRequest) -> CreateTopicsResponse:
+    """What ``body`` asks for, by this broker's own controller."""
     times = Counter(topic.name for topic in body.topics)
     results: dict[str, CreatableTopicResult] = {}
     wanted: list[NewTopic] = []
