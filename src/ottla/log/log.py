@@ -332,11 +332,14 @@ class Log(LocalLog):
             len(records),
         )
 
-    def append_as_follower(self, records: Bytes, now_ms: int) -> AppendInfo | None:
+    def append_as_follower(
+        self, records: Bytes, now_ms: int, *, epoch_max: int | None = None
+    ) -> AppendInfo | None:
         """Append what the leader sent, with the offsets and epochs that it has.
 
         A partial batch at the end (a fetch is cut at a number of bytes) is left out; None if nothing
-        else was there. Raises ``KafkaError``: CORRUPT_MESSAGE, UNSUPPORTED_FOR_MESSAGE_FORMAT,
+        else was there. With ``epoch_max`` a batch of a later leader epoch, or of an earlier one than the log's
+        last, is corrupt. Raises ``KafkaError``: CORRUPT_MESSAGE, UNSUPPORTED_FOR_MESSAGE_FORMAT,
         KAFKA_STORAGE_ERROR, or ``UnexpectedAppendOffset``. A failed write may come after whole runs of
         batches were appended: ``log_end_offset`` says how far.
         """
@@ -346,11 +349,18 @@ class Log(LocalLog):
         if not batches:
             return None
         expected = self.log_end_offset
+        epoch = self._epochs.latest
         for position, header in batches:
             verify_crc(view, header, position)
             if header.base_offset < expected or header.last_offset_delta < 0:
                 raise UnexpectedAppendOffset(header.base_offset, expected)
             expected = header.next_offset
+            if epoch_max is not None:
+                if not epoch <= header.leader_epoch <= epoch_max:
+                    raise CorruptBatch(
+                        f"leader epoch {header.leader_epoch} after {epoch}, in epoch {epoch_max}"
+                    )
+                epoch = header.leader_epoch
         run_start, run = 0, [batches[0][1]]
         for position, header in batches[1:]:
             run_bytes = position - run_start

@@ -128,17 +128,30 @@ class Replica:
             self._tell_readers()
         return is_news
 
+    @property
+    def told_high_watermark(self) -> int:
+        """What the leader, in its epoch, has told to be committed: it has that, and so has this replica to keep it."""
+        return self._leader_high_watermark
+
     def append_as_follower(self, records: Bytes, now_ms: int) -> AppendInfo | None:
-        """Append what the leader sent, as ``Log.append_as_follower`` does, and have it flushed."""
-        appended = self.log.append_as_follower(records, now_ms)
+        """Append what the leader sent, as ``Log.append_as_follower`` does, and have it flushed.
+
+        A batch of an epoch that the leader cannot have raises ``KafkaError`` (CORRUPT_MESSAGE).
+        """
+        appended = self.log.append_as_follower(records, now_ms, epoch_max=self.leader_epoch)
         if appended is not None:
             self._flusher.appended(self.log)
         return appended
 
     def learn_high_watermark(self, offset: int) -> None:
         """The leader's is ``offset``: so is this replica's, as far as it has come. It never goes back."""
-        self._leader_high_watermark = offset
+        self._leader_high_watermark = max(self._leader_high_watermark, offset)
         self._advance_as_follower()
+
+    def start_at(self, offset: int) -> None:
+        """Let the log start there, as the leader's does and was written down. Raises ``KafkaError``."""
+        if self.log.increment_log_start_offset(offset, self.high_watermark):
+            self._tell_readers()
 
     def truncate_to(self, offset: int, now_ms: int) -> bool:
         """Drop every batch that reaches ``offset``; whether there was any. Raises ``KafkaError``.
