@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from ottla.groups.coordinator import Coordinator
     from ottla.network.request import Request
     from ottla.network.stepping import Answer
+    from ottla.replication.fetchers import Fetchers
     from ottla.settings.broker_config import BrokerConfig
     from ottla.wire.schema import Message
 
@@ -227,6 +228,8 @@ class Broker:
                 move_bytes_per_second=lambda: (
                     self.config.replica_alter_log_dirs_io_max_bytes_per_second
                 ),
+                make_fetchers=self._make_fetchers,
+                on_storage_error=lambda partition: self._background(self._tell_controller()),
                 lease=self.lease,
             )
             self._exits.push_async_callback(self._close_directories)
@@ -287,7 +290,7 @@ class Broker:
             clock=self.clock,
         )
         self._exits.push_async_callback(self.config_listener.close)
-        self._exits.push_async_callback(self.replicas.moves.close)
+        self._exits.push_async_callback(self.replicas.close)
         self.group_loading = coordinate_groups(self, group_settings, lambda: self.session.store)
         self.groups = self.group_loading.groups
         self._exits.push_async_callback(self.group_loading.close)
@@ -350,6 +353,11 @@ class Broker:
     def endpoint_of(self, broker_id: int) -> tuple[str, int] | None:
         """Where this broker reaches another one, as last heard."""
         return self.control.peers.get(broker_id)
+
+    def _make_fetchers(self, replicas: Replicas) -> Fetchers:
+        from ottla.broker.following import fetchers_of
+
+        return fetchers_of(self, replicas)
 
     async def _load_logs(self) -> None:
         await self.config_listener.load_topics(await self.session.store.children(znodes.TOPICS))

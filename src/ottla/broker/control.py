@@ -192,8 +192,6 @@ class Control:
         if broker.node_id not in state.replicas:
             return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
         if not leads:
-            if broker.replicas.is_offline(topic, index):
-                return ErrorCode.KAFKA_STORAGE_ERROR
             return broker.replicas.follow(topic, topic_id, state)
         code = broker.replicas.lead(topic, topic_id, state)
         if topic == CONSUMER_OFFSETS and not code:

@@ -270,6 +270,10 @@ class LogDirectories:
         """Where a log lies."""
         return next(directory for directory in self.all if directory.health is one.health)
 
+    def checkpointed_high_watermark(self, one: Log) -> int:
+        """A log's high watermark as an earlier life wrote it down; 0 if it did not."""
+        return self.directory_of(one).high_watermarks.get((one.topic, one.partition), 0)
+
     def create(
         self,
         topic: str,

@@ -213,6 +213,11 @@ class Channel(asyncio.BufferedProtocol):
             version = self.version_for(type(message).__api_key__)
         self._write(message, version)
 
+    def set_option(self, level: int, option: int, value: int) -> None:
+        """Set an option of the socket, as ``socket.setsockopt``. Raises ``OSError``."""
+        if self._transport is not None:
+            self._transport.get_extra_info("socket").setsockopt(level, option, value)
+
     def close(self) -> None:
         """Send what has been written, then close; requests without an answer get ``ConnectionClosed``."""
         if self._reason is None:

@@ -26,7 +26,9 @@ from ottla.messages.list_offsets import (
     ListOffsetsTopic,
 )
 from ottla.network.channel import UnsupportedVersion
-from ottla.replication.copying import FIRST_DELAY_S, Copy, Copying, Cut, Limits
+from ottla.replication.copies import Copy, Cut, Limits
+from ottla.replication.copying import Copying
+from ottla.replication.fetch_plan import FIRST_DELAY_S
 
 if TYPE_CHECKING:
     from ottla.clock import Clock
@@ -80,6 +82,7 @@ class Fetcher:
         self._around = around
         self._clock = around.clock
         self._channel: Channel | None = None
+        self._waiting: deque[asyncio.Future[Any]] = deque()
         self._turn: asyncio.Future[None] | None = None
         self._closed = False
         self._failures = 0
@@ -140,6 +143,7 @@ class Fetcher:
                 log.error("fetching failed", leader=self.copying.leader_id, error=error)
             finally:
                 self._channel = None
+                self._forget_answers()
                 if channel is not None:
                     channel.abort("given up")
             self.copying.lost()
@@ -150,6 +154,12 @@ class Fetcher:
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._again.wait()
+
+    def _forget_answers(self) -> None:
+        while self._waiting:
+            answer = self._waiting.popleft()
+            if not answer.cancel() and not answer.cancelled():
+                answer.exception()  # it is the same for all of them, and was told of
 
     async def _connect(self) -> Channel:
         leader_id = self.copying.leader_id
@@ -167,7 +177,7 @@ class Fetcher:
     async def _exchange(self, channel: Channel) -> None:
         """Ask and take in the answers, until the connection fails."""
         copying = self.copying
-        waiting: deque[asyncio.Future[Any]] = deque()
+        waiting = self._waiting
         while True:
             self._tell_of_failed()
             if copying.may_send_another and (not waiting or copying.has_news):

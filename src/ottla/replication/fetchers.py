@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from ottla.records.crc import crc32c
-from ottla.replication.copying import Copy, Copying
+from ottla.replication.copies import Copy
+from ottla.replication.copying import Copying
 from ottla.replication.fetcher import Fetcher, Surroundings
 from ottla.replication.replica import NO_LEADER
 

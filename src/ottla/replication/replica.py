@@ -102,6 +102,11 @@ class Replica:
         """Up to where (exclusive) this replica may say that it has the records."""
         return self._flusher.acknowledged_end_offset(self.log)
 
+    def restore_high_watermark(self, offset: int) -> None:
+        """Take over what was checkpointed in an earlier life, as far as the log reaches."""
+        mark = min(offset, self.acknowledged_end_offset)
+        self.high_watermark = max(mark, self.high_watermark, self.log.log_start_offset)
+
     # Following
 
     def follow(

@@ -21,6 +21,7 @@ from ottla.replication.lease import Lease
 from ottla.replication.moves import ReplicaMoves
 from ottla.replication.partition import Partition
 from ottla.replication.recompression import Unpacking
+from ottla.replication.replica import NO_LEADER
 from ottla.topic_ids import ZERO_ID
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ottla.log.flusher import Flusher
     from ottla.log.log import Log
     from ottla.messages.leader_and_isr import LeaderAndIsrPartitionState
+    from ottla.replication.fetchers import Fetchers
     from ottla.settings.topic_config import TopicConfig
 
 log = logger(__name__)
@@ -48,9 +50,15 @@ class Replicas:
         exists: Callable[[str, int], bool],
         config_of: Callable[[str], TopicConfig],
         move_bytes_per_second: Callable[[], int],
+        make_fetchers: Callable[[Replicas], Fetchers] | None = None,
+        on_storage_error: Callable[[Partition], None] | None = None,
         lease: Lease | None = None,
     ) -> None:
-        """``exists`` says whether the cluster has the partition; ``config_of`` gives a topic's settings."""
+        """``exists`` says whether the cluster has the partition; ``config_of`` gives a topic's settings.
+
+        ``make_fetchers`` is called once there is something to follow. ``on_storage_error`` is told of a partition
+        that went out of service on its own: it was found damaged, say.
+        """
         self._directories = directories
         self._flusher = flusher
         self._node_id = node_id
@@ -62,6 +70,10 @@ class Replicas:
         self._partitions: dict[tuple[str, int], Partition] = {}
         self._starts: dict[LogDirectory, CheckpointedStarts] = {}
         self._offline: set[tuple[str, int]] = set()
+        self._make_fetchers = make_fetchers
+        self._on_storage_error = on_storage_error
+        self.fetchers: Fetchers | None = None
+        """What copies from leaders; None until this broker follows for the first time."""
         self.gone_bytes_in = self.gone_messages_in = 0
         """What partitions took in that are not here any more."""
         self.moves = ReplicaMoves(
@@ -158,17 +170,44 @@ class Replicas:
             self.moves.start(partition, directory)
         return ErrorCode.NONE
 
-    @staticmethod
-    def _lead(partition: Partition, state: LeaderAndIsrPartitionState) -> None:
+    def _lead(self, partition: Partition, state: LeaderAndIsrPartitionState) -> None:
+        if self.fetchers is not None:
+            self.fetchers.stop(partition)
         partition.become_leader(
             state.leader_epoch, state.partition_epoch, state.replicas, state.isr
         )
 
-    @staticmethod
-    def _follow(partition: Partition, state: LeaderAndIsrPartitionState) -> None:
+    def _follow(self, partition: Partition, state: LeaderAndIsrPartitionState) -> None:
         partition.follow(
             state.leader, state.leader_epoch, state.partition_epoch, state.replicas, state.isr
         )
+        some_leader = partition.leader_id != NO_LEADER
+        if self.fetchers is None and self._make_fetchers is not None and some_leader:
+            self.fetchers = self._make_fetchers(self)
+        if self.fetchers is not None:
+            self.fetchers.follow(partition)
+
+    def storage_failed(self, partition: Partition) -> None:
+        """The partition's own log failed: it was found damaged, or its directory is offline."""
+        key = (partition.topic, partition.index)
+        if self._partitions.get(key) is not partition or key in self._offline:
+            return
+        log.error("partition is offline", partition=repr(partition), reason=partition.log.unusable)
+        self._go_offline(partition)
+        if self._on_storage_error is not None:
+            self._on_storage_error(partition)
+
+    def _go_offline(self, partition: Partition) -> None:
+        self._offline.add((partition.topic, partition.index))
+        if self.fetchers is not None:
+            self.fetchers.stop(partition)
+        partition.storage_failed()
+
+    async def close(self) -> None:
+        """End the fetching and the moves: what is appended afterwards, nobody else did."""
+        if self.fetchers is not None:
+            await self.fetchers.close()
+        await self.moves.close()
 
     @property
     def offline_count(self) -> int:
@@ -211,6 +250,8 @@ class Replicas:
     def resign(self) -> None:
         """Neither lead nor follow anything any more: what the controller said is of a session that ended."""
         for partition in self:
+            if self.fetchers is not None:
+                self.fetchers.stop(partition)
             partition.resign()
 
     def remove(self, topic: str, index: int, *, delete: bool) -> None:
@@ -323,13 +364,14 @@ class Replicas:
             )
         for partition in failed:
             log.debug("partition is offline", partition=repr(partition), directory=path)
-            self._offline.add((partition.topic, partition.index))
-            partition.storage_failed()
+            self._go_offline(partition)
         return failed
 
     def _let_go(self, key: tuple[str, int]) -> None:
         partition = self._partitions.pop(key, None)
         if partition is not None:
+            if self.fetchers is not None:
+                self.fetchers.stop(partition)
             self.gone_bytes_in += partition.bytes_in
             self.gone_messages_in += partition.messages_in
             partition.resign(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
@@ -350,7 +392,7 @@ class Replicas:
             )
         else:
             found.assign_topic_id(topic_id)
-        return Partition(
+        opened = Partition(
             topic,
             topic_id,
             index,
@@ -360,3 +402,5 @@ class Replicas:
             unpacking=self.unpacking,
             lease=self._lease,
         )
+        opened.restore_high_watermark(self._directories.checkpointed_high_watermark(found))
+        return opened

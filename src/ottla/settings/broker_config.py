@@ -107,6 +107,14 @@ class BrokerConfig:
     log_initial_task_delay_ms: int
     log_flush_offset_checkpoint_interval_ms: int
     replica_high_watermark_checkpoint_interval_ms: int
+    replica_fetch_max_bytes: int
+    replica_fetch_response_max_bytes: int
+    replica_fetch_min_bytes: int
+    replica_fetch_wait_max_ms: int
+    replica_fetch_backoff_ms: int
+    replica_socket_timeout_ms: int
+    replica_socket_receive_buffer_bytes: int
+    num_replica_fetchers: int
     log_flush_scheduler_interval_ms: int
     log_flush_interval_ms: int
     log_flush_interval_messages: int

@@ -22,10 +22,8 @@ leader.imbalance.check.interval.seconds leader.imbalance.per.broker.percentage m
 metadata.log.max.record.bytes.between.snapshots metadata.log.max.snapshot.interval.ms
 metadata.log.segment.bytes metadata.log.segment.min.bytes metadata.log.segment.ms
 metadata.max.idle.interval.ms metadata.max.retention.bytes metadata.max.retention.ms
-replica.fetch.backoff.ms replica.fetch.max.bytes replica.fetch.min.bytes
-replica.fetch.response.max.bytes replica.fetch.wait.max.ms replica.lag.time.max.ms
-replica.selector.class replica.socket.receive.buffer.bytes replica.socket.timeout.ms
-num.replica.alter.log.dirs.threads num.replica.fetchers request.timeout.ms reserved.broker.max.id
+replica.lag.time.max.ms replica.selector.class
+num.replica.alter.log.dirs.threads request.timeout.ms reserved.broker.max.id
 server.max.startup.time.ms
 socket.connection.setup.timeout.max.ms socket.connection.setup.timeout.ms
 unclean.leader.election.interval.ms unstable.api.versions.enable unstable.feature.versions.enable
