@@ -30,8 +30,15 @@ log = logger(__name__)
 T = TypeVar("T")
 
 FIRST_PAUSE_MS = 5
+CONNECT_STAGGER_S = 0.5
+"""How long an address may take to connect before the next one is tried beside it."""
 MISSING_TOPIC_MS = 1_000
 """How often a topic that is not there is asked for, at least."""
+
+
+def _heed(attempt: asyncio.Future[Channel]) -> None:
+    if not attempt.cancelled():
+        attempt.exception()
 
 
 class Cluster:
@@ -225,14 +232,29 @@ class Cluster:
             for host, port in self.settings.bootstrap
             if (host, port, "main") not in known
         ]
+        attempts: set[asyncio.Future[Channel]] = set()
         for host, port, purpose in known:
-            try:
-                channel = await self.connections.channel(host, port, purpose)
-            except KafkaError as error:
-                self._last_error = error
-                failures.append(str(error))
-                continue
-            yield channel
+            attempt = asyncio.ensure_future(self.connections.channel(host, port, purpose))
+            attempt.add_done_callback(_heed)  # perhaps nobody looks at it any more
+            attempts.add(attempt)
+            is_last = (host, port, purpose) == known[-1]
+            while attempts:
+                done, attempts = await asyncio.wait(
+                    attempts,
+                    timeout=None if is_last else CONNECT_STAGGER_S,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                for ended in done:
+                    error = ended.exception()
+                    if error is None:
+                        yield ended.result()
+                    elif isinstance(error, KafkaError):
+                        self._last_error = error
+                        failures.append(str(error))
+                    else:
+                        raise error
+                if not is_last:
+                    break  # the next one, too, whether or not this one still tries
 
     # Requests
 
@@ -262,13 +284,17 @@ class Cluster:
         return await channel.send(message, version=version, timeout=timeout)
 
     async def any_node(self, timeout_ms: int | None = None) -> int:
-        """The id of some broker, a connected one if there is one."""
+        """The id of some broker: of those that are connected, if any, the least busy."""
 
         def found() -> int | None:
             nodes = self.metadata.nodes
-            for node in nodes.values():
-                if self.connections.ready(node, "main") is not None:
-                    return node.node_id
+            ready = [
+                (channel.in_flight, dice.random(), node.node_id)
+                for node in nodes.values()
+                if (channel := self.connections.ready(node, "main")) is not None
+            ]
+            if ready:
+                return min(ready)[2]
             return dice.choice(list(nodes)) if nodes else None
 
         wait_ms = self.settings.request_timeout_ms if timeout_ms is None else timeout_ms

@@ -65,12 +65,16 @@ class Connections:
             self._channels.setdefault((host, port, "main"), found)
 
     def connected(self) -> list[Channel]:
-        """The channels for plain requests, the least busy first."""
+        """The channels for plain requests, the least busy first; no one among several that are idle.
+
+        A broker that has lost touch with its cluster answers as readily as the others, with old news.
+        """
         found = [
             channel
             for (_, _, purpose), channel in self._channels.items()
             if purpose in ("main", "bootstrap") and not channel.closed
         ]
+        dice.shuffle(found)
         return sorted(found, key=lambda channel: channel.in_flight)
 
     async def close(self) -> None:

@@ -2,7 +2,7 @@
 
 Rules: a partition's leader is replaced only by one of the same or a newer epoch (an answer may come from a
 broker that lags behind; KIP-320), unless the topic has another id, that is, was made anew. A topic that
-an answer says is unknown is forgotten.
+an answer says is unknown is forgotten; but should that answer have been behind, its epochs count again.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ class Metadata:
         self.errors: dict[str, ErrorCode] = {}
         """Why a topic that was asked for is not among ``topics``."""
         self._names: dict[bytes, str] = {}
+        self._unknown: dict[str, TopicMetadata] = {}
+        """By name, what was known of topics before an answer said that they are not there."""
 
     def update(self, response: MetadataResponse) -> None:
         """Take over an answer."""
@@ -75,6 +77,9 @@ class Metadata:
             else:
                 self.errors[topic.name] = code
                 if code is not ErrorCode.LEADER_NOT_AVAILABLE:
+                    known = self.topics.get(topic.name)
+                    if known is not None and known.topic_id != ZERO_ID:
+                        self._unknown[topic.name] = known
                     self._forget(topic.name)
 
     def keep_only(self, names: Iterable[str]) -> None:
@@ -84,6 +89,7 @@ class Metadata:
             self._forget(name)
         for name in [name for name in self.errors if name not in wanted]:
             del self.errors[name]
+            self._unknown.pop(name, None)
 
     def leader_of(self, topic: str, partition: int) -> int | None:
         """The node id of the partition's leader, or None when it is not known to have one."""
@@ -130,7 +136,8 @@ class Metadata:
         }
 
     def _update_topic(self, topic: MetadataResponseTopic, name: str) -> None:
-        known = self.topics.get(name)
+        before_that = self._unknown.pop(name, None)
+        known = self.topics.get(name) or before_that
         topic_id = bytes(topic.topic_id)
         if known is not None and known.topic_id != topic_id:
             self._forget(name)

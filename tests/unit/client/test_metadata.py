@@ -77,6 +77,18 @@ def test_a_topic_that_was_made_anew_starts_its_epochs_again(metadata: Metadata) 
     assert metadata.name_of(OTHER_ID) == "t"
 
 
+def test_an_answer_that_did_not_know_the_topic_yet_brings_no_old_leader_back(
+    metadata: Metadata,
+) -> None:
+    metadata.update(answer(topic(0, 0, error=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)))
+    assert metadata.leader_of("t", 0) is None
+    metadata.update(answer(topic(leader=1, epoch=4)))
+    assert metadata.leader_of("t", 0) == 0
+    metadata.update(answer(topic(0, 0, error=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)))
+    metadata.update(answer(topic(leader=1, epoch=0, topic_id=OTHER_ID)))
+    assert metadata.leader_of("t", 0) == 1
+
+
 def test_an_unknown_topic_is_forgotten_with_the_reason(metadata: Metadata) -> None:
     metadata.update(answer(topic(0, 0, error=int(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION))))
     assert "t" not in metadata.topics

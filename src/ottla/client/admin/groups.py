@@ -36,6 +36,8 @@ class GroupAdmin:
 
         async def ask(node_id: int) -> list[GroupListing]:
             async def once() -> Any:
+                if node_id not in self.cluster.metadata.nodes:
+                    return None  # it has gone meanwhile: others coordinate its groups
                 answer = await self.cluster.send(node_id, request)
                 if answer.error_code:
                     raise KafkaError(answer.error_code, "ListGroups")
@@ -44,7 +46,7 @@ class GroupAdmin:
             answer = await self.retry(once)
             return [
                 GroupListing(g.group_id, g.protocol_type, g.group_state, g.group_type)
-                for g in answer.groups
+                for g in (answer.groups if answer is not None else ())
             ]
 
         found = await asyncio.gather(*(ask(node_id) for node_id in self.cluster.metadata.nodes))

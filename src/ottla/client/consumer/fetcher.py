@@ -245,8 +245,15 @@ class Fetcher:
         if self.closed:
             return
         if self._cluster.connections.ready(node, "fetch") is None:
+            self._prefer_no_more(node.node_id)
             self._cluster.request_refresh()
         self.maintain()
+
+    def _prefer_no_more(self, node_id: int) -> None:
+        """It does not answer: what was read from it as a follower is read from the leaders."""
+        for state in self._positions:
+            if state.preferred_replica == node_id:
+                state.preferred_replica = -1
 
     def _request(self, fetch: SessionFetch) -> FetchRequest:
         topics: dict[str, FetchTopic] = {}
@@ -364,10 +371,18 @@ class Fetcher:
     def _partition_failed(self, asked: _Asked, data: Any, code: ErrorCode) -> bool:
         state = asked.state
         if code is ErrorCode.OFFSET_OUT_OF_RANGE:
-            if asked.node_id == state.preferred_replica:
-                state.preferred_replica = -1  # the follower lags or leads: the leader decides
+            leader_id = self._cluster.metadata.leader_of(*state.topic_partition)
+            if asked.node_id == state.preferred_replica or asked.node_id != leader_id:
+                state.preferred_replica = -1  # who follows lags or leads: the leader decides
                 return False
+            if asked.offset != state.fetch_offset:
+                return False  # another leader has answered meanwhile
             return self._out_of_range(state)
+        if code is ErrorCode.UNKNOWN_SERVER_ERROR:
+            log.warning("a broker could not answer", partition=str(state.topic_partition))
+            state.preferred_replica = -1
+            state.retry_at_ms = self._now_ms() + self._cluster.settings.retry_backoff_max_ms
+            return False
         if code in _ASK_METADATA:
             leader = data.current_leader
             if leader is None or not self._cluster.metadata.new_leader(
@@ -402,5 +417,6 @@ class Fetcher:
         session = self._sessions.get(node_id)
         if session is not None:
             session.failed()
+        self._prefer_no_more(node_id)
         self._cluster.request_refresh()
         self._call_later(self._cluster.settings.retry_backoff_ms)

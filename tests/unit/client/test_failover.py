@@ -1,0 +1,272 @@
+"""What clients make of a cluster whose leaders move and whose brokers die, without one: scripted answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ottla.client import cluster as cluster_module
+from ottla.client.cluster import Cluster
+from ottla.client.consumer.fetcher import Fetcher
+from ottla.client.consumer.positions import LeaderAndEpoch, PartitionState, Phase, Positions
+from ottla.client.consumer.settings import consumer_settings
+from ottla.client.metadata import Metadata, Node, PartitionMetadata, TopicMetadata
+from ottla.client.settings import ConnectionSettings
+from ottla.client.types import TopicPartition
+from ottla.errors import ErrorCode, KafkaError
+from ottla.messages.fetch import FetchableTopicResponse, FetchResponse, PartitionData
+from ottla.messages.metadata import MetadataRequest
+
+T0 = TopicPartition("t", 0)
+SETTINGS = ConnectionSettings((("boot1", 1), ("boot2", 2)))
+
+
+class ToyChannel:
+    """A connection that answers Fetch when the test says so."""
+
+    def __init__(self, host: str = "", port: int = 0) -> None:
+        self.host, self.port = host, port
+        self.closed = False
+        self.in_flight = 0
+        self.asked: list[asyncio.Future[Any]] = []
+
+    def version_for(self, key: int, wanted: tuple[int, int] | None = None) -> int:
+        """The one before topics go by id."""
+        return 12
+
+    def send(self, message: Any, **options: Any) -> asyncio.Future[Any]:
+        """Its answer, to be given."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.asked.append(future)
+        return future
+
+
+class ToyCluster:
+    """Three brokers that are all connected, and what is known of t-0."""
+
+    def __init__(self, leader: int = 1, epoch: int = 5) -> None:
+        self.settings = SETTINGS
+        self.metadata = Metadata()
+        self.metadata.nodes = {n: Node(n, f"host{n}", 9092) for n in (1, 2, 3)}
+        self.lead(leader, epoch)
+        self.channels = {n: ToyChannel(f"host{n}", 9092) for n in (1, 2, 3)}
+        self.connections = SimpleNamespace(
+            ready=lambda node, purpose: self.channels[node.node_id],
+        )
+        self.refreshes = 0
+
+    def lead(self, leader: int, epoch: int) -> None:
+        """The metadata say so."""
+        partition = PartitionMetadata(0, leader, epoch, (1, 2, 3), (1, 2, 3))
+        self.metadata.topics["t"] = TopicMetadata("t", b"\0" * 16, False, {0: partition})
+
+    def request_refresh(self) -> None:
+        """Count it."""
+        self.refreshes += 1
+
+
+class Scene:
+    """A fetcher that reads t-0 from offset 100 on."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.cluster = ToyCluster()
+        self.positions = Positions()
+        self.positions.assign([T0])
+        self.state: PartitionState = self.positions.get(T0)
+        self.state.leader = LeaderAndEpoch(1, 5)
+        self.state.seek(100)
+        self.failures: list[KafkaError] = []
+        self.now = 0
+        self.fetcher = Fetcher(
+            self.cluster,  # type: ignore[arg-type]
+            self.positions,
+            consumer_settings(None, **settings),
+            lambda: None,
+            self.fail,
+            lambda: self.now,
+        )
+
+    def fail(self, error: KafkaError, states: Iterable[PartitionState]) -> None:
+        """What the application would be told."""
+        self.failures.append(error)
+
+    async def answer(self, node: int, code: ErrorCode = ErrorCode.NONE, **data: Any) -> None:
+        """Let a broker answer its oldest Fetch, and all be done about it."""
+        partition = PartitionData(partition_index=0, error_code=code, high_watermark=100, **data)
+        topic = FetchableTopicResponse(topic="t", partitions=[partition])
+        future = self.cluster.channels[node].asked.pop(0)
+        future.set_result(FetchResponse(responses=[topic]))
+        await asyncio.sleep(0)
+
+    def asked(self) -> list[int]:
+        """Which brokers have a Fetch to answer."""
+        return [node for node, channel in self.cluster.channels.items() if channel.asked]
+
+
+async def read_from_a_follower() -> Scene:
+    """The leader has said that broker 3 is nearer."""
+    scene = Scene(client_rack="here")
+    scene.fetcher.maintain()
+    await scene.answer(1, preferred_read_replica=3)
+    assert scene.asked() == [3]
+    return scene
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        ErrorCode.NOT_LEADER_OR_FOLLOWER,
+        ErrorCode.FENCED_LEADER_EPOCH,
+        ErrorCode.UNKNOWN_LEADER_EPOCH,
+        ErrorCode.REPLICA_NOT_AVAILABLE,
+        ErrorCode.KAFKA_STORAGE_ERROR,
+        ErrorCode.OFFSET_NOT_AVAILABLE,
+        ErrorCode.LEADER_NOT_AVAILABLE,
+        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+        ErrorCode.UNKNOWN_TOPIC_ID,
+        ErrorCode.INCONSISTENT_TOPIC_ID,
+    ],
+)
+def test_a_fetch_that_is_to_look_again_does_and_tells_nobody(code: ErrorCode) -> None:
+    async def play() -> None:
+        scene = Scene()
+        scene.fetcher.maintain()
+        await scene.answer(1, code)
+        assert scene.cluster.refreshes == 1
+        assert scene.failures == []
+        scene.cluster.lead(2, 6)
+        scene.now += SETTINGS.retry_backoff_ms
+        scene.fetcher.maintain()
+        assert scene.asked() == [2]
+        assert scene.state.fetch_offset == 100
+
+    asyncio.run(play())
+
+
+def test_a_broker_that_stumbles_over_a_fetch_is_asked_again() -> None:
+    """``FetchCollector`` does so, too: a broker that is going down may say anything."""
+
+    async def play() -> None:
+        scene = Scene()
+        scene.fetcher.maintain()
+        await scene.answer(1, ErrorCode.UNKNOWN_SERVER_ERROR)
+        assert scene.failures == []
+        scene.now += SETTINGS.retry_backoff_max_ms
+        scene.fetcher.maintain()
+        assert scene.asked() == [1]
+
+    asyncio.run(play())
+
+
+def test_only_the_leader_of_now_decides_that_a_position_is_out_of_range() -> None:
+    """One that was deposed may lack what its successor has; a reset by its word would skip records."""
+
+    async def play() -> None:
+        scene = Scene()
+        scene.fetcher.maintain()
+        scene.cluster.lead(2, 6)
+        await scene.answer(1, ErrorCode.OFFSET_OUT_OF_RANGE)
+        assert (scene.state.phase, scene.state.fetch_offset) == (Phase.FETCH, 100)
+        assert scene.asked() == [2]
+        await scene.answer(2, ErrorCode.OFFSET_OUT_OF_RANGE)
+        assert scene.state.phase is Phase.RESET
+
+    asyncio.run(play())
+
+
+def test_a_follower_that_says_out_of_range_has_the_leader_asked() -> None:
+    async def play() -> None:
+        scene = await read_from_a_follower()
+        await scene.answer(3, ErrorCode.OFFSET_OUT_OF_RANGE)
+        assert scene.state.phase is Phase.FETCH
+        assert scene.asked() == [1]
+
+    asyncio.run(play())
+
+
+def test_a_follower_that_was_left_when_the_leader_changed_decides_nothing() -> None:
+    async def play() -> None:
+        scene = await read_from_a_follower()
+        scene.cluster.lead(2, 6)
+        scene.state.leader_changed(LeaderAndEpoch(2, 6))
+        await scene.answer(3, ErrorCode.OFFSET_OUT_OF_RANGE)
+        assert (scene.state.phase, scene.state.fetch_offset) == (Phase.FETCH, 100)
+
+    asyncio.run(play())
+
+
+def test_a_follower_that_dies_is_read_from_no_more() -> None:
+    async def play() -> None:
+        scene = await read_from_a_follower()
+        dead = scene.cluster.channels[3].asked.pop()
+        dead.set_exception(KafkaError(ErrorCode.NETWORK_EXCEPTION, "gone"))
+        await asyncio.sleep(0)
+        assert scene.cluster.refreshes == 1
+        scene.fetcher.maintain()
+        assert scene.asked() == [1]
+
+    asyncio.run(play())
+
+
+def test_an_address_that_swallows_packets_does_not_hold_up_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cluster_module, "CONNECT_STAGGER_S", 0.0)
+
+    async def play() -> None:
+        cluster = Cluster(SETTINGS)
+
+        async def connect(host: str, port: int, purpose: str) -> ToyChannel:
+            if host == "boot1":
+                await asyncio.Event().wait()
+            return ToyChannel(host, port)
+
+        monkeypatch.setattr(cluster.connections, "channel", connect)
+        async with asyncio.timeout(20):
+            async for channel in cluster._candidates([]):
+                assert channel.host == "boot2"
+                break
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:  # type: ignore[arg-type]
+            task.cancel()
+
+    asyncio.run(play())
+
+
+def test_all_bootstrap_addresses_but_one_may_be_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        cluster = Cluster(SETTINGS._replace(bootstrap=tuple((f"b{n}", n) for n in range(1, 6))))
+
+        async def connect(host: str, port: int, purpose: str) -> ToyChannel:
+            if host != "b5":
+                raise KafkaError(ErrorCode.NETWORK_EXCEPTION, f"{host} is down")
+            return ToyChannel(host, port)
+
+        monkeypatch.setattr(cluster.connections, "channel", connect)
+        failures: list[str] = []
+        found = [channel.host async for channel in cluster._candidates(failures)]
+        assert found == ["b5"]
+        assert len(failures) == 4
+
+    asyncio.run(play())
+
+
+def test_one_connected_broker_among_several_is_not_believed_for_ever() -> None:
+    """It may have lost touch with its cluster: the next refresh may go to another."""
+
+    async def play() -> None:
+        cluster = Cluster(SETTINGS)
+        for n in (1, 2, 3):
+            channel: Any = ToyChannel(f"host{n}", n)
+            cluster.connections._channels[f"host{n}", n, "main"] = channel
+        first = {cluster.connections.connected()[0].host for _ in range(200)}
+        assert first == {"host1", "host2", "host3"}
+        busy: Any = cluster.connections._channels["host2", 2, "main"]
+        busy.in_flight = 1
+        assert all(cluster.connections.connected()[2].host == "host2" for _ in range(20))
+        assert isinstance(cluster._metadata_request(busy), MetadataRequest)
+
+    asyncio.run(play())
