@@ -11,11 +11,18 @@ import pytest
 
 from ottla.broker import broker as broker_module
 from ottla.broker.broker import Broker as Server
+from ottla.controller.topics import NewTopic
 from ottla.coordination import znodes
 from ottla.coordination.embedded import Keeper
 from ottla.coordination.znodes import BrokerRegistration
 from ottla.errors import ErrorCode, KafkaError
+from ottla.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResource
 from ottla.messages.find_coordinator import FindCoordinatorRequest
+from ottla.messages.incremental_alter_configs import (
+    AlterableConfig,
+    AlterConfigsResource,
+    IncrementalAlterConfigsRequest,
+)
 from ottla.messages.leader_and_isr import (
     LeaderAndIsrLiveLeader,
     LeaderAndIsrPartitionState,
@@ -28,7 +35,11 @@ from ottla.messages.stop_replica import (
     StopReplicaRequest,
     StopReplicaTopicState,
 )
-from ottla.messages.update_metadata import UpdateMetadataRequest
+from ottla.messages.update_metadata import (
+    UpdateMetadataPartitionState,
+    UpdateMetadataRequest,
+    UpdateMetadataTopicState,
+)
 from ottla.network.channel import Channel
 from ottla.settings.broker_config import BrokerConfig
 
@@ -377,3 +388,47 @@ def test_the_groups_topic_waits_until_there_are_so_many_brokers_as_it_has_replic
     run_with(
         tmp_path, [1], wait, offsets_topic_replication_factor=2, offsets_topic_num_partitions=4
     )
+
+
+# Settings
+
+
+def test_any_broker_alters_and_tells_the_settings_of_a_topic(tmp_path: Path) -> None:
+    async def alter(keeper: Keeper, first: Server, second: Server) -> None:
+        await first.controller.create_topics([NewTopic("orders", assignments={0: [1]})])
+        await until(lambda: "orders" in second.metadata.topics, "the topic is known")
+        channel = await Channel.connect(*second.address)
+        entry = AlterableConfig(name="retention.ms", config_operation=0, value="12345")
+        wanted = AlterConfigsResource(resource_type=2, resource_name="orders", configs=[entry])
+        altered = await channel.send(IncrementalAlterConfigsRequest(resources=[wanted]))
+        assert [answer.error_code for answer in altered.responses] == [0]
+        await until(
+            lambda: first.topic_config("orders").retention_ms == 12345, "the leader goes by it"
+        )
+        asked = DescribeConfigsResource(
+            resource_type=2, resource_name="orders", configuration_keys=["retention.ms"]
+        )
+        (told,) = (await channel.send(DescribeConfigsRequest(resources=[asked]))).results
+        assert [(config.name, config.value) for config in told.configs] == [
+            ("retention.ms", "12345")
+        ]
+        channel.abort("done")
+
+    run_with(tmp_path, [1, 2], alter)
+
+
+def test_a_topic_that_is_gone_gets_no_settings(tmp_path: Path) -> None:
+    async def alter(keeper: Keeper, first: Server, second: Server) -> None:
+        state = UpdateMetadataPartitionState(leader=1, replicas=[1], isr=[1])
+        topic = UpdateMetadataTopicState(
+            topic_name="gone", topic_id=TOPIC_ID, partition_states=[state]
+        )
+        await told(second, UpdateMetadataRequest(controller_epoch=100, topic_states=[topic]), 8)
+        entry = AlterableConfig(name="retention.ms", config_operation=0, value="12345")
+        wanted = AlterConfigsResource(resource_type=2, resource_name="gone", configs=[entry])
+        altered = await told(second, IncrementalAlterConfigsRequest(resources=[wanted]), 1)
+        assert [answer.error_code for answer in altered.responses] == [
+            ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        ]
+
+    run_with(tmp_path, [1, 2], alter)

@@ -72,7 +72,7 @@ async def alter(
         wanted.append(alteration)
         alterations[alteration.entity_type, alteration.entity] = key
     try:
-        outcome = await broker.controller.alter_configs(wanted, validate_only=validate_only)
+        outcome = await _carry_out(broker, wanted, validate_only)
     except KafkaError as error:
         outcome = [ConfigResult(a.entity_type, a.entity, error.code, error.message) for a in wanted]
     for result in outcome:
@@ -84,6 +84,16 @@ async def alter(
         except StoreError as error:  # it is stored; the listener reads it again by itself
             log.warning("altered settings are not in use yet", reason=str(error))
     return list(answers.values())
+
+
+async def _carry_out(
+    broker: Broker, wanted: list[ConfigAlteration], validate_only: bool
+) -> list[ConfigResult]:
+    if broker.controller.is_active or not broker.in_cluster:
+        return await broker.controller.alter_configs(wanted, validate_only=validate_only)
+    from ottla.controller.config_changes import ConfigChanges
+
+    return await ConfigChanges(broker.session.store).alter(None, wanted, validate_only)
 
 
 def _alteration(broker: Broker, change: ResourceChange) -> ConfigAlteration:

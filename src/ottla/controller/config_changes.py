@@ -1,6 +1,7 @@
 """Altering settings on behalf of clients: conditional on what was read, and told to every listener.
 
-Rules: an alteration that loses to another writer is done again on top of what that one wrote.
+Rules: an alteration that loses to another writer is done again on top of what that one wrote. The controller
+does it in turn with all that it changes, and in its office; any other broker writes by itself, as in Kafka.
 """
 
 from __future__ import annotations
@@ -28,23 +29,22 @@ log = logger(__name__)
 
 
 class ConfigChanges:
-    """Alters settings, for whoever holds the controller's office."""
+    """Alters settings by one session."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     async def alter(
-        self, state: ClusterState, wanted: Sequence[ConfigAlteration], validate_only: bool
+        self, state: ClusterState | None, wanted: Sequence[ConfigAlteration], validate_only: bool
     ) -> list[ConfigResult]:
-        """One result for each of ``wanted``, in order."""
+        """One result for each of ``wanted``, in order; ``state`` is the controller's, None for another broker."""
         return [await self._alter(state, item, validate_only) for item in wanted]
 
     async def _alter(
-        self, state: ClusterState, item: ConfigAlteration, validate_only: bool
+        self, state: ClusterState | None, item: ConfigAlteration, validate_only: bool
     ) -> ConfigResult:
         try:
-            is_topic = item.entity_type == TOPICS
-            if is_topic and (item.entity not in state.topics or item.entity in state.deleting):
+            if item.entity_type == TOPICS and not await self._is_topic(state, item.entity):
                 raise unknown_topic(item.entity)
             await try_again(lambda: self._alter_once(state, item, validate_only))
         except KafkaError as error:
@@ -54,8 +54,16 @@ class ConfigChanges:
             return ConfigResult(item.entity_type, item.entity, answer.code, answer.message)
         return ConfigResult(item.entity_type, item.entity)
 
+    async def _is_topic(self, state: ClusterState | None, name: str) -> bool:
+        if state is not None:
+            return name in state.topics and name not in state.deleting
+        topic, deletion = await self._store.get_many(
+            [znodes.topic_path(name), znodes.delete_topic_path(name)]
+        )
+        return topic is not None and deletion is None
+
     async def _alter_once(
-        self, state: ClusterState, item: ConfigAlteration, validate_only: bool
+        self, state: ClusterState | None, item: ConfigAlteration, validate_only: bool
     ) -> None:
         stored = await read_config(self._store, item.entity_type, item.entity)
         altered = item.alter(dict(stored.config))
@@ -67,5 +75,8 @@ class ConfigChanges:
         parent = znodes.CLIENT_METRICS_CONFIG
         if item.entity_type == CLIENT_METRICS and await self._store.exists(parent) is None:
             operations.insert(0, Create(parent))
-        await write(self._store, state, [operations])
+        if state is not None:
+            await write(self._store, state, [operations])
+        else:
+            await self._store.multi(operations)
         log.info("settings altered", entity=f"{item.entity_type}/{item.entity}")

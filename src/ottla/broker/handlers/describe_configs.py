@@ -3,15 +3,16 @@
 Behaviour: a topic by its name; this broker by its id; the settings for all brokers by the empty name; a
 client-metrics subscription by its name, with what is set (nothing for one that is not there). A null
 or empty list of keys asks for everything. Secrets are told without their value. What is asked for several
-times is told once: the response is bounded by what there is.
+times is told once: the response is bounded by what there is. In a cluster any broker is asked of any topic.
 Versions: 1 sources and synonyms, 3 types and documentation.
 Errors: UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC_EXCEPTION, INVALID_REQUEST (another broker, another kind of
-resource).
+resource), REQUEST_TIMED_OUT (the store does not answer).
 Source: ``ConfigHelper.describeConfigs``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from ottla.broker.config_resources import (
@@ -22,6 +23,7 @@ from ottla.broker.config_resources import (
     unsupported,
 )
 from ottla.controller import topic_names
+from ottla.coordination.store import StoreError
 from ottla.errors import ErrorCode, KafkaError
 from ottla.messages.describe_configs import (
     DescribeConfigsRequest,
@@ -44,9 +46,32 @@ if TYPE_CHECKING:
     from ottla.network.request import Request
 
 
-def handle(broker: Broker, request: Request) -> DescribeConfigsResponse:
+def handle(
+    broker: Broker, request: Request
+) -> DescribeConfigsResponse | Awaitable[DescribeConfigsResponse]:
     """Describe each resource."""
     body: DescribeConfigsRequest = request.body
+    topics = {each.resource_name for each in body.resources if each.resource_type == TOPIC}
+    if broker.in_cluster and topics:
+        return _read_first(broker, body, topics & broker.metadata.topics.keys())
+    return _answer(broker, body)
+
+
+async def _read_first(
+    broker: Broker, body: DescribeConfigsRequest, topics: set[str]
+) -> DescribeConfigsResponse:
+    """A broker that has no replica of a topic has not heard of its settings."""
+    unread: KafkaError | None = None
+    try:
+        await broker.config_listener.load_topics(topics)
+    except StoreError as error:
+        unread = KafkaError(ErrorCode.REQUEST_TIMED_OUT, f"The settings can't be read now: {error}")
+    return _answer(broker, body, unread)
+
+
+def _answer(
+    broker: Broker, body: DescribeConfigsRequest, unread: KafkaError | None = None
+) -> DescribeConfigsResponse:
     response = DescribeConfigsResponse()
     distinct = {
         (each.resource_type, each.resource_name, frozenset(each.configuration_keys or ())): each
@@ -58,6 +83,8 @@ def handle(broker: Broker, request: Request) -> DescribeConfigsResponse:
         )
         response.results.append(result)
         try:
+            if unread is not None and resource.resource_type == TOPIC:
+                raise unread
             described = _describe(broker, resource)
         except KafkaError as error:
             result.error_code, result.error_message = error.code, error.message
