@@ -413,6 +413,23 @@ def decode_cluster_id(data: bytes) -> str:
     return _field(CLUSTER_ID, _object(CLUSTER_ID, data), "id", str)
 
 
+# Who may see what (``ZkData.defaultAcls``): all may read, but the secrets; only brokers may change.
+
+CONSUMERS = "/consumers"
+"""Where Kafka's consumers of old kept their offsets, each as itself."""
+_SECRET_ROOTS = (f"{CONFIG}/users", f"{CONFIG}/brokers", "/delegation_token/tokens")
+
+
+def is_secret(path: str) -> bool:
+    """Whether a znode may hold passwords or what leads to them."""
+    return path.startswith(_SECRET_ROOTS)
+
+
+def is_open_to_all(path: str) -> bool:
+    """Whether a znode is for others to write to."""
+    return path == CONSUMERS
+
+
 # JSON
 
 

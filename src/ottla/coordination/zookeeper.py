@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
+_IN_FLIGHT_MAX = 100
+"""kazoo's thread is woken with a byte for each; some 200 fit in its socket before sending one would block."""
 _READS_IN_ONE = 500
 """Paths in a multi-read: an answer of some 100 kB, which a follower gives without the leader."""
 _WATCHES_IN_ONE_BYTES = 128 * 1024
@@ -94,7 +96,7 @@ class ZooKeeper:
         self.address = ConnectString.parse(connect)
         self.session_timeout_ms = session_timeout_ms
         self.connection_timeout_ms = connection_timeout_ms or session_timeout_ms
-        self.max_in_flight = max_in_flight
+        self.max_in_flight = min(max_in_flight, _IN_FLIGHT_MAX)
         self.digest = digest
         self.tls = tls
         self.acl = acl

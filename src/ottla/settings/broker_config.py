@@ -21,13 +21,14 @@ from ottla.settings.listeners import (
 from ottla.settings.setting import SettingError, Value, invalid
 from ottla.settings.sources import Given, from_options, unknown_setting
 from ottla.settings.topic_settings import HOUR_MS, MINUTE_MS
+from ottla.settings.zookeeper_settings import ZooKeeperConfig, check_zookeeper
 
 DEDUPE_BUFFER_BYTES_MIN = 1 << 20
 
 _FAMILY_OF = {name: family for family in FAMILIES for name in family}
 
 
-class BrokerConfig:
+class BrokerConfig(ZooKeeperConfig):
     """Every broker setting as an attribute, dots as underscores; treat it as read-only.
 
     ``log_retention_ms``, ``log_roll_ms``, ``log_roll_jitter_ms`` and ``log_flush_interval_ms`` hold the
@@ -313,6 +314,7 @@ class BrokerConfig:
         self._check_compaction_lags()
         self._check_cleaner()
         self._check_listeners()
+        check_zookeeper(self)
 
     def _check_compaction_lags(self) -> None:
         low = self.log_cleaner_min_compaction_lag_ms

@@ -42,6 +42,7 @@ from ottla.settings.topic_settings import (
     TOPIC_SETTINGS,
     ZSTD_LEVELS,
 )
+from ottla.settings.zookeeper_settings import ZOOKEEPER_SETTINGS
 
 # fmt: off
 _ROWS = (
@@ -240,7 +241,9 @@ _ROWS = (
 )
 # fmt: on
 
-BROKER_SETTINGS: dict[str, Setting] = {setting.name: setting for setting in _ROWS}
+BROKER_SETTINGS: dict[str, Setting] = {
+    setting.name: setting for setting in (*_ROWS, *ZOOKEEPER_SETTINGS)
+}
 
 # Broker setting -> the topic setting whose default it is.
 TOPIC_SYNONYMS: dict[str, str] = {
@@ -272,6 +275,7 @@ OUR_DEFAULTS: dict[str, str] = {
     "group.max.pending.members": "Kafka has no such bound",
     "group.members.max.bytes": "Kafka has no such bound",
     "group.new.member.join.timeout.ms": "300000, a constant in Kafka",
+    "zookeeper.digest.auth": "Kafka has no such setting: a JAAS file names the user",
 }
 
 

@@ -27,15 +27,8 @@ num.replica.alter.log.dirs.threads request.timeout.ms reserved.broker.max.id
 server.max.startup.time.ms
 socket.connection.setup.timeout.max.ms socket.connection.setup.timeout.ms
 unclean.leader.election.interval.ms unstable.api.versions.enable unstable.feature.versions.enable
-zookeeper.client.secure zookeeper.clientCnxnSocket zookeeper.connect
-zookeeper.connection.timeout.ms zookeeper.max.in.flight.requests
+zookeeper.client.secure zookeeper.clientCnxnSocket
 zookeeper.metadata.migration.enable zookeeper.metadata.migration.min.batch.size
-zookeeper.session.timeout.ms zookeeper.set.acl zookeeper.ssl.cipher.suites
-zookeeper.ssl.client.enable zookeeper.ssl.crl.enable zookeeper.ssl.enabled.protocols
-zookeeper.ssl.endpoint.identification.algorithm zookeeper.ssl.keystore.location
-zookeeper.ssl.keystore.password zookeeper.ssl.keystore.type zookeeper.ssl.ocsp.enable
-zookeeper.ssl.protocol zookeeper.ssl.truststore.location zookeeper.ssl.truststore.password
-zookeeper.ssl.truststore.type
 """
 
 _REQUESTS_AND_LOGS = """

@@ -144,10 +144,10 @@ def test_settings_of_kafkas_that_do_nothing_are_named_in_one_warning(
     broker: type[StandIn], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "server.properties"
-    file.write_text("num.io.threads=8\nzookeeper.connect=z:2181\nnum.partitions=2\n")
+    file.write_text("num.io.threads=8\nzookeeper.clientCnxnSocket=C\nnum.partitions=2\n")
     assert main(["serve", "--config", str(file)]) == 0
     assert capsys.readouterr().err == (
-        "ottla: warning: settings of Kafka's that do nothing here: num.io.threads, zookeeper.connect\n"
+        "ottla: warning: settings of Kafka's that do nothing here: num.io.threads, zookeeper.clientCnxnSocket\n"
     )
 
 

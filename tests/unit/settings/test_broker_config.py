@@ -102,9 +102,10 @@ def test_a_stock_file_of_the_zookeeper_era_is_taken() -> None:
         "num.recovery.threads.per.data.dir",
         "transaction.state.log.replication.factor",
         "transaction.state.log.min.isr",
-        "zookeeper.connect",
-        "zookeeper.connection.timeout.ms",
     )
+    assert config.zookeeper_connect == "localhost:2181"
+    assert config.zookeeper_connection_timeout_ms == 18000
+    assert config.zookeeper_session_timeout_ms == 18000
 
 
 def test_a_stock_file_of_a_combined_server_opens_the_clients_listener_only() -> None:
@@ -176,7 +177,7 @@ def test_variables_that_are_no_settings_are_passed_over() -> None:
         "KAFKA_ZOOKEEPER_CONNECT": "z:2181",
         "PATH": "/bin",
     }
-    assert BrokerConfig.build(from_environment(environment)).ignored == ("zookeeper.connect",)
+    assert BrokerConfig.build(from_environment(environment)).zookeeper_connect == "z:2181"
 
 
 def test_an_unknown_name_is_one_line_with_what_was_perhaps_meant() -> None:
@@ -215,6 +216,11 @@ def test_values_that_contradict_each_other_are_refused() -> None:
     assert "socket.request.max.bytes" in _refusal(queued_max_request_bytes=1000)
     assert "group.max.session.timeout.ms" in _refusal(group_min_session_timeout_ms=2_000_000)
     assert "max.connections.per.ip.overrides" in _refusal(max_connections_per_ip=0)
+    assert "zookeeper.digest.auth" in _refusal(zookeeper_set_acl=True)
+    assert "s3cret" not in _refusal(zookeeper_digest_auth="s3cret")
+    assert "HTTPS" in _refusal(**{"zookeeper.ssl.endpoint.identification.algorithm": "LDAPS"})
+    assert "true" in _refusal(zookeeper_ssl_ocsp_enable=True)
+    assert "PEM" in _refusal(zookeeper_ssl_keystore_type="JKS")
     assert "max.compaction" in _refusal(
         **{"log.cleaner.min.compaction.lag.ms": 5, "log.cleaner.max.compaction.lag.ms": 4}
     )

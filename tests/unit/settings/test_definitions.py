@@ -23,6 +23,7 @@ from ottla.settings.setting import (
     INT,
     LIST,
     LONG,
+    PASSWORD,
     READ_ONLY,
     SHORT,
     STRING,
@@ -34,6 +35,7 @@ EVERY_SETTING = [*TOPIC_SETTINGS.values(), *BROKER_SETTINGS.values()]
 PYTHON_TYPES = {
     BOOLEAN: bool,
     STRING: str,
+    PASSWORD: str,
     INT: int,
     SHORT: int,
     LONG: int,

@@ -30,13 +30,20 @@ def _broker(broker: BrokerConfig, name: str) -> Described:
     return found
 
 
+SECRETS = {
+    "zookeeper.digest.auth",
+    "zookeeper.ssl.keystore.password",
+    "zookeeper.ssl.truststore.password",
+}
+
+
 def test_every_setting_is_told() -> None:
     broker = BrokerConfig.of()
     assert [item.name for item in describe_topic_config(broker, {})] == list(TOPIC_SETTINGS)
     assert [item.name for item in describe_broker_config(broker)] == list(BROKER_SETTINGS)
     for item in [*describe_topic_config(broker, {}), *describe_broker_config(broker)]:
         assert item.documentation
-        assert not item.sensitive
+        assert item.sensitive == (item.name in SECRETS)
         assert item.source == DEFAULT_CONFIG
 
 
@@ -103,3 +110,10 @@ def test_the_defaults_for_all_brokers_are_only_what_was_altered() -> None:
     assert (item.value, item.source) == ("5", DYNAMIC_DEFAULT_BROKER_CONFIG)
     assert item.synonyms == (Synonym("message.max.bytes", "5", DYNAMIC_DEFAULT_BROKER_CONFIG),)
     assert len(describe_broker_defaults(broker)) == 2
+
+
+def test_a_password_is_never_shown() -> None:
+    broker = BrokerConfig.of({"zookeeper.digest.auth": "ottla:s3cret"})
+    described = _broker(broker, "zookeeper.digest.auth")
+    assert "s3cret" not in str(described)
+    assert described.sensitive

@@ -36,7 +36,11 @@ RELIED_ON = (
 """Prefixes of settings that guard something, and what."""
 
 DOES_NOTHING = (
-    ("zookeeper.", "there is no ZooKeeper: the cluster's state lies in the broker's own store"),
+    ("zookeeper.metadata.migration.", "there is no KRaft to migrate to"),
+    (
+        "zookeeper.client",
+        "zookeeper.ssl.client.enable says whether TLS is spoken; there are no Java classes",
+    ),
     ("controller.", "the controller is in the broker, and has no quorum"),
     ("metadata.", "there is no KRaft metadata log"),
     ("password.encoder.", "there are no stored passwords"),
