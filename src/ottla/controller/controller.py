@@ -12,25 +12,30 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from ottla.clock import Clock, SystemClock
 from ottla.controller.announcer import Announcer, Reach
+from ottla.controller.balancing import Balancing, LeaderBalance
 from ottla.controller.broker_changes import BrokerChanges
 from ottla.controller.cluster_state import ClusterState
 from ottla.controller.config_changes import ConfigChanges
 from ottla.controller.configs import ConfigAlteration, ConfigResult, read_config
 from ottla.controller.control_queue import ControlRequest, ControlResponse, ControlTarget
 from ottla.controller.deletions import Deletions
+from ottla.controller.isr_changes import IsrChanges
 from ottla.controller.leader_changes import LeaderChanges
-from ottla.controller.office import ControllerMoved, load_cluster, read_brokers, run_for_office
+from ottla.controller.office import load_cluster, read_brokers, run_for_office
 from ottla.controller.offline_replicas import OfflineReplicas
 from ottla.controller.producer_ids import ProducerIdBlocks
-from ottla.controller.refusals import answer_for, not_controller
+from ottla.controller.reassignments import Reassignments
+from ottla.controller.refusals import not_controller
 from ottla.controller.remote_target import RemoteTarget
+from ottla.controller.shutdown import ControlledShutdown
 from ottla.controller.taking_office import TakingOffice
 from ottla.controller.topic_changes import TopicChanges, TopicDefaults
 from ottla.controller.topics import NewPartitions, NewTopic, TopicResult, TopicRules
+from ottla.controller.work_queue import WorkQueue
 from ottla.coordination import znodes
 from ottla.coordination.store import (
     BadVersion,
@@ -45,7 +50,25 @@ from ottla.coordination.store import (
 )
 from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
+from ottla.messages.allocate_producer_ids import (
+    AllocateProducerIdsRequest,
+    AllocateProducerIdsResponse,
+)
+from ottla.messages.alter_partition import AlterPartitionRequest, AlterPartitionResponse
+from ottla.messages.alter_partition_reassignments import (
+    AlterPartitionReassignmentsRequest,
+    AlterPartitionReassignmentsResponse,
+)
+from ottla.messages.controlled_shutdown import (
+    ControlledShutdownRequest,
+    ControlledShutdownResponse,
+)
+from ottla.messages.elect_leaders import ElectLeadersRequest, ElectLeadersResponse
 from ottla.messages.leader_and_isr import LeaderAndIsrResponse
+from ottla.messages.list_partition_reassignments import (
+    ListPartitionReassignmentsRequest,
+    ListPartitionReassignmentsResponse,
+)
 from ottla.messages.stop_replica import StopReplicaRequest, StopReplicaResponse
 
 log = logger(__name__)
@@ -56,15 +79,21 @@ _ATTEMPTS_MAX = 5
 DELETION_RETRY_S = 30.0
 """Pause before deletions are gone on with that a broker, or the store, could not carry out."""
 
+BALANCE_FIRST_S = 5.0
+"""When a new controller looks at the leaders' balance for the first time."""
+
 OFFICE_RETRY_S = 0.5
 """Pause before the office is looked at again after the store gave no answer."""
 
 _T = TypeVar("_T")
 
 
-class _Work(NamedTuple):
-    run: Callable[[], Awaitable[Any]]
-    future: asyncio.Future[Any] | None  # None: for the controller itself
+class _IsrRequest:
+    """An AlterPartition that waits to be written with others."""
+
+    def __init__(self, request: AlterPartitionRequest) -> None:
+        self.request = request
+        self.response: AlterPartitionResponse | None = None
 
 
 class Controller:
@@ -82,11 +111,16 @@ class Controller:
         clock: Clock | None = None,
         random_index: Callable[[int], int] | None = None,
         reach: Reach = RemoteTarget,
+        balance: Callable[[], LeaderBalance] = LeaderBalance,
     ) -> None:
-        """``targets`` are the brokers in this process, by id; the others are reached at ``listener``."""
+        """``targets`` are the brokers in this process, by id; the others are reached at ``listener``.
+
+        ``balance`` are the settings of the leaders' balance as they are now.
+        """
         self._store = store
         self._broker_id = broker_id
         self._clock = clock or SystemClock()
+        self._queue = WorkQueue(self._on_moved, self._on_store_failure)
         self._announcer = Announcer(targets, listener, self._answered, reach)
         self._leaders = LeaderChanges(store, self._announcer, rules)
         self._deletions = Deletions(store, self._announcer)
@@ -103,11 +137,16 @@ class Controller:
             random_index or _random_index,
             self._deletions,
         )
+        self._isrs = IsrChanges(store, self._announcer)
+        self._isr_requests: list[_IsrRequest] = []
+        self._shutdown = ControlledShutdown(self._announcer, self._leaders)
+        self._balancing = Balancing(store, self._announcer, self._leaders)
+        self._balance = balance
+        self._balance_timer: asyncio.TimerHandle | None = None
+        self._reassignments = Reassignments(store, self._announcer, self._leaders)
         self._configs = ConfigChanges(store)
         self._producer_ids = ProducerIdBlocks(store)
         self._state: ClusterState | None = None
-        self._queue: asyncio.Queue[_Work] = asyncio.Queue()
-        self._task: asyncio.Task[None] | None = None
         self._resumption: asyncio.TimerHandle | None = None
         self._watched_brokers: set[int] = set()
         self._events: set[Callable[[ClusterState], Awaitable[None]]] = set()
@@ -131,23 +170,19 @@ class Controller:
         """
         self._store.on_state(self._on_session_state)
         await self._check_office()
-        self._task = asyncio.create_task(self._serve(), name="controller")
+        self._queue.start()
         for _ in range(2):  # what this broker answered, and what it was told because of that
             await self._announcer.idle(self._broker_id)
-            await self._in_turn()
+            await self._queue.settle()
         return self.is_active
 
     async def close(self) -> None:
         """Leave office; what is under way is dropped, to be made good by the next controller."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
-        if self._resumption is not None:
-            self._resumption.cancel()
+        await self._queue.close()
+        for timer in (self._resumption, self._balance_timer):
+            if timer is not None:
+                timer.cancel()
         self._resign()
-        while not self._queue.empty():
-            self._refuse(self._queue.get_nowait().future, not_controller())
 
     # What brokers ask for
 
@@ -217,6 +252,90 @@ class Controller:
         owner = self._broker_id if broker_id is None else broker_id
         return await self._in_office(lambda state: self._producer_ids.allocate(state, owner))
 
+    async def alter_partition(self, request: AlterPartitionRequest) -> AlterPartitionResponse:
+        """Alter ISRs as their leader asks. Requests that wait together are written together."""
+        waiting = _IsrRequest(request)
+        self._isr_requests.append(waiting)
+        try:
+            await self._in_office(self._alter_partitions)  # perhaps those before it have done it
+        except KafkaError as error:
+            return AlterPartitionResponse(error_code=error.code)
+        finally:
+            if waiting in self._isr_requests:
+                self._isr_requests.remove(waiting)
+        unknown = AlterPartitionResponse(error_code=ErrorCode.REQUEST_TIMED_OUT)
+        return waiting.response or unknown
+
+    async def _alter_partitions(self, state: ClusterState) -> None:
+        waiting, self._isr_requests = self._isr_requests, []
+        if waiting:
+            responses, altered = await self._isrs.alter(state, [one.request for one in waiting])
+            for one, response in zip(waiting, responses, strict=True):
+                one.response = response
+            await self._reassignments.complete(state, altered)
+
+    async def controlled_shutdown(
+        self, request: ControlledShutdownRequest
+    ) -> ControlledShutdownResponse:
+        """Move leadership off a broker that is about to stop."""
+        try:
+            return await self._in_office(lambda state: self._shutdown.let_go(state, request))
+        except KafkaError as error:
+            return ControlledShutdownResponse(error_code=error.code)
+
+    async def allocate_producer_ids(
+        self, request: AllocateProducerIdsRequest
+    ) -> AllocateProducerIdsResponse:
+        """A block of producer ids for a broker."""
+        try:
+            first, count = await self._in_office(
+                lambda state: self._producer_ids.allocate_for(state, request)
+            )
+        except KafkaError as error:
+            return AllocateProducerIdsResponse(error_code=error.code)
+        return AllocateProducerIdsResponse(producer_id_start=first, producer_id_len=count)
+
+    async def elect_leaders(self, request: ElectLeadersRequest) -> ElectLeadersResponse:
+        """Elect preferred leaders, or unclean ones (KIP-460)."""
+        try:
+            response, told = await self._in_office(
+                lambda state: self._balancing.elect(state, request)
+            )
+        except KafkaError as error:
+            return ElectLeadersResponse(error_code=error.code)
+        await told.settle()
+        return response
+
+    async def alter_partition_reassignments(
+        self, request: AlterPartitionReassignmentsRequest
+    ) -> AlterPartitionReassignmentsResponse:
+        """Move partitions to other brokers, or call that off (KIP-455)."""
+        try:
+            return await self._in_office(
+                lambda state: self._reassignments.answer_alter(state, request)
+            )
+        except KafkaError as error:
+            return AlterPartitionReassignmentsResponse(
+                error_code=error.code, error_message=error.message
+            )
+
+    async def list_partition_reassignments(
+        self, request: ListPartitionReassignmentsRequest
+    ) -> ListPartitionReassignmentsResponse:
+        """The partitions that are being moved."""
+        try:
+            return await self._in_office(
+                lambda state: self._reassignments.answer_list(state, request)
+            )
+        except KafkaError as error:
+            return ListPartitionReassignmentsResponse(
+                error_code=error.code, error_message=error.message
+            )
+
+    def unclean_election_allowed(self, topic: str | None = None) -> None:
+        """A topic's settings (or those of all) allow unclean elections now: hold those that wait."""
+        self._happened(lambda state: self._elect_offline(state, topic))
+
     async def config(self, entity_type: str, entity: str) -> dict[str, str]:
         """What is stored for a topic or broker (also where this broker is not the controller)."""
         return (await read_config(self._store, entity_type, entity)).config
@@ -259,6 +378,9 @@ class Controller:
                 restarted = await load_cluster(self._store, state)
                 await self._taking_office.make_good(state, restarted, self._has_session)
                 await self._store.children(znodes.DELETE_TOPICS, watch=self._on_deletions)
+                await self._reassignments.take_up_asked(state, self._on_reassignments)
+                await self._reassignments.resume(state)
+                await self._balancing.take_up_asked(state, self._on_elections)
             except (BadVersion, NodeExists, NoNode):  # somebody else writes too
                 if attempt == _ATTEMPTS_MAX - 1:
                     raise
@@ -270,6 +392,7 @@ class Controller:
                 log.warning("the controller's own broker is not registered")
             self._state = state
             self._resume_later(state)
+            self._balance_later(BALANCE_FIRST_S)
             return
 
     def _has_session(self) -> bool:
@@ -286,7 +409,7 @@ class Controller:
         self._look_at_office()
 
     def _look_at_office(self) -> None:
-        self._queue.put_nowait(_Work(self._check_office, None))
+        self._queue.put(self._check_office)
 
     def _on_session_state(self, session: SessionState) -> None:
         if session is SessionState.EXPIRED:
@@ -310,16 +433,20 @@ class Controller:
             except StoreError:
                 state.stale = True  # the event is used up: nothing else would tell of it again
                 raise
+            if state.stale:
+                self._look_at_office()
 
         if react not in self._events:  # one that waits will see what this one would
             self._events.add(react)
-            self._queue.put_nowait(_Work(run, None))
+            self._queue.put(run)
 
     def _on_brokers(self, event: WatchEvent) -> None:
         self._happened(self._check_brokers)
 
     async def _check_brokers(self, state: ClusterState) -> None:
-        await self._brokers.take_in(state, await self._read_brokers())
+        come = await self._brokers.take_in(state, await self._read_brokers())
+        if come:
+            await self._reassignments.resume(state, come)
 
     async def _read_brokers(self) -> Any:
         return await read_brokers(
@@ -344,6 +471,41 @@ class Controller:
     async def _check_deletions(self, state: ClusterState) -> None:
         marked = await self._store.children(znodes.DELETE_TOPICS, watch=self._on_deletions)
         await self._deletions.take_marks(state, marked)
+
+    def _on_reassignments(self, event: WatchEvent) -> None:
+        self._happened(self._check_reassignments)
+
+    async def _check_reassignments(self, state: ClusterState) -> None:
+        await self._reassignments.take_up_asked(state, self._on_reassignments)
+
+    def _on_elections(self, event: WatchEvent) -> None:
+        self._happened(self._check_elections)
+
+    async def _check_elections(self, state: ClusterState) -> None:
+        await self._balancing.take_up_asked(state, self._on_elections)
+
+    async def _elect_offline(self, state: ClusterState, topic: str | None) -> None:
+        if topic is None or topic in state.topics:
+            topics = None if topic is None else (topic,)
+            elected = await self._leaders.elect_offline(state, list(state.partition_ids(topics)))
+            self._announcer.announce(state, elected)
+
+    def _balance_later(self, delay_s: float) -> None:
+        if self._balance_timer is None:
+            loop = asyncio.get_running_loop()
+            self._balance_timer = loop.call_later(delay_s, self._balance_now)
+
+    def _balance_now(self) -> None:
+        self._balance_timer = None
+        self._happened(self._rebalance)
+
+    async def _rebalance(self, state: ClusterState) -> None:
+        balance = self._balance()
+        try:
+            if balance.enabled:
+                await self._balancing.rebalance(state, balance.percentage)
+        finally:
+            self._balance_later(balance.interval_s)
 
     def _on_log_dirs(self, event: WatchEvent) -> None:
         self._happened(self._check_log_dirs)
@@ -396,50 +558,17 @@ class Controller:
                 raise not_controller()
             return await work(self._state)
 
-        if self._task is None:
+        if not self._queue.is_open:
             raise not_controller()
-        future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait(_Work(run, future))
-        return await future
+        return await self._queue.submit(run)
 
-    async def _in_turn(self) -> None:
-        """Wait until all that is on the queue now is done."""
+    def _on_moved(self) -> None:
+        self._resign()
+        self._look_at_office()
 
-        async def nothing() -> None:
-            return
-
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait(_Work(nothing, future))
-        await future
-
-    async def _serve(self) -> None:
-        while True:
-            run, future = await self._queue.get()
-            try:
-                result = await run()
-            except ControllerMoved:
-                self._resign()
-                self._look_at_office()
-                self._refuse(future, not_controller())
-            except StoreError as error:
-                if future is None and not isinstance(error, SessionExpired):
-                    loop = asyncio.get_running_loop()
-                    loop.call_later(OFFICE_RETRY_S, self._look_at_office)
-                self._refuse(future, answer_for(error))
-            except Exception as error:
-                if not isinstance(error, KafkaError):
-                    log.error("controller could not do its work", error=error)
-                self._refuse(future, error)
-            except asyncio.CancelledError:
-                self._refuse(future, not_controller())
-                raise
-            else:
-                if future is not None and not future.done():
-                    future.set_result(result)
-
-    def _refuse(self, future: asyncio.Future[Any] | None, error: Exception) -> None:
-        if future is not None and not future.done():
-            future.set_exception(error)
+    def _on_store_failure(self, error: StoreError) -> None:
+        if not isinstance(error, SessionExpired):
+            asyncio.get_running_loop().call_later(OFFICE_RETRY_S, self._look_at_office)
 
 
 def _random_index(count: int) -> int:

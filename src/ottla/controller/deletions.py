@@ -1,9 +1,9 @@
 """Deleting topics: from the brokers first and from the store last, so that a deletion goes on after any crash.
 
 Rules: a deletion is asked for by a mark in the store, which goes with the topic. Every replica must say that it is
-gone. While one can't (its broker is away, its disk failed, it refused, or the topic is being reassigned) the
-deletion halts, and goes on when that has changed. Brokers forget a topic before they delete it. Source:
-``TopicDeletionManager``.
+gone, those that a reassignment adds or removes too. While one can't (its broker is away, its disk failed, it
+refused) the deletion halts, and goes on when that has changed. Brokers forget a topic before they delete it. Source:
+``TopicDeletionManager``, which waits for reassignments to end instead.
 """
 
 from __future__ import annotations
@@ -74,18 +74,15 @@ class Deletions:
                 continue
             deletion = self._under_way[name] = _Deletion()
             ended[name] = deletion.ended
-            if topic.adding or topic.removing:
-                deletion.failed = True
-            else:
-                begun.append(name)
-                for index, assigned in topic.assignment.items():
-                    partition = PartitionId(name, index)
-                    for broker_id in assigned:
-                        if state.is_reachable(broker_id, partition):
-                            deletion.waiting.add((broker_id, partition))
-                            replicas.setdefault(broker_id, []).append(partition)
-                        else:
-                            deletion.failed = True
+            begun.append(name)
+            for index, assigned in topic.assignment.items():
+                partition = PartitionId(name, index)
+                for broker_id in assigned:
+                    if state.is_reachable(broker_id, partition):
+                        deletion.waiting.add((broker_id, partition))
+                        replicas.setdefault(broker_id, []).append(partition)
+                    else:
+                        deletion.failed = True
         if begun:
             self._announcer.update_metadata(state, list(state.partition_ids(begun)))
             self._announcer.stop_replicas(state, replicas, delete=True)

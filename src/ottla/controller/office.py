@@ -18,6 +18,7 @@ from ottla.coordination import znodes
 from ottla.coordination.store import (
     BadVersion,
     Create,
+    Delete,
     NodeExists,
     NoNode,
     Operation,
@@ -258,6 +259,20 @@ async def write(
             state.stale = True
             raise
     return results
+
+
+async def remove(store: Store, state: ClusterState, path: str) -> None:
+    """Delete a znode that may be gone already. Raises ControllerMoved."""
+    try:
+        await store.multi([controller_check(state), Delete(path)])
+    except NoNode as error:
+        if error.operation_index == 0:
+            raise ControllerMoved("the controller epoch has changed") from error
+    except BadVersion as error:
+        raise ControllerMoved("the controller epoch has changed") from error
+    except StoreError:
+        state.stale = True
+        raise
 
 
 async def try_again(change: Callable[[], Awaitable[_T]]) -> _T:

@@ -9,6 +9,7 @@ from ottla.coordination import znodes
 from ottla.coordination.store import Create, Operation, Set, Store, StoreError
 from ottla.coordination.znodes import ProducerIdBlock
 from ottla.errors import ErrorCode, KafkaError
+from ottla.messages.allocate_producer_ids import AllocateProducerIdsRequest
 
 PRODUCER_ID_BLOCK_SIZE = 1000
 _PRODUCER_ID_MAX = 2**63 - 1
@@ -26,6 +27,17 @@ class ProducerIdBlocks:
             return await try_again(lambda: self._allocate_once(state, owner))
         except StoreError as error:
             raise answer_for(error) from error
+
+    async def allocate_for(
+        self, state: ClusterState, request: AllocateProducerIdsRequest
+    ) -> tuple[int, int]:
+        """The same for a broker that asks under its epoch. Raises KafkaError."""
+        live = state.brokers.get(request.broker_id)
+        if live is None:
+            raise KafkaError(ErrorCode.BROKER_ID_NOT_REGISTERED)
+        if live.epoch != request.broker_epoch:
+            raise KafkaError(ErrorCode.STALE_BROKER_EPOCH)
+        return await self.allocate(state, request.broker_id)
 
     async def _allocate_once(self, state: ClusterState, owner: int) -> tuple[int, int]:
         (znode,) = await self._store.get_many([znodes.PRODUCER_ID_BLOCK])

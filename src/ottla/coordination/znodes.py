@@ -8,7 +8,7 @@ raises MalformedZnode with the path. Source: Kafka's ``kafka/zk/ZkData.scala``.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from ottla import topic_ids
@@ -343,6 +343,57 @@ DELETE_TOPICS = "/admin/delete_topics"
 def delete_topic_path(topic: str) -> str:
     """``/admin/delete_topics/T`` (empty)."""
     return f"{DELETE_TOPICS}/{topic}"
+
+
+# /admin/reassign_partitions and /admin/preferred_replica_election: asked for by tools of Kafka before 2.4.
+
+REASSIGN_PARTITIONS = "/admin/reassign_partitions"
+PREFERRED_REPLICA_ELECTION = "/admin/preferred_replica_election"
+
+
+def encode_reassignments(partitions: Mapping[tuple[str, int], Sequence[int]]) -> bytes:
+    """``/admin/reassign_partitions``, version 1: the replicas that partitions are to have."""
+    return _json(
+        {
+            "version": 1,
+            "partitions": [
+                {"topic": topic, "partition": index, "replicas": list(replicas)}
+                for (topic, index), replicas in partitions.items()
+            ],
+        }
+    )
+
+
+def decode_reassignments(data: bytes) -> dict[tuple[str, int], tuple[int, ...]]:
+    """The reverse of ``encode_reassignments``."""
+    path = REASSIGN_PARTITIONS
+    return {
+        _partition(path, fields): _broker_ids(path, fields.get("replicas"))
+        for fields in _partitions(path, data)
+    }
+
+
+def encode_preferred_election(partitions: Sequence[tuple[str, int]]) -> bytes:
+    """``/admin/preferred_replica_election``, version 1."""
+    named = [{"topic": topic, "partition": index} for topic, index in partitions]
+    return _json({"version": 1, "partitions": named})
+
+
+def decode_preferred_election(data: bytes) -> list[tuple[str, int]]:
+    """The reverse of ``encode_preferred_election``."""
+    path = PREFERRED_REPLICA_ELECTION
+    return [_partition(path, fields) for fields in _partitions(path, data)]
+
+
+def _partitions(path: str, data: bytes) -> list[dict[str, Any]]:
+    partitions = _field(path, _object(path, data), "partitions", list)
+    if not all(isinstance(fields, dict) for fields in partitions):
+        raise MalformedZnode(path, "partitions is no list of objects")
+    return partitions
+
+
+def _partition(path: str, fields: dict[str, Any]) -> tuple[str, int]:
+    return _field(path, fields, "topic", str), _field(path, fields, "partition", int)
 
 
 # /log_dir_event_notification/log_dir_event_N: a broker lost a log directory (sequential; the controller

@@ -36,6 +36,8 @@ class RecordingBroker:
         self.replicas: dict[tuple[str, int], tuple[int, int]] = {}  # leader and leader epoch
         self.topics: dict[str, dict[int, int]] = {}  # leaders by partition
         self.live_brokers: list[int] = []
+        self.deleted: list[tuple[str, int]] = []
+        self.stopped: list[tuple[str, int]] = []
         self.refuse_deletions = False
         self.unreachable = False
 
@@ -67,9 +69,10 @@ class RecordingBroker:
         answer = StopReplicaResponse()
         for topic in request.topic_states:
             for state in topic.partition_states:
-                assert state.leader_epoch == -2
+                key = (topic.topic_name, state.partition_index)
                 if not self.refuse_deletions:
-                    self.replicas.pop((topic.topic_name, state.partition_index), None)
+                    self.replicas.pop(key, None)
+                    (self.deleted if state.delete_partition else self.stopped).append(key)
                 answer.partition_errors.append(
                     StopReplicaPartitionError(
                         topic_name=topic.topic_name,

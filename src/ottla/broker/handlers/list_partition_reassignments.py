@@ -1,6 +1,7 @@
 """ListPartitionReassignments (key 46): the partitions that move to other brokers right now (KIP-455).
 
-Behaviour: none, whichever are asked for: there is one broker.
+Behaviour: all that the controller knows to be under way, or those of the partitions that are asked for.
+Errors: NOT_CONTROLLER.
 Source: ``KafkaController.processListPartitionReassignments``.
 """
 
@@ -15,6 +16,6 @@ if TYPE_CHECKING:
     from ottla.network.request import Request
 
 
-def handle(broker: Broker, request: Request) -> ListPartitionReassignmentsResponse:
-    """An empty list."""
-    return ListPartitionReassignmentsResponse(error_message=None)
+async def handle(broker: Broker, request: Request) -> ListPartitionReassignmentsResponse:
+    """Ask the controller."""
+    return await broker.controller.list_partition_reassignments(request.body)
