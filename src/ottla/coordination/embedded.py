@@ -10,7 +10,6 @@ store answers ConnectionLoss for good, because what reached the disk is unknown.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,25 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ottla.clock import Clock, SystemClock
+from ottla.coordination.embedded_session import EmbeddedStore
 from ottla.coordination.store import (
-    ANY_VERSION,
-    REQUEST_BYTES_MAX,
     ConnectionLoss,
     Create,
     Created,
-    Delete,
     Operation,
     OperationResult,
-    RequestTooLarge,
-    SessionExpired,
     SessionState,
-    Set,
-    Stat,
     StoreError,
     Watch,
     WatchEvent,
-    Znode,
-    request_bytes,
 )
 from ottla.coordination.tree import Tree
 from ottla.logs import logger
@@ -86,6 +77,7 @@ class Keeper:
         self._scheduled = False
         self._commit: asyncio.Future[None] | None = None
         self._sessions: dict[int, EmbeddedStore] = {}
+        self._ended: dict[int, EmbeddedStore] = {}  # held, and not told yet
         self._closed = False
         self._failure: BaseException | None = None
 
@@ -117,11 +109,11 @@ class Keeper:
             raise
         return cls(tree, clock, file, thread, on_failure)
 
-    async def connect(self) -> EmbeddedStore:
-        """A new session. It lives until closed or expired: nothing can come between it and us."""
+    async def connect(self, *, session_timeout_ms: int | None = None) -> EmbeddedStore:
+        """A new session. Without a timeout nothing can come between it and us but its close."""
         if self._closed or self._failure is not None:
             raise ConnectionLoss("the store is closed")
-        store = EmbeddedStore(self, self._tree.open_session())
+        store = EmbeddedStore(self, self._tree.open_session(), session_timeout_ms)
         self._sessions[store.session_id] = store
         return store
 
@@ -131,6 +123,24 @@ class Keeper:
         if store is not None:
             store.mark_expired()
             await self.end_session(session_id)
+
+    def hold(self, session_id: int) -> None:
+        """Cut a session that has a timeout off (for tests): it is SUSPENDED, and then ended."""
+        self._sessions[session_id].hold()
+
+    def release(self, session_id: int) -> None:
+        """Let it through again, or tell it that it was ended."""
+        store = self._sessions.get(session_id) or self._ended.pop(session_id, None)
+        if store is not None:
+            store.release()
+
+    def forget(self, session_id: int) -> None:
+        """End the session of a client that was silent for too long and can't be told."""
+        store = self._sessions.pop(session_id, None)
+        if store is not None and not self._closed and self._failure is None:
+            if store.state is not SessionState.EXPIRED:
+                self._ended[session_id] = store
+            self.submit(partial(self._tree.close_session, session_id), alone=True)
 
     async def end_session(self, session_id: int) -> None:
         """Remove the session's ephemeral znodes and watches, in turn with all other calls."""
@@ -148,6 +158,7 @@ class Keeper:
         for store in list(self._sessions.values()):
             store.mark_expired()
         self._sessions.clear()
+        self._ended.clear()
         if self._thread is not None and self._file is not None:
             await self._loop.run_in_executor(self._thread, self._file.close)
             self._thread.shutdown(wait=True)
@@ -259,106 +270,48 @@ class Keeper:
                 future.set_exception(ConnectionLoss(reason))
 
 
-class EmbeddedStore:
-    """One session with the embedded store; keeps the ``Store`` contract."""
+class TimedSessions:
+    """A broker's way to a keeper that it shares with others: sessions with a timeout, which can be cut off.
 
-    def __init__(self, keeper: Keeper, session_id: int) -> None:
-        self._keeper = keeper
-        self._session_id = session_id
-        self._state = SessionState.CONNECTED
-        self._listeners: list[Callable[[SessionState], None]] = []
+    For clusters in one process; ``embedded_session`` says what is cut off.
+    """
 
-    @property
-    def session_id(self) -> int:
-        """Compare with ``Stat.ephemeral_owner``."""
-        return self._session_id
+    def __init__(self, keeper: Keeper, session_timeout_ms: int) -> None:
+        self.keeper = keeper
+        self._timeout_ms = session_timeout_ms
+        self._stores: list[EmbeddedStore] = []
+        self._is_held = False
 
-    @property
-    def state(self) -> SessionState:
-        """CONNECTED until closed or expired; never SUSPENDED."""
-        return self._state
+    async def connect(self) -> EmbeddedStore:
+        """A new session; raises ConnectionLoss while it is held."""
+        if self._is_held:
+            raise ConnectionLoss("the store is out of reach")
+        self._stores = [each for each in self._stores if each.state is not SessionState.EXPIRED]
+        store = await self.keeper.connect(session_timeout_ms=self._timeout_ms)
+        self._stores.append(store)
+        return store
 
-    @property
-    def session_timeout_ms(self) -> int | None:
-        """None: the keeper is in this process and never misses us."""
-        return None
+    def hold(self) -> None:
+        """From now on the keeper hears nothing of this broker."""
+        self._is_held = True
+        for store in self._stores:
+            store.hold()
 
-    @property
-    def lives_until(self) -> float:
-        """For ever."""
-        return math.inf
+    def release(self) -> None:
+        """It hears of it again."""
+        self._is_held = False
+        for store in self._stores:
+            store.release()
 
-    def on_state(self, listener: Callable[[SessionState], None]) -> None:
-        """Call ``listener`` when the session expires."""
-        self._listeners.append(listener)
-
-    def mark_expired(self) -> None:
-        """The keeper ended the session: refuse everything from now on and say so."""
-        if self._state is SessionState.EXPIRED:
-            return
-        self._state = SessionState.EXPIRED
-        for listener in self._listeners:
-            asyncio.get_running_loop().call_soon(listener, self._state)
-
-    async def create(
-        self, path: str, data: bytes = b"", *, ephemeral: bool = False, sequential: bool = False
-    ) -> Created:
-        """Create a znode."""
-        operation = Create(path, data, ephemeral, sequential)
-        self._admit((operation,))
-        return await self._keeper.create(self._session_id, operation)
-
-    async def get(self, path: str, *, watch: Watch | None = None) -> Znode:
-        """Data and stat."""
-        return await self._read(partial(self._keeper.tree.get, self._session_id, path, watch))
-
-    async def get_many(self, paths: Sequence[str]) -> list[Znode | None]:
-        """Many reads as one."""
-        return await self._read(partial(self._keeper.tree.get_many, self._session_id, paths))
-
-    async def exists(self, path: str, *, watch: Watch | None = None) -> Stat | None:
-        """The stat, or None."""
-        return await self._read(partial(self._keeper.tree.exists, self._session_id, path, watch))
-
-    async def children(self, path: str, *, watch: Watch | None = None) -> list[str]:
-        """The children's names."""
-        return await self._read(partial(self._keeper.tree.children, self._session_id, path, watch))
-
-    async def set(self, path: str, data: bytes, version: int = ANY_VERSION) -> Stat:
-        """Replace the data."""
-        (stat,) = await self.multi((Set(path, data, version),))
-        assert isinstance(stat, Stat)
-        return stat
-
-    async def delete(self, path: str, version: int = ANY_VERSION) -> None:
-        """Delete a znode."""
-        await self.multi((Delete(path, version),))
-
-    async def multi(self, operations: Sequence[Operation]) -> list[OperationResult]:
-        """All or nothing."""
-        self._admit(operations)
-        return await self._keeper.write(self._session_id, operations)
+    async def expire(self) -> None:
+        """End its sessions at once, as if it had been silent for too long."""
+        for store in self._stores:
+            await self.keeper.expire(store.session_id)
 
     async def close(self) -> None:
-        """End the session."""
-        if self._state is SessionState.EXPIRED:
-            return
-        self._state = SessionState.EXPIRED
-        await self._keeper.end_session(self._session_id)
-
-    async def _read(self, run: Callable[[], _T]) -> _T:
-        self._require_session()
-        return await self._keeper.submit(run)
-
-    def _admit(self, operations: Sequence[Operation]) -> None:
-        self._require_session()
-        weight = request_bytes(operations)
-        if weight > REQUEST_BYTES_MAX:
-            raise RequestTooLarge(f"{weight} bytes in one request, more than {REQUEST_BYTES_MAX}")
-
-    def _require_session(self) -> None:
-        if self._state is SessionState.EXPIRED:
-            raise SessionExpired("the session has ended")
+        """End its sessions in order. The keeper stays."""
+        for store in self._stores:
+            await store.close()
 
 
 def _planted(initial: Sequence[Operation], clock: Clock) -> Tree:
