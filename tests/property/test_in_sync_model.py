@@ -116,7 +116,8 @@ class Both:
         self.model = Model()
         self.real = InSync(ME, lambda: LAG_MS, lambda replica: replica not in self.model.dead)
         self.high_watermark = 0
-        self.real.assign(sorted(self.model.replicas), sorted(self.model.isr))
+        self.real.assign(sorted(self.model.replicas))
+        self.real.commit(sorted(self.model.isr))
         self.begin_epoch()
 
     def append(self, count: int) -> None:
@@ -153,7 +154,8 @@ class Both:
             model.fetches.pop(replica, None)
             model.broker_epochs.pop(replica, None)
             model.in_sync_from_ms.pop(replica, None)
-        self.real.assign(sorted(model.replicas), sorted(model.isr))
+        self.real.assign(sorted(model.replicas))
+        self.real.commit(sorted(model.isr))
 
     def begin_epoch(self) -> None:
         model = self.model
@@ -180,7 +182,7 @@ class Both:
             return
         if well:
             model.isr = (model.isr | {model.joins} - {None}) - model.leaves  # type: ignore[operator]
-            self.real.accepted(proposal, proposal.isr)
+            self.real.commit(proposal.isr)
         else:
             self.real.refused(proposal)
         model.joins, model.leaves = None, set()

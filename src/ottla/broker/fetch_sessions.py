@@ -9,6 +9,11 @@ Rules:
   ``evict_after_ms``, else the client gets none and goes on with full fetches. All together follow at most
   ``partitions_max`` partitions: a session that would go beyond is closed, and its client goes on without.
 - A session that no Fetch is parked in is told of a partition once: whoever left without a word costs nothing.
+- A follower's session hears of appends, too. What is new about a partition but no record (its high watermark) makes it
+  dirty and wakes no parked Fetch, unless consumers read from followers: it goes with the next response.
+- The leader counts on every partition of a follower's session having been asked for with each Fetch: before a partition
+  that was clean becomes dirty, it is told until when the follower was there.
+- Followers' sessions take the places of consumers' where there is none left, never the other way round.
 Source: ``FetchSession.scala``.
 """
 
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
     from ottla.replication.partition import Partition
 
 NO_SESSION = 0
+NO_REPLICA = -1
 INITIAL_EPOCH = 0
 FINAL_EPOCH = -1
 EPOCH_MAX = 2**31 - 1
@@ -35,6 +41,9 @@ STEP_PARTITIONS = 1000
 
 PARTITIONS_MAX = 500_000
 """What all sessions may follow together; each takes about 400 bytes."""
+
+ANY_EPOCH = -1
+"""What a follower sends as the leader's epoch that does not know it."""
 
 Key = tuple[str | bytes, int]
 """A topic's id (Fetch 13 and newer) or name, and a partition's index."""
@@ -48,6 +57,7 @@ class Position:
         "fetch_offset",
         "index",
         "last_fetched_epoch",
+        "log_start_offset",
         "max_bytes",
         "partition",
         "sent_high_watermark",
@@ -70,6 +80,7 @@ class Position:
         self.max_bytes = wanted.partition_max_bytes
         self.current_leader_epoch = wanted.current_leader_epoch
         self.last_fetched_epoch = wanted.last_fetched_epoch
+        self.log_start_offset = wanted.log_start_offset
 
 
 class FetchContext:
@@ -77,7 +88,12 @@ class FetchContext:
 
     session_id = NO_SESSION
 
-    def __init__(self) -> None:
+    def __init__(self, replica_id: int = NO_REPLICA) -> None:
+        self.replica_id = replica_id
+        """The follower's; below 0 for a consumer."""
+        self.heard_ms = 0
+        """When its last Fetch came, by a steady clock."""
+        self.wants_high_watermark = False
         self.positions: dict[Key, Position] = {}
         self.dirty: dict[Key, None] = {}
         self.on_change: Callable[[], None] | None = None
@@ -123,18 +139,44 @@ class FetchContext:
             position.partition = partition
             if partition is not None:
                 partition.add_reader(self)
+                if self.replica_id >= 0:
+                    partition.add_tail_reader(self)
 
     def partition_changed(self, partition: Partition) -> None:
-        """What the partitions call (``replication.partition.Reader``)."""
+        """What the partitions call (``replication.replica.Reader``)."""
+        wakes = self.replica_id < 0
         for topic in (partition.topic_id, partition.topic):
-            position = self.positions.get((topic, partition.index))
+            key = (topic, partition.index)
+            position = self.positions.get(key)
             if position is not None:
-                self.dirty[topic, partition.index] = None
+                if self.replica_id >= 0:
+                    if key not in self.dirty:
+                        partition.follower_was_quiet(self.replica_id, self.heard_ms)
+                    wakes = wakes or self.has_news(position, partition)
+                self.dirty[key] = None
                 if self.on_change is None and position.partition is partition:
                     partition.remove_reader(self)  # the next read follows it again
                     position.partition = None
-        if self.on_change is not None:
+        if wakes and self.on_change is not None:
             self.on_change()
+
+    def has_news(self, position: Position, partition: Partition) -> bool:
+        """Whether there is something that a follower is not to wait for until the next record comes."""
+        told_epoch = position.current_leader_epoch
+        return (
+            not partition.is_leader
+            or told_epoch not in (ANY_EPOCH, partition.leader_epoch)
+            or position.fetch_offset < partition.log.log_end_offset
+            or self.must_tell(position, partition.high_watermark, partition.log.log_start_offset)
+        )
+
+    def must_tell(self, position: Position, high_watermark: int, log_start: int) -> bool:
+        """Whether to answer a follower that has all records only to tell it this."""
+        if self.replica_id < 0 or position.sent_log_start < 0:
+            return False
+        return position.sent_log_start != log_start or (
+            self.wants_high_watermark and position.sent_high_watermark != high_watermark
+        )
 
     def settle(self, key: Key, *, quiet: bool) -> None:
         """After a read. A full response names every partition, so all of them stay to be looked at."""
@@ -165,8 +207,8 @@ class FetchContext:
 class FetchSession(FetchContext):
     """A context that the cache keeps between Fetches; its first response is full."""
 
-    def __init__(self, session_id: int, by_id: bool) -> None:
-        super().__init__()
+    def __init__(self, session_id: int, by_id: bool, replica_id: int = NO_REPLICA) -> None:
+        super().__init__(replica_id)
         self.session_id = session_id
         self.by_id = by_id
         self.epoch = INITIAL_EPOCH + 1
@@ -224,37 +266,46 @@ class FetchSessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def open(self, request: FetchRequest, version: int, now_ms: int) -> FetchContext:
+    def open(
+        self, request: FetchRequest, version: int, now_ms: int, replica_id: int = NO_REPLICA
+    ) -> FetchContext:
         """As ``open_in_steps``, in one go."""
-        return run(self.open_in_steps(request, version, now_ms))
+        return run(self.open_in_steps(request, version, now_ms, replica_id))
 
     def open_in_steps(
-        self, request: FetchRequest, version: int, now_ms: int
+        self,
+        request: FetchRequest,
+        version: int,
+        now_ms: int,
+        replica_id: int = NO_REPLICA,
+        heard_ms: int = 0,
     ) -> Steps[FetchContext]:
         """The context of a Fetch, with its topics taken in, some thousand in each step.
+
+        A follower's tells its ``replica_id``, and when it came (``heard_ms``, by a steady clock).
 
         Between the steps the session may be closed: what it takes in then is forgotten when the Fetch ends.
         Errors: FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_TOPIC_ID_ERROR.
         """
         if request.session_epoch in (INITIAL_EPOCH, FINAL_EPOCH):
             self._close(request.session_id)
-            context = FetchContext()
+            context = FetchContext(replica_id)
             if request.session_epoch == INITIAL_EPOCH and version >= 7 and request.topics:
-                context = self._create(version >= 13, now_ms) or context
+                context = self._create(version >= 13, now_ms, replica_id) or context
         else:
             context = self._resume(request, version, now_ms)
+        context.heard_ms = heard_ms
         followed = len(context.positions)
         yield from context.follow(request, version)
         if context.session_id and not context.positions:
             self._close(context.session_id)
-            return (
-                FetchContext()
-            )  # nothing is left to follow: the client learns that the session is over
+            # Nothing is left to follow: the client learns that the session is over.
+            return FetchContext(replica_id)
         if context.session_id and len(context.positions) > followed and self._is_too_much():
             self._close(context.session_id)
             if followed:
                 raise KafkaError(ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
-            context = FetchContext()
+            context = FetchContext(replica_id)
             yield from context.follow(request, version)
         return context
 
@@ -275,18 +326,27 @@ class FetchSessions:
         self._sessions[session.session_id] = self._sessions.pop(session.session_id)
         return session
 
-    def _create(self, by_id: bool, now_ms: int) -> FetchSession | None:
+    def _create(self, by_id: bool, now_ms: int, replica_id: int) -> FetchSession | None:
         if len(self._sessions) >= self._slots:
-            oldest = next(iter(self._sessions.values()), None)
-            if oldest is None or now_ms - oldest.used_ms < self._evict_after_ms:
+            evicted = self._evictable(now_ms, replica_id)
+            if evicted is None:
                 return None
-            self._close(oldest.session_id)
+            self._close(evicted.session_id)
         session_id = self._new_id()
         while session_id == NO_SESSION or session_id in self._sessions:
             session_id = self._new_id()
-        session = self._sessions[session_id] = FetchSession(session_id, by_id)
+        session = self._sessions[session_id] = FetchSession(session_id, by_id, replica_id)
         session.used_ms = now_ms
         return session
+
+    def _evictable(self, now_ms: int, replica_id: int) -> FetchSession | None:
+        """The least recently used, if it has been idle; for a follower, else, a consumer's."""
+        oldest = next(iter(self._sessions.values()), None)
+        if oldest is None or now_ms - oldest.used_ms >= self._evict_after_ms:
+            return oldest
+        if replica_id < 0:
+            return None
+        return next((one for one in self._sessions.values() if one.replica_id < 0), None)
 
     def _close(self, session_id: int) -> None:
         session = self._sessions.pop(session_id, None)

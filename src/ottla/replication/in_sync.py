@@ -79,6 +79,11 @@ class Follower:
         self.leader_end_offset = max(self.leader_end_offset, leader_end_offset)
         self.fetched_ms = now_ms
 
+    def was_quiet(self, heard_ms: int) -> None:
+        """Until ``heard_ms``, when it fetched, nothing was appended since its last fetch that counted."""
+        self.fetched_ms = max(self.fetched_ms, heard_ms)
+        self.caught_up_ms = max(self.caught_up_ms, heard_ms)
+
     def is_caught_up(self, leader_end_offset: int, now_ms: int, lag_max_ms: int) -> bool:
         """Whether it has all of the leader's log, or had at some moment that is not too long ago."""
         return self.end_offset == leader_end_offset or now_ms - self.caught_up_ms <= lag_max_ms
@@ -147,13 +152,18 @@ class InSync:
 
     # What is heard from the controller
 
-    def assign(self, replicas: Sequence[int], isr: Sequence[int]) -> None:
-        """A state that is committed: it overtakes whatever was proposed."""
-        self.replicas, self.isr, self.pending = list(replicas), list(isr), None
-        others = [replica for replica in replicas if replica != self._node_id]
+    def assign(self, replicas: Sequence[int]) -> None:
+        """Who has a replica; what is known of those that had one is kept."""
+        self.replicas = list(replicas)
         self._followers = {
-            replica: self._followers.get(replica) or Follower() for replica in others
+            replica: self._followers.get(replica) or Follower()
+            for replica in replicas
+            if replica != self._node_id
         }
+
+    def commit(self, isr: Sequence[int]) -> None:
+        """The ISR is this: what the controller answers, or tells. It overtakes whatever was proposed."""
+        self.isr, self.pending = list(isr), None
 
     def begin_epoch(self, now_ms: int) -> None:
         """This broker leads in a new epoch: followers have to acknowledge anew.
@@ -163,11 +173,6 @@ class InSync:
         isr = frozenset(self.isr)
         for replica, follower in self._followers.items():
             follower.forget(now_ms if replica in isr else NEVER_MS)
-
-    def accepted(self, proposal: Proposal, isr: Sequence[int]) -> None:
-        """The controller has answered ``proposal``, the pending one, with what is committed now."""
-        assert proposal is self.pending
-        self.isr, self.pending = list(isr), None
 
     def refused(self, proposal: Proposal) -> None:
         """``proposal`` has not been, and never will be, carried out."""

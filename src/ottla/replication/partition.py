@@ -1,12 +1,9 @@
-"""One partition on this broker: the leader's rules around its log.
+"""One partition on this broker: what its leader takes from clients, and what it deletes for them.
 
 Rules:
-- The high watermark is the smallest acknowledged end over the in-sync replicas. A replica acknowledges
-  its *flushed* end (``durability=disk``) or its log end (``durability=os``). With one replica that is this
-  broker's own. It never goes back while this broker leads (INVARIANTS 4, 13).
 - No consumer reads at or past the high watermark (INVARIANTS 5).
-- Without leadership nothing is appended and nothing is read (INVARIANTS 11). While the lease of the broker's
-  session is over nothing is appended and nothing is committed, and what is committed is read (29).
+- Without leadership nothing is appended (INVARIANTS 11), nor while the lease of the broker's session is over (29). With
+  acks=all nothing is while the ISR is smaller than ``min.insync.replicas`` (INVARIANTS 17).
 """
 
 from __future__ import annotations
@@ -18,10 +15,10 @@ from ottla.errors import ErrorCode, KafkaError
 from ottla.log.validation import check_client_batch, keys_take_long
 from ottla.logs import logger
 from ottla.records.batch import read_header
+from ottla.replication.leading import LeadingReplica
 from ottla.replication.lease import FOREVER, Lease
+from ottla.replication.peers import Peers
 from ottla.replication.recompression import Recompression, Unpacking, wanted_codec
-from ottla.replication.replica import NO_LEADER, Replica
-from ottla.replication.waiters import CommitWaiters, Waiter
 
 if TYPE_CHECKING:
     from ottla.log.flusher import Flusher
@@ -30,21 +27,15 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
-ANY_EPOCH = -1
-"""What a client sends as the leader's epoch that does not know it."""
-
 TO_HIGH_WATERMARK = -1
 """The offset in a DeleteRecords that means: all that is committed."""
 
 
-class Partition(Replica):
+class Partition(LeadingReplica):
     """A partition that this broker has a replica of, and leads where the controller says so."""
 
     __slots__ = (
-        "_epoch_start_offset",
-        "_lease",
         "_recompression",
-        "_waiters",
         "bytes_in",
         "messages_in",
     )
@@ -60,86 +51,24 @@ class Partition(Replica):
         flusher: Flusher,
         unpacking: Unpacking,
         lease: Lease | None = None,
+        peers: Peers | None = None,
     ) -> None:
         """A replica that nobody leads yet; ``flusher`` knows what an acknowledgement means.
 
         ``unpacking`` bounds what all partitions unpack at once. Leadership counts for as long as ``lease``.
         """
-        super().__init__(topic, topic_id, index, partition_log, node_id=node_id, flusher=flusher)
+        super().__init__(
+            topic,
+            topic_id,
+            index,
+            partition_log,
+            node_id=node_id,
+            flusher=flusher,
+            lease=lease,
+            peers=peers,
+        )
         self.bytes_in = self.messages_in = 0
-        self._epoch_start_offset = 0
-        self._lease = lease if lease is not None else Lease()
-        self._waiters = CommitWaiters()
         self._recompression = Recompression(unpacking)
-
-    @property
-    def knows_its_latest_offset(self) -> bool:
-        """Whether the high watermark has reached the start of this leader's epoch (INVARIANTS 4)."""
-        return self.high_watermark >= self._epoch_start_offset
-
-    def become_leader(
-        self, leader_epoch: int, partition_epoch: int, replicas: list[int], isr: list[int]
-    ) -> None:
-        """Lead from ``leader_epoch`` on. Called again for a new epoch, it fails whoever waits in the old.
-
-        What recovery kept of the log is committed as soon as it is known to be on disk.
-        """
-        if self.is_leader and leader_epoch > self.leader_epoch:
-            self._waiters.fail_all(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-        if not self.is_leader:
-            self.high_watermark = max(self.high_watermark, self.log.log_start_offset)
-        if leader_epoch != self.leader_epoch:
-            self._epoch_start_offset = self.log.log_end_offset
-        self.leader_id = self.node_id
-        self.leader_epoch = leader_epoch
-        self.partition_epoch = partition_epoch
-        self.replicas = replicas
-        self.isr = isr
-        self.log.begin_epoch(leader_epoch)
-        if self.log.flushed_end_offset < self.log.log_end_offset:
-            self._flusher.appended(self.log)
-        self._advance()
-
-    def resign(self, code: ErrorCode = ErrorCode.NOT_LEADER_OR_FOLLOWER) -> None:
-        """Stop leading: fail those who wait for commitment and wake those who read."""
-        self.leader_id = NO_LEADER
-        self._waiters.fail_all(code)
-        self._tell_readers()
-
-    def follow(
-        self,
-        leader_id: int,
-        leader_epoch: int,
-        partition_epoch: int,
-        replicas: list[int],
-        isr: list[int],
-    ) -> bool:
-        """As ``Replica.follow``; who waits for commitment by this broker's leadership is failed."""
-        if self.is_leader:
-            self.resign()
-        return super().follow(leader_id, leader_epoch, partition_epoch, replicas, isr)
-
-    def lease_ended(self) -> None:
-        """It is not known any more whether this broker leads: who waits for commitment is failed."""
-        if self.is_leader:
-            self._waiters.fail_all(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-
-    def lease_renewed(self) -> None:
-        """It led all the time: what was held up is committed now."""
-        self._advance()
-
-    def require_leader(self, current_leader_epoch: int = -1) -> None:
-        """Raise unless this broker leads, and in the epoch that the client believes in.
-
-        Errors: NOT_LEADER_OR_FOLLOWER, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH (KIP-320).
-        """
-        if self.leader_id != self.node_id:
-            raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-        if current_leader_epoch != ANY_EPOCH:
-            if current_leader_epoch < self.leader_epoch:
-                raise KafkaError(ErrorCode.FENCED_LEADER_EPOCH)
-            if current_leader_epoch > self.leader_epoch:
-                raise KafkaError(ErrorCode.UNKNOWN_LEADER_EPOCH)
 
     def append_as_leader(
         self,
@@ -235,18 +164,8 @@ class Partition(Replica):
         if self.leader_id == self.node_id and log.health.failure is None and log.unusable is None:
             self._flusher.appended(self.log)
             self._advance()
-
-    @property
-    def minimum_isr(self) -> int:
-        """``min.insync.replicas``, at most the replication factor: a single replica can meet no more."""
-        return min(self.log.config.min_insync_replicas, max(1, len(self.replicas)))
-
-    def when_committed(self, end_offset: int, waiter: Waiter, token: object) -> bool:
-        """Whether everything below ``end_offset`` is committed now; if not, ``waiter`` is told later."""
-        if self.high_watermark >= end_offset:
-            return True
-        self._waiters.add(end_offset, waiter, token)
-        return False
+            if self._tail_readers:
+                self._tell_tail_readers()
 
     def deletable_to(self, offset: int) -> int:
         """The offset that DeleteRecords may let the log start at: ``offset``, or the high watermark for -1.
@@ -278,18 +197,3 @@ class Partition(Replica):
     def storage_failed(self) -> None:
         """The log directory is offline: nobody who waits will learn whether it is committed."""
         self.resign(ErrorCode.KAFKA_STORAGE_ERROR)
-
-    def _flushed(self, flushed: Log) -> None:
-        if self.is_leader:
-            self._advance()
-        else:
-            self._advance_as_follower()
-
-    def _advance(self) -> None:
-        if not self.is_leader or (self._lease.end != FOREVER and self._lease.is_over()):
-            return
-        end = self._flusher.acknowledged_end_offset(self.log)
-        if end > self.high_watermark:
-            self.high_watermark = end
-            self._waiters.advance(end)
-            self._tell_readers()

@@ -20,6 +20,7 @@ from ottla.replication.checkpointed_starts import CheckpointedStarts
 from ottla.replication.lease import Lease
 from ottla.replication.moves import ReplicaMoves
 from ottla.replication.partition import Partition
+from ottla.replication.peers import Peers
 from ottla.replication.recompression import Unpacking
 from ottla.replication.replica import NO_LEADER
 from ottla.topic_ids import ZERO_ID
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from ottla.settings.topic_config import TopicConfig
 
 log = logger(__name__)
+
+CHECKED_AT_ONCE = 500
+"""How many partitions' ISRs are looked at before others have their turn."""
 
 
 class Replicas:
@@ -53,12 +57,15 @@ class Replicas:
         make_fetchers: Callable[[Replicas], Fetchers] | None = None,
         on_storage_error: Callable[[Partition], None] | None = None,
         lease: Lease | None = None,
+        peers: Peers | None = None,
     ) -> None:
         """``exists`` says whether the cluster has the partition; ``config_of`` gives a topic's settings.
 
         ``make_fetchers`` is called once there is something to follow. ``on_storage_error`` is told of a partition
         that went out of service on its own: it was found damaged, say.
+        ``peers`` is what leaders know of the other brokers; None: there are none.
         """
+        self.peers = peers if peers is not None else Peers(clock)
         self._directories = directories
         self._flusher = flusher
         self._node_id = node_id
@@ -208,6 +215,14 @@ class Replicas:
         if self.fetchers is not None:
             await self.fetchers.close()
         await self.moves.close()
+
+    async def check_isrs(self) -> None:
+        """See who does not keep up with the leaders here, every half of ``replica.lag.time.max.ms``."""
+        for number, partition in enumerate(self, 1):
+            if partition.is_leader:
+                partition.check_isr()
+            if number % CHECKED_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     @property
     def offline_count(self) -> int:
@@ -401,6 +416,7 @@ class Replicas:
             flusher=self._flusher,
             unpacking=self.unpacking,
             lease=self._lease,
+            peers=self.peers,
         )
         opened.restore_high_watermark(self._directories.checkpointed_high_watermark(found))
         return opened

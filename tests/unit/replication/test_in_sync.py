@@ -20,7 +20,8 @@ class Leader:
         self.end = self.flushed = self.epoch_start = end
         self.high_watermark = 0
         self.minimum_isr = 1
-        self.in_sync.assign(replicas, isr)
+        self.in_sync.assign(replicas)
+        self.in_sync.commit(isr)
         self.in_sync.begin_epoch(self.now_ms)
 
     def append(self, count: int = 1, *, flush: bool = True) -> None:
@@ -103,7 +104,8 @@ def test_nothing_is_committed_while_the_isr_is_smaller_than_asked_for() -> None:
     leader.minimum_isr = 2
     leader.append(5)
     assert leader.high_watermark == 0
-    leader.in_sync.assign([1, 2, 3], [1, 2])
+    leader.in_sync.assign([1, 2, 3])
+    leader.in_sync.commit([1, 2])
     leader.advance()
     assert leader.high_watermark == 0, "who has joined has not fetched yet"
     leader.fetch(2, 5)
@@ -142,10 +144,10 @@ def test_who_is_proposed_to_leave_counts_until_the_controller_has_answered() -> 
     leader.append(5)
     leader.now_ms += LAG_MS + 1
     assert leader.out() == {2}
-    proposal = leader.leave(2)
+    leader.leave(2)
     leader.advance()
     assert leader.high_watermark == 0
-    leader.in_sync.accepted(proposal, [1])
+    leader.in_sync.commit([1])
     leader.advance()
     assert leader.high_watermark == 5
 
@@ -166,7 +168,8 @@ def test_a_newer_state_overtakes_what_was_proposed() -> None:
     leader = Leader([1, 2, 3], [1, 2])
     leader.fetch(3, 0)
     leader.join(3)
-    leader.in_sync.assign([1, 2, 3], [1])
+    leader.in_sync.assign([1, 2, 3])
+    leader.in_sync.commit([1])
     assert leader.in_sync.pending is None
     assert leader.in_sync.maximal_isr == [1]
 
@@ -242,7 +245,8 @@ def test_a_member_has_the_lags_time_to_fetch_from_a_new_leader() -> None:
 
 def test_a_member_that_is_not_assigned_any_more_falls_out() -> None:
     leader = Leader([1, 2, 3], [1, 2, 3])
-    leader.in_sync.assign([1, 2], [1, 2, 3])
+    leader.in_sync.assign([1, 2])
+    leader.in_sync.commit([1, 2, 3])
     assert leader.out() == {3}
 
 

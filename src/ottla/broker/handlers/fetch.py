@@ -6,7 +6,10 @@ Behaviour
   returns at least one batch, however large (KIP-74).
 - With fewer than ``min_bytes`` and no error the request is parked on its partitions and read again when
   one of them changes, until ``max_wait_ms`` is over. An unknown topic beside others does not hurry it.
-- A consumer sees what is below the high watermark. Record bytes leave as file regions, never copied here.
+- A consumer sees what is below the high watermark, a follower all of the log. Record bytes leave as file regions,
+  never copied here.
+- A follower's first look at a partition is its acknowledgement: it has all below the offset that it asks for, if that
+  is found good. What is appended while it is parked wakes it; a high watermark alone goes with the next response.
 - Thousands of partitions are read in steps, and others have their turns in between. Each partition is looked at in
   one step, so that what is told of it holds together; nothing is told of several together. What changes behind
   the reading is seen before the request is parked.
@@ -27,6 +30,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ottla.broker.fetch_sessions import FetchContext, Key, Position
 from ottla.errors import ErrorCode, KafkaError
+from ottla.log.reading import LogRead
 from ottla.messages.fetch import (
     EpochEndOffset,
     FetchableTopicResponse,
@@ -50,6 +54,8 @@ UNKNOWN = frozenset((ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOP
 ZSTD_SINCE = 10
 STORAGE_ERROR_SINCE = 6
 
+NOTHING = LogRead([], 0, 0)
+
 STEP_PARTITIONS = 100
 """How many partitions are read before others have their turn: some half a millisecond."""
 
@@ -63,13 +69,16 @@ def handle(broker: Broker, request: Request) -> Answer | Steps[Answer]:
 
 
 def _handle(broker: Broker, request: Request) -> Steps[Answer]:
+    replica_id, replica_epoch = _replica(request)
+    heard_ms = broker.replicas.peers.now_ms() if replica_id >= 0 else 0
     try:
         context = yield from broker.fetch_sessions.open_in_steps(
-            request.body, request.api_version, request.received_ms
+            request.body, request.api_version, request.received_ms, replica_id, heard_ms
         )
     except KafkaError as error:
         return FetchResponse(error_code=error.code)
-    fetch = ParkedFetch(broker, request, context)
+    context.wants_high_watermark = broker.replicas.peers.selects_replicas
+    fetch = ParkedFetch(broker, request, context, replica_id, replica_epoch)
     try:
         result = yield from fetch.read()
     except BaseException:  # the connection is gone, as a rule
@@ -81,21 +90,30 @@ def _handle(broker: Broker, request: Request) -> Steps[Answer]:
     return fetch.park()
 
 
+def _replica(request: Request) -> tuple[int, int]:
+    """The follower's id and its broker's epoch; below 0 for a consumer, and where it is not told (below 15)."""
+    body: FetchRequest = request.body
+    if body.replica_state is not None:
+        return body.replica_state.replica_id, body.replica_state.replica_epoch
+    return body.replica_id, -1
+
+
 class _Result:
     """What one pass over the partitions found."""
 
-    __slots__ = ("bytes", "failed", "min_bytes", "partitions", "unknown")
+    __slots__ = ("bytes", "failed", "has_news", "min_bytes", "partitions", "unknown")
 
     def __init__(self, min_bytes: int) -> None:
         self.min_bytes = min_bytes
         self.bytes = 0
         self.failed = False
+        self.has_news = False
         self.unknown = 0
         self.partitions: list[tuple[Position, PartitionData]] = []
 
     @property
     def enough(self) -> bool:
-        return self.failed or self.bytes >= self.min_bytes
+        return self.failed or self.has_news or self.bytes >= self.min_bytes
 
     def close(self) -> None:
         for _, data in self.partitions:
@@ -106,7 +124,14 @@ class _Result:
 class ParkedFetch:
     """One Fetch request on its way; parked, where there is not enough yet."""
 
-    def __init__(self, broker: Broker, request: Request, context: FetchContext) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        request: Request,
+        context: FetchContext,
+        replica_id: int,
+        replica_epoch: int,
+    ) -> None:
         body: FetchRequest = request.body
         self.broker = broker
         self.context = context
@@ -115,10 +140,10 @@ class ParkedFetch:
         self.max_bytes = min(body.max_bytes, broker.config.fetch_max_bytes)
         self.max_wait_ms = body.max_wait_ms
         self.read_committed = body.isolation_level == READ_COMMITTED
-        replica_id = body.replica_id
-        if body.replica_state is not None:
-            replica_id = body.replica_state.replica_id
+        self.replica_id = replica_id
+        self.replica_epoch = replica_epoch
         self.is_consumer = replica_id < 0
+        self._acknowledges = replica_id >= 0  # the first pass over the partitions does
         self.future: asyncio.Future[FetchResponse] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._woken = False
@@ -134,6 +159,7 @@ class ParkedFetch:
         except BaseException:
             result.close()
             raise
+        self._acknowledges = False
         return result
 
     def _read_into(self, result: _Result) -> Steps[None]:
@@ -151,6 +177,8 @@ class ParkedFetch:
                 result.unknown += 1
             elif data.error_code or data.diverging_epoch is not None:
                 result.failed = True
+            elif self.context.must_tell(position, data.high_watermark, data.log_start_offset):
+                result.has_news = True
             result.bytes += size
             room = max(0, room - size)
             if not quiet or self.context.includes(
@@ -179,27 +207,57 @@ class ParkedFetch:
             return data, 0, False
         data = PartitionData(
             partition_index=position.index,
-            high_watermark=partition.high_watermark,
-            last_stable_offset=partition.last_stable_offset,
             log_start_offset=partition.log.log_start_offset,
             aborted_transactions=[] if self.read_committed else None,
             records=b"",
         )
+        limit = min(position.max_bytes, room)
         try:
             if position.last_fetched_epoch >= 0:
                 data.diverging_epoch = _divergence(partition, position)
-                if data.diverging_epoch is not None:
-                    return data, 0, False
-            found = partition.read(
-                position.fetch_offset, min(position.max_bytes, room), at_least_one=first
-            )
+            if data.diverging_epoch is not None:
+                found = NOTHING
+            elif self.is_consumer:
+                found = partition.read(position.fetch_offset, limit, at_least_one=first)
+            else:
+                found = self._read_for_follower(partition, position, limit, first)
+            data.high_watermark = partition.high_watermark
+            data.last_stable_offset = partition.last_stable_offset
+            if data.diverging_epoch is not None:
+                return data, 0, False
         except KafkaError as error:
             data.error_code = self._told(error.code)
             data.high_watermark = data.last_stable_offset = data.log_start_offset = -1
             return data, 0, False
         data.records = found.regions
-        behind = position.fetch_offset < partition.high_watermark
+        if self.is_consumer:
+            behind = position.fetch_offset < partition.high_watermark
+        else:
+            # Who is not in the ISR is looked at with each Fetch: one of them may let it join.
+            behind = (
+                position.fetch_offset < partition.log.log_end_offset
+                or self.replica_id not in partition.isr
+            )
         return data, found.size_bytes, not (found.regions or behind)
+
+    def _read_for_follower(
+        self, partition: Partition, position: Position, max_bytes: int, first: bool
+    ) -> LogRead:
+        """All of the log from the position on, which is the follower's acknowledgement."""
+        found = partition.read_as_leader(position.fetch_offset, max_bytes, at_least_one=first)
+        if self._acknowledges:
+            try:
+                partition.record_follower_fetch(
+                    self.replica_id,
+                    self.replica_epoch,
+                    position.fetch_offset,
+                    position.log_start_offset,
+                    self.context.heard_ms,
+                )
+            except KafkaError:
+                close_regions(found.regions)
+                raise
+        return found
 
     def _told(self, code: ErrorCode) -> ErrorCode:
         """As Kafka: a client of before KAFKA_STORAGE_ERROR would give up at it, and is to look elsewhere."""
@@ -221,11 +279,12 @@ class ParkedFetch:
             self.context.attach(key, position, None)
             raise
         self.context.attach(key, position, partition)
-        partition.require_leader(position.current_leader_epoch)
+        if self.is_consumer:
+            partition.require_leader(position.current_leader_epoch)
+        else:
+            partition.require_follower(self.replica_id, position.current_leader_epoch)
         if self.version < ZSTD_SINCE and partition.log.config.compression_type == "zstd":
             raise KafkaError(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE)
-        if not self.is_consumer:  # a follower that is not in the assignment
-            raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         return partition
 
     def answer(self, result: _Result) -> FetchResponse:

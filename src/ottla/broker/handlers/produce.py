@@ -16,7 +16,7 @@ Behaviour
 Versions: 0-2 are advertised (KAFKA-18659) and refused by closing the connection; 5 log start, 7 zstd, 8 record
 errors and a message, 13 topic ids.
 Errors: INVALID_REQUIRED_ACKS, INVALID_TOPIC_EXCEPTION (an internal one), UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, NOT_LEADER_OR_FOLLOWER,
-NOT_ENOUGH_REPLICAS, REQUEST_TIMED_OUT, KAFKA_STORAGE_ERROR, and those of ``Log.append_as_leader``.
+NOT_ENOUGH_REPLICAS, NOT_ENOUGH_REPLICAS_AFTER_APPEND, REQUEST_TIMED_OUT, KAFKA_STORAGE_ERROR, and those of ``Log.append_as_leader``.
 Source: ``KafkaApis.handleProduceRequest``, ``ReplicaManager.appendRecords``, ``DelayedProduce``.
 """
 
@@ -202,8 +202,13 @@ class _Produce(Unsettled):
         answer.log_start_offset = appended.log_start_offset
 
     def _commit(self, partition: Partition, answer: PartitionProduceResponse, end: int) -> None:
-        if self.acks == ALL and not partition.when_committed(end, self, answer):
-            self.unanswered[id(answer)] = answer
+        if self.acks != ALL:
+            return
+        try:
+            if not partition.when_committed(end, self, answer):
+                self.unanswered[id(answer)] = answer
+        except KafkaError as error:
+            fail(answer, error)
 
     def run(self) -> Run | None:
         """The requests behind it that are like it may follow, if all of it went one way: to one partition."""

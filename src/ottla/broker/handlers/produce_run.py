@@ -133,7 +133,11 @@ class ProduceRun(Run):
             ]
         if self._acks != ALL or all(one.refused is not None for one in self._taken):
             return self._encoded(None)
-        if partition.when_committed(self._end_offset, self, self):
+        try:
+            if partition.when_committed(self._end_offset, self, self):
+                return self._encoded(None)
+        except KafkaError as error:
+            self._taken = [self._failed(one, error) for one in self._taken]
             return self._encoded(None)
         loop = self._broker.loop
         self._future = loop.create_future()
@@ -141,9 +145,11 @@ class ProduceRun(Run):
         return self._future
 
     def _unwritten(self, one: _Taken) -> _Taken:
+        return self._failed(one, KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "the write failed"))
+
+    def _failed(self, one: _Taken, error: KafkaError) -> _Taken:
         if one.appended is None:
             return one
-        error = KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "the write failed")
         return one._replace(refused=self._not_kept(one.appended, error))
 
     def _not_kept(self, appended: AppendInfo, error: KafkaError) -> PartitionProduceResponse:
