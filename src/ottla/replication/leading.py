@@ -183,6 +183,11 @@ class LeadingReplica(Replica):
         return self._in_sync
 
     @property
+    def proposal(self) -> Proposal | None:
+        """The change of the ISR that the controller has been asked for, and has not answered."""
+        return self._in_sync.pending if self._in_sync is not None else None
+
+    @property
     def minimum_isr(self) -> int:
         """``min.insync.replicas``, at most the replication factor: a single replica can meet no more."""
         return min(self.log.config.min_insync_replicas, max(1, len(self.replicas)))
