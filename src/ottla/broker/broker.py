@@ -63,6 +63,7 @@ from ottla.network.server import Listener, Server
 from ottla.network.stepping import run
 from ottla.replication.gathering import Gathering
 from ottla.replication.lease import Lease
+from ottla.replication.peers import Peers
 from ottla.replication.replicas import Replicas
 from ottla.settings.setting import SettingError
 from ottla.settings.topic_config import TopicConfig
@@ -231,6 +232,11 @@ class Broker:
                 make_fetchers=self._make_fetchers,
                 on_storage_error=lambda partition: self._background(self._tell_controller()),
                 lease=self.lease,
+                peers=Peers(
+                    self.clock,
+                    lag_max_ms=lambda: self.config.replica_lag_time_max_ms,
+                    is_alive=lambda broker_id: broker_id in self.metadata.brokers,
+                ),
             )
             self._exits.push_async_callback(self._close_directories)
             self.directories.open()

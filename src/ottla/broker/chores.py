@@ -46,6 +46,7 @@ class Chores:
         every(TRASH_INTERVAL_MS, self._empty_trash)
         every(QUARANTINE_CHECK_INTERVAL_MS, self._quarantine)
         every(self._cleaner_backoff_ms, self.compact)
+        every(max(1, config.replica_lag_time_max_ms // 2), self._broker.replicas.check_isrs)
         exits.push_async_callback(self._close_cleaner)
 
     async def _retain(self) -> None:

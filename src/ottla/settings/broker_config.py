@@ -73,6 +73,8 @@ class BrokerConfig(ZooKeeperConfig):
     log_dir: str
     log_dirs: str | None
     replica_alter_log_dirs_io_max_bytes_per_second: int
+    replica_lag_time_max_ms: int
+    replica_selector_class: str | None
     durability: str
     listeners: str
     advertised_listeners: str | None

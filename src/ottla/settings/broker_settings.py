@@ -44,6 +44,9 @@ from ottla.settings.topic_settings import (
 )
 from ottla.settings.zookeeper_settings import ZOOKEEPER_SETTINGS
 
+RACK_AWARE_SELECTOR = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
+LEADER_SELECTOR = "org.apache.kafka.common.replica.LeaderSelector"
+
 # fmt: off
 _ROWS = (
     # Who this broker is, where its data lies, how strictly it keeps it.
@@ -63,6 +66,10 @@ _ROWS = (
         "The most bytes a second that are copied for replicas which are moved between log directories.", CLUSTER_WIDE),
     Setting("durability", STRING, "disk", ("disk", "os"), HIGH,
         "When acks=all is answered: disk after the records are synced to disk, os once the system's page cache has them, as Kafka does."),
+    Setting("replica.lag.time.max.ms", LONG, 30_000, None, HIGH,
+        "How long a follower may not have had all that its leader has before it leaves the in-sync replicas. In milliseconds."),
+    Setting("replica.selector.class", STRING, None, (RACK_AWARE_SELECTOR, LEADER_SELECTOR), MEDIUM,
+        "Who consumers are sent to for reading: with RackAwareReplicaSelector an in-sync replica in their own rack; else the leader."),
 
     # Listeners, connections, requests.
     Setting("listeners", STRING, "PLAINTEXT://127.0.0.1:9092", None, HIGH,

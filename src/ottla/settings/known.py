@@ -22,7 +22,6 @@ leader.imbalance.check.interval.seconds leader.imbalance.per.broker.percentage m
 metadata.log.max.record.bytes.between.snapshots metadata.log.max.snapshot.interval.ms
 metadata.log.segment.bytes metadata.log.segment.min.bytes metadata.log.segment.ms
 metadata.max.idle.interval.ms metadata.max.retention.bytes metadata.max.retention.ms
-replica.lag.time.max.ms replica.selector.class
 num.replica.alter.log.dirs.threads request.timeout.ms reserved.broker.max.id
 server.max.startup.time.ms
 socket.connection.setup.timeout.max.ms socket.connection.setup.timeout.ms
