@@ -1,0 +1,311 @@
+"""Fetch as followers send it: what it tells the leader, what it is told, and what ends its waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ottla.broker.fetch_sessions import FetchSessions
+from ottla.broker.handlers import fetch
+from ottla.errors import ErrorCode
+from ottla.messages.fetch import (
+    FetchPartition,
+    FetchRequest,
+    FetchTopic,
+    PartitionData,
+    ReplicaState,
+)
+from ottla.network.outbox import close_regions
+from ottla.records.batch import iter_batches
+from tests.unit.log.samples import NOW_MS, TOPIC_ID
+from tests.unit.replication.leaders import EPOCH, LAG_MS, Leader
+
+OLD, NEW = 12, 17
+
+
+class Stage:
+    """A leader behind a broker that can do nothing but fetch."""
+
+    def __init__(self, replicas: list[int], isr: list[int]) -> None:
+        self.leader = Leader(replicas, isr)
+        self.session = (0, 0)
+        numbers = itertools.count(100)
+        self.broker: Any = SimpleNamespace(
+            config=SimpleNamespace(fetch_max_bytes=1 << 20),
+            fetch_sessions=FetchSessions(10, lambda: next(numbers)),
+            replicas=SimpleNamespace(
+                peers=self.leader.peers, leader_of=lambda topic, index: self.leader.partition
+            ),
+            metadata=SimpleNamespace(topic_name=lambda topic_id: "orders"),
+            parked_fetches=set(),
+            is_stopping=False,
+            loop=asyncio.get_running_loop(),
+        )
+
+    def send(
+        self,
+        offset: int | None,
+        *,
+        version: int = NEW,
+        replica: int = 2,
+        broker_epoch: int = 7,
+        epoch: int = EPOCH,
+        last_epoch: int = -1,
+        start: int = 0,
+        wait_ms: int = 60_000,
+    ) -> Any:
+        """One Fetch in the session, if there is one: the answer or a future of it. None: from where it was."""
+        partitions = [
+            FetchPartition(
+                partition=0,
+                fetch_offset=offset or 0,
+                partition_max_bytes=1 << 20,
+                current_leader_epoch=epoch,
+                last_fetched_epoch=last_epoch,
+                log_start_offset=start,
+            )
+        ]
+        topic = FetchTopic(topic="orders", topic_id=TOPIC_ID, partitions=partitions)
+        session_id, session_epoch = self.session
+        if session_id:
+            self.session = session_id, session_epoch + 1
+        body = FetchRequest(
+            replica_id=replica if version < 15 else -1,
+            replica_state=ReplicaState(replica_id=replica, replica_epoch=broker_epoch)
+            if version >= 15
+            else None,
+            max_wait_ms=wait_ms,
+            min_bytes=1,
+            session_id=session_id,
+            session_epoch=session_epoch,
+            topics=[] if offset is None else [topic],
+        )
+        request: Any = SimpleNamespace(body=body, api_version=version, received_ms=NOW_MS)
+        return fetch.handle(self.broker, request)
+
+    async def told(self, answer: Any) -> PartitionData | None:
+        """What is said of the partition; None if nothing is."""
+        response = await answer if isinstance(answer, asyncio.Future) else answer
+        assert not response.error_code
+        if self.session == (0, 0) and response.session_id:
+            self.session = response.session_id, 1
+        if not response.responses:
+            return None
+        ((data,),) = [topic.partitions for topic in response.responses]
+        assert isinstance(data, PartitionData)
+        return data
+
+
+def offsets(data: PartitionData | None) -> list[int]:
+    """The last offsets of the batches in an answer."""
+    assert data is not None
+    regions: Any = data.records
+    try:
+        content = b"".join(region.read() for region in regions)
+        return [header.last_offset for _, header in iter_batches(content)]
+    finally:
+        close_regions(regions)
+
+
+async def turns(count: int = 20) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def on_a_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("version", [OLD, NEW])
+def test_a_fetch_is_an_acknowledgement_and_is_told_the_high_watermark_that_it_made(
+    version: int,
+) -> None:
+    async def main() -> None:
+        stage = Stage([1, 2], [1, 2])
+        stage.leader.append(2)
+        data = await stage.told(stage.send(0, version=version))
+        assert offsets(data) == [1]
+        assert data is not None
+        assert data.high_watermark == 0
+        parked = stage.send(2, version=version)
+        assert stage.leader.high_watermark == 2
+        stage.leader.append(1)
+        data = await stage.told(parked)
+        assert offsets(data) == [2]
+        assert data is not None
+        assert data.high_watermark == 2
+
+    on_a_loop(main)
+
+
+def test_a_parked_follower_wakes_on_append_and_not_on_the_high_watermark() -> None:
+    async def main() -> None:
+        stage = Stage([1, 2, 3], [1, 2, 3])
+        stage.leader.append(1)
+        stage.leader.fetch(3, 0)
+        await stage.told(stage.send(1, wait_ms=0))
+        parked = stage.send(None)
+        stage.leader.fetch(3, 1)
+        await turns()
+        assert stage.leader.high_watermark == 1
+        assert not parked.done()
+        stage.leader.append(1)
+        data = await stage.told(parked)
+        assert offsets(data) == [1]
+        assert data is not None
+        assert data.high_watermark == 1
+
+    on_a_loop(main)
+
+
+def test_a_parked_follower_hears_of_a_high_watermark_at_once_where_consumers_read_from_it() -> None:
+    async def main() -> None:
+        stage = Stage([1, 2, 3], [1, 2, 3])
+        stage.leader.peers.selects_replicas = True
+        stage.leader.append(1)
+        await stage.told(stage.send(1, wait_ms=0))
+        parked = stage.send(None)
+        stage.leader.fetch(3, 1)
+        data = await stage.told(parked)
+        assert data is not None
+        assert (offsets(data), data.high_watermark) == ([], 1)
+        assert not stage.send(None).done(), "once"
+
+    on_a_loop(main)
+
+
+def test_a_parked_follower_hears_at_once_that_the_log_starts_later() -> None:
+    async def main() -> None:
+        stage = Stage([1, 2], [1, 2])
+        stage.leader.append(3)
+        await stage.told(stage.send(3, wait_ms=0))
+        parked = stage.send(None)
+        await turns()
+        stage.leader.partition.delete_records(2, NOW_MS)
+        data = await stage.told(parked)
+        assert data is not None
+        assert data.log_start_offset == 2
+
+    on_a_loop(main)
+
+
+def test_a_parked_follower_hears_at_once_that_the_leader_is_another_or_its_epoch() -> None:
+    async def main() -> None:
+        stage = Stage([1, 2], [1, 2])
+        await stage.told(stage.send(0, wait_ms=0))
+        parked = stage.send(None)
+        stage.leader.partition.become_leader(EPOCH + 1, 1, [1, 2], [1, 2])
+        data = await stage.told(parked)
+        assert data is not None
+        assert data.error_code == ErrorCode.FENCED_LEADER_EPOCH
+        parked = stage.send(0, epoch=EPOCH + 1)
+        stage.leader.partition.follow(2, EPOCH + 2, 2, [1, 2], [1, 2])
+        data = await stage.told(parked)
+        assert data is not None
+        assert data.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
+
+    on_a_loop(main)
+
+
+def test_what_is_found_wanting_is_no_acknowledgement() -> None:
+    async def main() -> None:
+        stage = Stage([1, 2], [1, 2])
+        stage.leader.append(3)
+        for how, code in (
+            ({"offset": 3, "epoch": EPOCH - 1}, ErrorCode.FENCED_LEADER_EPOCH),
+            ({"offset": 3, "epoch": EPOCH + 1}, ErrorCode.UNKNOWN_LEADER_EPOCH),
+            ({"offset": 3, "replica": 9}, ErrorCode.UNKNOWN_LEADER_EPOCH),
+            ({"offset": 3, "replica": 9, "epoch": -1}, ErrorCode.NOT_LEADER_OR_FOLLOWER),
+            ({"offset": 4}, ErrorCode.OFFSET_OUT_OF_RANGE),
+            ({"offset": 3, "last_epoch": EPOCH + 4}, ErrorCode.OFFSET_OUT_OF_RANGE),
+        ):
+            stage.session = (0, 0)
+            arguments: Any = how
+            data = await stage.told(stage.send(**arguments))
+            assert data is not None
+            assert data.error_code == code, how
+            assert stage.leader.high_watermark == 0, how
+
+    on_a_loop(main)
+
+
+def test_a_follower_whose_log_parts_from_the_leaders_is_told_where() -> None:
+    async def main() -> None:
+        stage = Stage([1, 2], [1, 2])
+        stage.leader.append(3)
+        stage.leader.partition.become_leader(EPOCH + 2, 1, [1, 2], [1, 2])
+        stage.leader.append(2)
+        # It wrote two more in the same epoch, which the leader of that one never told anybody of.
+        data = await stage.told(stage.send(5, epoch=EPOCH + 2, last_epoch=EPOCH))
+        assert data is not None
+        assert data.diverging_epoch is not None
+        assert (data.diverging_epoch.epoch, data.diverging_epoch.end_offset) == (EPOCH, 3)
+        assert stage.leader.high_watermark == 0
+
+    on_a_loop(main)
+
+
+def test_a_fetch_of_an_earlier_life_is_refused() -> None:
+    async def main() -> None:
+        stage = Stage([1, 2], [1, 2])
+        stage.leader.append(3)
+        await stage.told(stage.send(0, broker_epoch=8))
+        stage.session = (0, 0)
+        data = await stage.told(stage.send(3, broker_epoch=7))
+        assert data is not None
+        assert data.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
+        assert stage.leader.high_watermark == 0
+
+    on_a_loop(main)
+
+
+def test_only_the_first_look_is_an_acknowledgement() -> None:
+    """What a parked Fetch looks at later says nothing new about its follower, which may be dead by then."""
+
+    async def main() -> None:
+        stage = Stage([1, 2], [1, 2])
+        await stage.told(stage.send(0, wait_ms=0))
+        parked = stage.send(None)
+        stage.leader.clock.advance(LAG_MS + 1)
+        stage.leader.append(1)
+        await stage.told(parked)
+        stage.leader.partition.check_isr()
+        assert stage.leader.asked.last == [1]
+
+    on_a_loop(main)
+
+
+def test_a_session_whose_partition_is_quiet_keeps_its_follower_in_sync() -> None:
+    async def main() -> None:
+        stage = Stage([1, 2], [1, 2])
+        await stage.told(stage.send(0, wait_ms=0))
+        for _ in range(3):
+            stage.leader.clock.advance(LAG_MS)
+            await stage.told(stage.send(None, wait_ms=0))
+        stage.leader.append(1)
+        stage.leader.partition.check_isr()
+        assert stage.leader.asked.proposals == []
+        stage.leader.clock.advance(LAG_MS + 1)
+        stage.leader.partition.check_isr()
+        assert stage.leader.asked.last == [1]
+
+    on_a_loop(main)
+
+
+def test_every_fetch_is_an_occasion_to_join() -> None:
+    async def main() -> None:
+        stage = Stage([1, 2], [1])
+        stage.leader.dead.add(2)
+        await stage.told(stage.send(0, wait_ms=0))
+        await stage.told(stage.send(None, wait_ms=0))
+        assert stage.leader.asked.proposals == []
+        stage.leader.dead.clear()
+        await stage.told(stage.send(None, wait_ms=0))
+        assert stage.leader.asked.last == [1, 2]
+
+    on_a_loop(main)
