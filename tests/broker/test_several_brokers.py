@@ -23,6 +23,7 @@ from ottla.messages.incremental_alter_configs import (
     AlterConfigsResource,
     IncrementalAlterConfigsRequest,
 )
+from ottla.messages.init_producer_id import InitProducerIdRequest
 from ottla.messages.leader_and_isr import (
     LeaderAndIsrLiveLeader,
     LeaderAndIsrPartitionState,
@@ -432,3 +433,19 @@ def test_a_topic_that_is_gone_gets_no_settings(tmp_path: Path) -> None:
         ]
 
     run_with(tmp_path, [1, 2], alter)
+
+
+def test_producer_ids_of_all_brokers_come_from_blocks_of_the_controller(tmp_path: Path) -> None:
+    async def ids(keeper: Keeper, *brokers: Server) -> None:
+        given = [await broker.producer_ids.next() for broker in brokers for _ in range(2)]
+        assert len(set(given)) == len(given)
+        assert {number // 1000 for number in given} == {0, 1, 2}
+        before = brokers[0].controller
+        await keeper.expire(brokers[0].session.store.session_id)  # the controller's
+        await until(lambda: not before.is_active, "the office falls vacant")
+        await until(lambda: any(b.controller.is_active for b in brokers), "another one has it")
+        again = await told(brokers[1], InitProducerIdRequest(transactional_id=None), 4)
+        assert again.error_code == 0
+        assert again.producer_id not in given
+
+    run_with(tmp_path, [1, 2, 3], ids)

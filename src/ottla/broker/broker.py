@@ -17,8 +17,8 @@ import asyncio
 import os
 from collections.abc import Awaitable, Coroutine, Generator, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ottla.broker import listening
@@ -31,9 +31,9 @@ from ottla.broker.internal_topics import (
     CONSUMER_OFFSETS,
 )
 from ottla.broker.metadata_cache import MetadataCache
-from ottla.broker.producer_ids import ProducerIds
+from ottla.broker.producer_ids import ProducerIds, allocate
 from ottla.broker.session import Session
-from ottla.broker.store_place import find_store
+from ottla.broker.store_place import find_store, open_store
 from ottla.broker.topic_rules import BrokersTopicRules
 from ottla.clock import Clock, SystemClock
 from ottla.controller.configs import ConfigListener
@@ -41,12 +41,9 @@ from ottla.controller.controller import Controller
 from ottla.controller.topic_changes import TopicDefaults
 from ottla.coordination import znodes
 from ottla.coordination.bootstrap import (
-    initial_layout,
-    new_cluster_id,
     notify_log_dir_event,
     prepare_layout,
 )
-from ottla.coordination.embedded import Keeper
 from ottla.coordination.store import Connector, StoreError
 from ottla.coordination.znodes import BrokerRegistration, Endpoint
 from ottla.errors import ErrorCode, KafkaError
@@ -129,7 +126,7 @@ class Broker:
         self.flusher: Flusher
         self._loading: asyncio.Future[None] | None = None
         self._connector = connector
-        self.in_cluster = connector is not None
+        self.in_cluster = connector is not None or bool(config.zookeeper_connect)
         """Whether other brokers may share the store."""
         self.control: Control
         self.controller_link = ControllerLink(self)
@@ -144,6 +141,7 @@ class Broker:
         self._telemetry: ClientTelemetry | None = None
         self._exits = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._takes_part = False
         self._stopping = False
         self._ready: asyncio.Event
         self._failed: asyncio.Future[None]
@@ -156,12 +154,16 @@ class Broker:
         self._ready = asyncio.Event()
         self._failed = self.loop.create_future()
         await self._take_addresses()
-        await self._open_store_and_logs()
+        connector = self._connector
+        if self.in_cluster:
+            connector = await self._find_cluster(connector)
+        await self._open_store_and_logs(connector)
         self._make_rooms(await self._group_settings())
         await self.config_listener.start()
         await self._load_logs()
         self._endpoints = await self._listen()
         await self.session.register()
+        self._takes_part = self.in_cluster
         await self.controller.start()
         self._chores.begin(self._exits)
         await self._know_the_cluster()
@@ -192,6 +194,10 @@ class Broker:
 
         To be called after a start that failed or was cancelled, too.
         """
+        if self._takes_part and not self._stopping and self.config.controlled_shutdown_enable:
+            from ottla.broker.shutdown import hand_over
+
+            await hand_over(self)
         await self._exits.pop_all().aclose()
 
     @property
@@ -206,7 +212,21 @@ class Broker:
         """Name, host and port of every listener as it really is."""
         return [(one.name, one.host or "0.0.0.0", one.port) for one in self._listeners]
 
-    async def _open_store_and_logs(self) -> None:
+    async def _find_cluster(self, connector: Connector | None) -> Connector:
+        """The way to the store that others share, and the id that they know this broker by."""
+        if connector is None:
+            from ottla.coordination.zookeeper_access import ensemble_of
+
+            connector = ensemble_of(self.config)
+            self._exits.push_async_callback(connector.close)
+        if self.config.wants_id:
+            from ottla.broker.generated_id import with_id
+
+            self.config = await with_id(self.config, connector)
+            self.node_id = self.config.node_id
+        return connector
+
+    async def _open_store_and_logs(self, connector: Connector | None) -> None:
         self.flusher = Flusher(
             self._disk,
             durability=Durability(self.config.durability),
@@ -244,7 +264,11 @@ class Broker:
             known_id = self.directories.identify(self.node_id)
         except DirectoryMismatch as error:
             raise SettingError(f"log.dirs: {error}") from error
-        connector = self._connector or await self._open_own_store(known_id)
+        if connector is None:
+            path = find_store(self.directories, is_new=known_id is None)
+            connector = await open_store(
+                path, known_id, self.clock, self._exits, partial(self._store_failed, path)
+            )
         self.session = Session(
             self.lease,
             registration=self._registration,
@@ -263,20 +287,6 @@ class Broker:
                 f"the log directories belong to cluster {known_id}, the store to {self.cluster_id}",
             )
         self.directories.sign(MetaProperties(self.node_id, self.cluster_id))
-
-    async def _open_own_store(self, known_id: str | None) -> Connector:
-        """The store of a broker that is its own cluster, in one of its log directories."""
-        store_path = find_store(self.directories, is_new=known_id is None)
-        opening = self.loop.create_task(
-            Keeper.open(
-                Path(store_path),
-                initial=initial_layout(known_id or new_cluster_id()),
-                clock=self.clock,
-                on_failure=lambda error: self._store_failed(store_path, error),
-            )
-        )
-        self._exits.push_async_callback(_close_keeper, opening)
-        return await asyncio.shield(opening)  # the file is opened in a thread, cancelled or not
 
     async def _group_settings(self) -> GroupSettings:
         """As set; but where groups have a topic already, it says how many partitions they hash to."""
@@ -305,7 +315,7 @@ class Broker:
         self._exits.push_async_callback(self._close_controller)
         self._exits.callback(self.controller_link.close)
         self._exits.push_async_callback(self._end_tasks)
-        self.producer_ids = ProducerIds(lambda: self.controller.allocate_producer_id_block())
+        self.producer_ids = ProducerIds(partial(allocate, self))
 
     def _new_controller(self) -> Controller:
         """One for the session of the moment."""
@@ -577,12 +587,6 @@ class Broker:
         for partition in self.replicas:
             partition.log.update_config(self.topic_config(partition.topic))
         self._chores.compact()  # the cleaner's rate is heeded at once
-
-
-async def _close_keeper(opening: asyncio.Task[Keeper]) -> None:
-    await asyncio.wait((opening,))
-    if opening.exception() is None:
-        await opening.result().close()
 
 
 def _random_session_id() -> int:

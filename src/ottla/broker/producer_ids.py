@@ -8,6 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from ottla.errors import ErrorCode, KafkaError
+
+if TYPE_CHECKING:
+    from ottla.broker.broker import Broker
+
+ANSWER_TIMEOUT_S = 10.0
+"""How long a producer waits for a block; it asks again."""
 
 
 class ProducerIds:
@@ -29,3 +38,19 @@ class ProducerIds:
             producer_id = self._next
             self._next += 1
             return producer_id
+
+
+async def allocate(broker: Broker) -> tuple[int, int]:
+    """A new block from the controller: its first id and how many there are. Raises ``KafkaError``."""
+    from ottla.messages.allocate_producer_ids import (
+        AllocateProducerIdsRequest,
+        AllocateProducerIdsResponse,
+    )
+
+    request = AllocateProducerIdsRequest(broker_id=broker.node_id, broker_epoch=broker.broker_epoch)
+    answer: AllocateProducerIdsResponse = await broker.controller_link.send(
+        request, timeout_s=ANSWER_TIMEOUT_S
+    )
+    if answer.error_code:
+        raise KafkaError(ErrorCode(answer.error_code))
+    return answer.producer_id_start, answer.producer_id_len

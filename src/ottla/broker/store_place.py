@@ -1,4 +1,4 @@
-"""Where the coordination store's file lies among several log directories.
+"""The coordination store of a broker that is alone: where its file lies among several log directories.
 
 Rules: it is made in the first entry of ``log.dirs`` and stays where it is found, so that directories may be
 added and put in another order. It is never made anew while it may lie in a directory that is offline or was
@@ -7,12 +7,20 @@ left out: the cluster would forget its topics.
 
 from __future__ import annotations
 
+import asyncio
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ottla.coordination.bootstrap import initial_layout, new_cluster_id
+from ottla.coordination.embedded import Keeper
 from ottla.settings.setting import SettingError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AsyncExitStack
+
+    from ottla.clock import Clock
     from ottla.log.directories import LogDirectories
 
 STORE_FILE = "ottla-store.sqlite"
@@ -43,3 +51,29 @@ def find_store(directories: LogDirectories, *, is_new: bool) -> str:
             "is the directory that holds it mounted, and named in log.dirs?"
         )
     return paths[0]
+
+
+async def open_store(
+    path: str,
+    cluster_id: str | None,
+    clock: Clock,
+    exits: AsyncExitStack,
+    on_failure: Callable[[BaseException], None],
+) -> Keeper:
+    """The store of a broker that is its own cluster; ``exits`` closes it. Raises what ``Keeper.open`` does."""
+    opening = asyncio.get_running_loop().create_task(
+        Keeper.open(
+            Path(path),
+            initial=initial_layout(cluster_id or new_cluster_id()),
+            clock=clock,
+            on_failure=on_failure,
+        )
+    )
+    exits.push_async_callback(_close, opening)
+    return await asyncio.shield(opening)  # the file is opened in a thread, cancelled or not
+
+
+async def _close(opening: asyncio.Task[Keeper]) -> None:
+    await asyncio.wait((opening,))
+    if opening.exception() is None:
+        await opening.result().close()

@@ -190,7 +190,7 @@ def ready_line(config: BrokerConfig, broker: Broker) -> str:
         listening = ", ".join(f"{name}://{address}" for name, address in where)
     directories = ", ".join(config.data_directories)
     return (
-        f"ottla {VERSION} ready: node {config.node_id} on {listening}, "
+        f"ottla {VERSION} ready: node {broker.node_id} on {listening}, "
         f"data in {directories} (start took {_seconds_since_start():.2f} s)"
     )
 

@@ -53,7 +53,14 @@ SERVE_OPTIONS = (
         "--node-id",
         "N",
         "The broker's number. It is written into the data directory and can't change afterwards. "
-        "(default: 1)",
+        "(default: 1; with --zookeeper the next one that is free above 1000)",
+    ),
+    ServeOption(
+        "zookeeper",
+        "--zookeeper",
+        "HOST:PORT,...[/PATH]",
+        "The ZooKeeper servers of a cluster, which this broker joins; all its brokers name the same, and the "
+        "same path if any. The same as --set zookeeper.connect=... (default: none; the broker is alone)",
     ),
     ServeOption(
         "config",
@@ -110,6 +117,9 @@ def settings_of(arguments: Arguments) -> dict[str, str]:
     node_id = arguments.get("node_id")
     if isinstance(node_id, str):
         settings["node.id"] = node_id
+    zookeeper = arguments.get("zookeeper")
+    if isinstance(zookeeper, str):
+        settings["zookeeper.connect"] = zookeeper
     listen = arguments.get("listen")
     if isinstance(listen, str):
         settings["listeners"] = f"PLAINTEXT://{_address('--listen', listen)}"

@@ -68,6 +68,8 @@ class BrokerConfig(ZooKeeperConfig):
 
     node_id: int
     broker_id: int
+    broker_id_generation_enable: bool
+    reserved_broker_max_id: int
     broker_rack: str | None
     process_roles: tuple[str, ...]
     log_dir: str
@@ -76,6 +78,9 @@ class BrokerConfig(ZooKeeperConfig):
     replica_lag_time_max_ms: int
     replica_selector_class: str | None
     durability: str
+    controlled_shutdown_enable: bool
+    controlled_shutdown_max_retries: int
+    controlled_shutdown_retry_backoff_ms: int
     listeners: str
     advertised_listeners: str | None
     listener_security_protocol_map: str
@@ -262,6 +267,19 @@ class BrokerConfig(ZooKeeperConfig):
     def __repr__(self) -> str:
         changed = {**self.static, **self.dynamic_default, **self.dynamic_broker}
         return f"BrokerConfig({changed})"
+
+    @property
+    def wants_id(self) -> bool:
+        """Whether the broker of a cluster is to get its id from there."""
+        given = self.static.get("node.id") or self.static.get("broker.id", "-1")
+        return self.broker_id_generation_enable and given == "-1"
+
+    def with_node_id(self, node_id: int) -> BrokerConfig:
+        """The same settings with the id that was generated."""
+        static = {name: Given(name, text, "start") for name, text in self.static.items()}
+        static.pop("broker.id", None)
+        static["node.id"] = Given("node.id", str(node_id), "generated")
+        return self._of(static, {}, {}, self.ignored)
 
     def _settle_families(self, given: Mapping[str, Given]) -> None:
         """Fill the members of families from each other."""

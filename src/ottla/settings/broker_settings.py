@@ -53,7 +53,11 @@ _ROWS = (
     Setting("node.id", INT, 1, AT_LEAST_0, HIGH,
         "The broker's number in the cluster; broker.id is the same setting by its older name."),
     Setting("broker.id", INT, 1, Range(-1), HIGH,
-        "The older name of node.id; when both are set they must agree. -1, Kafka's \"choose one\", is node 1."),
+        "The older name of node.id; when both are set they must agree. -1 is as if it were not set."),
+    Setting("broker.id.generation.enable", BOOLEAN, True, None, MEDIUM,
+        "Whether a broker of a cluster that is given no node.id gets one from ZooKeeper, above reserved.broker.max.id."),
+    Setting("reserved.broker.max.id", INT, 1000, AT_LEAST_0, MEDIUM,
+        "The largest node.id that can be given to a broker of a cluster where ids are generated, too."),
     Setting("broker.rack", STRING, None, None, MEDIUM,
         "The rack or zone that the broker stands in, told to clients in metadata."),
     Setting("process.roles", LIST, (), ("broker", "controller"), HIGH,
@@ -70,6 +74,14 @@ _ROWS = (
         "How long a follower may not have had all that its leader has before it leaves the in-sync replicas. In milliseconds."),
     Setting("replica.selector.class", STRING, None, (RACK_AWARE_SELECTOR, LEADER_SELECTOR), MEDIUM,
         "Who consumers are sent to for reading: with RackAwareReplicaSelector an in-sync replica in their own rack; else the leader."),
+
+    # A cluster.
+    Setting("controlled.shutdown.enable", BOOLEAN, True, None, MEDIUM,
+        "Whether a broker of a cluster that is told to stop first has what it leads led by others."),
+    Setting("controlled.shutdown.max.retries", INT, 3, None, MEDIUM,
+        "How often the controller is asked for that before the broker stops all the same."),
+    Setting("controlled.shutdown.retry.backoff.ms", LONG, 5000, None, MEDIUM,
+        "The pause between two of these attempts. In milliseconds."),
 
     # Listeners, connections, requests.
     Setting("listeners", STRING, "PLAINTEXT://127.0.0.1:9092", None, HIGH,

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 _CLUSTER = """
 auto.leader.rebalance.enable background.threads broker.heartbeat.interval.ms
-broker.id.generation.enable broker.session.timeout.ms
-controlled.shutdown.enable controlled.shutdown.max.retries controlled.shutdown.retry.backoff.ms
+broker.session.timeout.ms
 controller.performance.always.log.threshold.ms controller.performance.sample.period.ms
 controller.quorum.append.linger.ms controller.quorum.auto.join.enable
 controller.quorum.bootstrap.servers controller.quorum.election.backoff.max.ms
@@ -22,7 +21,7 @@ leader.imbalance.check.interval.seconds leader.imbalance.per.broker.percentage m
 metadata.log.max.record.bytes.between.snapshots metadata.log.max.snapshot.interval.ms
 metadata.log.segment.bytes metadata.log.segment.min.bytes metadata.log.segment.ms
 metadata.max.idle.interval.ms metadata.max.retention.bytes metadata.max.retention.ms
-num.replica.alter.log.dirs.threads request.timeout.ms reserved.broker.max.id
+num.replica.alter.log.dirs.threads request.timeout.ms
 server.max.startup.time.ms
 socket.connection.setup.timeout.max.ms socket.connection.setup.timeout.ms
 unclean.leader.election.interval.ms unstable.api.versions.enable unstable.feature.versions.enable

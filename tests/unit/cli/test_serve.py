@@ -33,6 +33,7 @@ class StandIn:
 
     def __init__(self, config: BrokerConfig) -> None:
         self.addresses = [("PLAINTEXT", "127.0.0.1", 40_123)]
+        self.node_id = config.node_id
 
     async def start(self) -> None:
         if type(self).hang_in_start:
