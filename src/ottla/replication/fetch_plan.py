@@ -173,10 +173,14 @@ class FetchPlan:
 
     @property
     def has_news(self) -> bool:
-        """Whether a partition that is ready is not in what the leader was asked for."""
+        """Whether a partition has a position, to be told to the leader, that it was not told."""
         for key in self._dirty:
             copy = self._keyed.get(key)
-            if copy is not None and copy.state is State.READY and key not in self._known:
+            if copy is None or copy.state is not State.READY:
+                continue
+            replica = copy.replica
+            is_flushed = replica.acknowledged_end_offset >= replica.log.log_end_offset
+            if is_flushed and self._known.get(key) != copy.position:
                 return True
         return False
 

@@ -414,6 +414,10 @@ def test_a_partition_that_comes_while_a_request_waits_is_in_a_second_one() -> No
     assert not follower.copying.may_send_another
     leader.append(index=1)
     follower.take(answer)
+    assert (
+        follower.copying.has_news
+    )  # what came is to be acknowledged, though another request waits
+    assert follower.copying.may_send_another
     follower.take(leader.fetch(second))
     assert (replica.log.log_end_offset, late.log.log_end_offset) == (1, 1)
 

@@ -169,6 +169,7 @@ def test_records_are_copied_flushed_and_acknowledged() -> None:
             copy = here.follow()
             await eventually(lambda: copy.high_watermark == 3)
             assert copy.log.flushed_end_offset == 3
+            await eventually(lambda: here.wires[-1].parked)
             offsets = [p.fetch_offset for a in leader.asked for t in a.topics for p in t.partitions]
             assert set(offsets) == {0, 3}
             leader.append(count=2)
