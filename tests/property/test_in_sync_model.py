@@ -54,6 +54,8 @@ class Model:
     fetches: dict[int, list[Fetch]] = field(default_factory=dict)
     in_sync_from_ms: dict[int, int] = field(default_factory=dict)
     broker_epochs: dict[int, int] = field(default_factory=dict)
+    not_awaited: dict[int, int] = field(default_factory=dict)
+    """How many of its fetches do not count as having caught up."""
 
     @property
     def is_pending(self) -> bool:
@@ -68,12 +70,20 @@ class Model:
         times = [self.in_sync_from_ms[replica]] if replica in self.in_sync_from_ms else []
         fetches = self.fetches.get(replica, [])
         for number, fetch in enumerate(fetches):
+            if number < self.not_awaited.get(replica, 0):
+                continue
             if fetch.offset >= fetch.leader_end:
                 times.append(fetch.at_ms)
             earlier = fetches[:number]
             if earlier and fetch.offset >= max(one.leader_end for one in earlier):
                 times.append(earlier[-1].at_ms)
         return max(times, default=None)
+
+    def await_no_more(self, replicas: set[int]) -> None:
+        """They have left the ISR, or may not join it: they count again from their next fetch on."""
+        for replica in replicas & self.replicas:
+            self.not_awaited[replica] = len(self.fetches.get(replica, []))
+            self.in_sync_from_ms.pop(replica, None)
 
     def is_caught_up(self, replica: int) -> bool:
         at_ms = self.caught_up_ms(replica)
@@ -148,10 +158,12 @@ class Both:
 
     def assign(self, replicas: set[int], isr: set[int]) -> None:
         model = self.model
+        model.await_no_more(model.isr - {ME, *isr})
         model.replicas, model.isr = {ME, *replicas}, {ME, *isr}
         model.joins, model.leaves = None, set()
         for replica in set(OTHERS) - replicas:
             model.fetches.pop(replica, None)
+            model.not_awaited.pop(replica, None)
             model.broker_epochs.pop(replica, None)
             model.in_sync_from_ms.pop(replica, None)
         self.real.assign(sorted(model.replicas))
@@ -160,7 +172,7 @@ class Both:
     def begin_epoch(self) -> None:
         model = self.model
         model.epoch_start = model.end
-        model.fetches = {}
+        model.fetches, model.not_awaited = {}, {}
         model.in_sync_from_ms = dict.fromkeys(model.isr & model.replicas, model.now_ms)
         self.real.begin_epoch(model.now_ms)
 
@@ -181,10 +193,13 @@ class Both:
         if proposal is None:
             return
         if well:
+            model.await_no_more(model.leaves)
             model.isr = (model.isr | {model.joins} - {None}) - model.leaves  # type: ignore[operator]
             self.real.commit(proposal.isr)
         else:
             self.real.refused(proposal)
+            if model.joins is not None:
+                model.await_no_more({model.joins})
         model.joins, model.leaves = None, set()
 
     def die(self, replica: int) -> None:

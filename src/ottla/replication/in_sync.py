@@ -162,8 +162,19 @@ class InSync:
         }
 
     def commit(self, isr: Sequence[int]) -> None:
-        """The ISR is this: what the controller answers, or tells. It overtakes whatever was proposed."""
+        """The ISR is this: what the controller answers, or tells. It overtakes whatever was proposed.
+
+        Who has left it is not awaited, until it fetches again: it may have stopped, or be about to.
+        """
+        for replica in self.isr:
+            if replica not in isr:
+                self._await_no_more(replica)
         self.isr, self.pending = list(isr), None
+
+    def _await_no_more(self, replica_id: int) -> None:
+        follower = self._followers.get(replica_id)
+        if follower is not None:
+            follower.caught_up_ms = NEVER_MS
 
     def begin_epoch(self, now_ms: int) -> None:
         """This broker leads in a new epoch: followers have to acknowledge anew.
@@ -175,9 +186,14 @@ class InSync:
             follower.forget(now_ms if replica in isr else NEVER_MS)
 
     def refused(self, proposal: Proposal) -> None:
-        """``proposal`` has not been, and never will be, carried out."""
+        """``proposal`` has not been, and never will be, carried out.
+
+        Who was to join by it is not awaited any more, until it fetches again: it may be about to stop.
+        """
         assert proposal is self.pending
         self.pending = None
+        if proposal.joins is not None:
+            self._await_no_more(proposal.joins)
 
     # What is heard from the followers
 

@@ -400,5 +400,6 @@ class LeadingReplica(Replica):
             return False
         if code in REFUSED:
             in_sync.refused(proposal)
+            self._advance()  # what waited for who was to join
             return False
         return code not in OUT_OF_DATE

@@ -294,13 +294,41 @@ def test_nothing_is_committed_by_followers_while_the_lease_is_over() -> None:
 def test_a_replica_that_is_waited_for_in_vain_is_not_waited_for_for_ever() -> None:
     """One that caught up and went away before it joined: with nothing appended, nobody else would notice."""
     leader = Leader([1, 2, 3], [1, 2])
+    leader.dead.add(3)
     leader.fetch(3, 0)
-    leader.partition.isr_refused(leader.asked.proposals[-1], ErrorCode.INELIGIBLE_REPLICA)
+    leader.dead.remove(3)
     leader.append()
     leader.fetch(2, 1)
     assert leader.high_watermark == 0
     leader.clock.advance(LAG_MS + 1)
     leader.partition.check_isr()
+    assert leader.high_watermark == 1
+
+
+def test_who_may_not_join_holds_up_nothing_once_the_controller_has_said_so() -> None:
+    """A broker that stops goes on fetching for a moment, and then no more."""
+    leader, waiting = Leader([1, 2, 3], [1, 2]), Listener()
+    leader.fetch(3, 0)
+    leader.append()
+    assert not leader.partition.when_committed(1, waiting, "it")
+    leader.fetch(2, 1)
+    assert waiting.told == []
+    leader.partition.isr_refused(leader.asked.proposals[-1], ErrorCode.INELIGIBLE_REPLICA)
+    assert (leader.high_watermark, waiting.told) == (1, ["it"])
+
+
+def test_who_has_left_the_isr_is_waited_for_again_once_it_fetches() -> None:
+    leader = Leader([1, 2, 3], [1, 2, 3])
+    leader.fetch(3, 0)
+    leader.partition.become_leader(EPOCH, 1, [1, 2, 3], [1, 2])
+    leader.append()
+    leader.fetch(2, 1)
+    assert leader.high_watermark == 1
+    leader.dead.add(3)
+    leader.fetch(3, 1)
+    leader.dead.remove(3)
+    leader.append()
+    leader.fetch(2, 2)
     assert leader.high_watermark == 1
 
 
