@@ -7,7 +7,7 @@ PREFIX ?= /usr/local
 # An installation anew when these change: the record loops are compiled by it, where there is a C compiler.
 INSTALLED_FROM := pyproject.toml setup.py src/ottla/records/record_loops.py
 
-.PHONY: run test demo lint bench torture fuzz docs install-man clean
+.PHONY: run test demo lint bench bench-cluster torture fuzz docs install-man clean
 
 run: $(VENV)/.installed  ## start a broker on 127.0.0.1:9092 with its data in ./data
 	$(BIN)/ottla serve --data ./data --listen 127.0.0.1:9092
@@ -26,6 +26,9 @@ lint: $(VENV)/.installed-lint  ## style, types, and which room may import which
 
 bench: $(VENV)/.installed-test  ## figures of this machine
 	$(BIN)/python -m bench
+
+bench-cluster: $(VENV)/.installed-test  ## figures of three brokers on this machine; wants Java and Debian's zookeeper
+	$(BIN)/python -m bench --cluster
 
 torture: ROUNDS ?= 500
 torture: SEED := $(shell date +%s)

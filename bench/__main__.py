@@ -1,6 +1,6 @@
 """``make bench``: figures of this machine, each benchmark in a process of its own, bounded in time.
 
-    python -m bench [--json PATH] [NAME ...]
+    python -m bench [--json PATH] [--cluster] [NAME ...]
 
 Speed varies from run to run on a shared machine: each figure is a median with its range, and what is compared
 is measured alternating in one run. Nothing here fails for being slow: a goal that is not met is said to be
@@ -29,6 +29,12 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "clients": ("--rounds", "5"),
 }
 """What runs by default, and with which arguments: five minutes in all. Others are run by name."""
+CLUSTER: dict[str, tuple[str, ...]] = {
+    "cluster_failover": ("--rounds", "5"),
+    "cluster_partitions": ("--counts", "1000", "10000", "--rounds", "5", "3"),
+    "cluster_throughput": ("--rounds", "3"),
+}
+"""What ``--cluster`` runs, with a ZooKeeper ensemble: six minutes in all."""
 LIMIT_S = 240
 
 
@@ -36,7 +42,7 @@ def run(name: str, environment: dict[str, str]) -> bool:
     """Run one of them; whether it went well."""
     started = time.monotonic()
     print(f"\n== {name}", flush=True)
-    command = [sys.executable, "-m", f"bench.{name}", *BENCHMARKS.get(name, ())]
+    command = [sys.executable, "-m", f"bench.{name}", *{**BENCHMARKS, **CLUSTER}.get(name, ())]
     try:
         good = (
             subprocess.run(command, env=environment, timeout=LIMIT_S, check=False).returncode == 0
@@ -66,8 +72,10 @@ def main() -> int:
     """Run them one after the other; the number of those that failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="*", help=f"by default {' '.join(BENCHMARKS)}")
+    parser.add_argument("--cluster", action="store_true", help=f"run {' '.join(CLUSTER)}")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     options = parser.parse_args()
+    names = options.names or (CLUSTER if options.cluster else BENCHMARKS)
     started = time.time()
     load = " ".join(f"{one:.1f}" for one in os.getloadavg())
     print(f"{os.cpu_count()} processors, load average {load}, Python {platform.python_version()}")
@@ -77,7 +85,7 @@ def main() -> int:
         lines = Path(directory) / "figures"
         lines.touch()
         environment[JSON_LINES] = str(lines)
-        failed = sum(not run(name, environment) for name in options.names or BENCHMARKS)
+        failed = sum(not run(name, environment) for name in names)
         if options.json is not None:
             write_json(lines, options.json, started)
     print(f"\n{time.time() - started:.0f} s in all")

@@ -42,10 +42,10 @@ class Frame:
 
 
 class Connection:
-    """A plain socket: frames out, answers in. It waits for a broker that does not listen yet."""
+    """A plain socket: frames out, answers in. It waits for a broker that does not listen yet, unless told not to."""
 
-    def __init__(self, port: int) -> None:
-        deadline = time.monotonic() + DEADLINE_S
+    def __init__(self, port: int, *, wait: bool = True) -> None:
+        deadline = time.monotonic() + (DEADLINE_S if wait else 0)
         while True:
             try:
                 self.socket = socket.create_connection(("127.0.0.1", port), DEADLINE_S)

@@ -68,22 +68,23 @@ FLOOR_BLOCKS = {"": 500, ", sustained": 2000}
 FETCHED_BATCHES_MAX = 100
 
 
-def produce_frame(records: bytes, acks: int) -> Frame:
+def produce_frame(records: bytes, acks: int, topic: str = TOPIC) -> Frame:
     """A Produce of one batch."""
     data = PartitionProduceData(index=0, records=records)
-    topic = TopicProduceData(name=TOPIC, partition_data=[data])
-    return Frame(ProduceRequest(acks=acks, timeout_ms=30_000, topic_data=[topic]), 9)
+    produced = TopicProduceData(name=topic, partition_data=[data])
+    return Frame(ProduceRequest(acks=acks, timeout_ms=30_000, topic_data=[produced]), 9)
 
 
-def large_frame(acks: int) -> Frame:
+def large_frame(acks: int, topic: str = TOPIC) -> Frame:
     """A Produce of a batch of 1 MB."""
     batch = build_batch([(NOW_MS, None, bytes(1100), ())] * LARGE_RECORDS)
-    return produce_frame(bytes(batch), acks)
+    return produce_frame(bytes(batch), acks, topic)
 
 
-def small_frame(acks: int) -> Frame:
+def small_frame(acks: int, topic: str = TOPIC) -> Frame:
     """A Produce of one record of 100 bytes."""
-    return produce_frame(bytes(build_batch([(NOW_MS, None, bytes(RECORD_BYTES), ())])), acks)
+    batch = build_batch([(NOW_MS, None, bytes(RECORD_BYTES), ())])
+    return produce_frame(bytes(batch), acks, topic)
 
 
 def fetch_frame(offset: int) -> Frame:
@@ -150,15 +151,16 @@ def drain(port: int, frames: list[bytes], seconds: float) -> tuple[int, float]:
 
 
 def _client(arguments: list[str]) -> None:
-    """``client WHAT PORT SECONDS NUMBER``: print what ``pump`` or ``drain`` counted.
+    """``client WHAT PORT SECONDS NUMBER [TOPIC]``: print what ``pump`` or ``drain`` counted.
 
     The number is ``acks``, or how many batches there are to fetch.
     """
     what, port, seconds, number = arguments[0], int(arguments[1]), float(arguments[2]), arguments[3]
+    topic = arguments[4] if len(arguments) > 4 else TOPIC
     if what == "large":
-        counted = pump(port, large_frame(int(number)).bytes, LARGE_DEPTH, seconds)
+        counted = pump(port, large_frame(int(number), topic).bytes, LARGE_DEPTH, seconds)
     elif what == "small":
-        counted = pump(port, small_frame(int(number)).bytes, SMALL_DEPTH, seconds)
+        counted = pump(port, small_frame(int(number), topic).bytes, SMALL_DEPTH, seconds)
     else:
         offsets = range(0, int(number) * LARGE_RECORDS, LARGE_RECORDS)
         counted = drain(port, [fetch_frame(offset).bytes for offset in offsets], seconds)

@@ -30,7 +30,6 @@ from ottla.broker.group_loading import GroupLoading, coordinate_groups
 from ottla.broker.internal_topics import (
     CONSUMER_OFFSETS,
 )
-from ottla.broker.leading import peers_of
 from ottla.broker.metadata_cache import MetadataCache
 from ottla.broker.producer_ids import ProducerIds, allocate
 from ottla.broker.session import Session
@@ -61,6 +60,7 @@ from ottla.network.server import Listener, Server
 from ottla.network.stepping import run
 from ottla.replication.gathering import Gathering
 from ottla.replication.lease import Lease
+from ottla.replication.peers import Peers
 from ottla.replication.replicas import Replicas
 from ottla.settings.setting import SettingError
 from ottla.settings.topic_config import TopicConfig
@@ -252,7 +252,11 @@ class Broker:
                 make_fetchers=self._make_fetchers,
                 on_storage_error=lambda partition: self._background(self._tell_controller()),
                 lease=self.lease,
-                peers=peers_of(self),
+                peers=Peers(
+                    self.clock,
+                    lag_max_ms=lambda: self.config.replica_lag_time_max_ms,
+                    is_alive=lambda broker_id: broker_id in self.metadata.brokers,
+                ),
             )
             self._exits.push_async_callback(self._close_directories)
             self.directories.open()
@@ -310,8 +314,6 @@ class Broker:
         self.controller = self._new_controller()
         self._exits.push_async_callback(self._close_controller)
         self._exits.callback(self.controller_link.close)
-        if self.replicas.peers.changes is not None:
-            self._exits.push_async_callback(self.replicas.peers.changes.close)
         self._exits.push_async_callback(self._end_tasks)
         self.producer_ids = ProducerIds(partial(allocate, self))
 

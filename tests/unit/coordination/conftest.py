@@ -12,12 +12,12 @@ from ottla.clock import ManualClock
 from ottla.coordination.embedded import IN_MEMORY, Keeper
 from ottla.coordination.store import Store
 from tests.support.coroutines import run_coroutine_test
-from tests.support.zookeeper import Ensemble, ensemble, zookeeper
+from tests.support.zookeeper import Ensemble, zookeeper
 
 if TYPE_CHECKING:
     from ottla.coordination.zookeeper import ZooKeeper
 
-__all__ = ["ensemble", "zookeeper"]
+__all__ = ["zookeeper"]
 
 
 class Stores(Protocol):
