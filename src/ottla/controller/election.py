@@ -67,12 +67,7 @@ def without_lossy(
     if leader in lossy or leader not in live:
         electable = (replica for replica in assignment if replica in isr and replica in live)
         leader = next(electable, NO_LEADER)
-    return current._replace(
-        leader=leader,
-        isr=isr,
-        leader_epoch=current.leader_epoch + 1,
-        controller_epoch=controller_epoch,
-    )
+    return _led_by(leader, isr, current, controller_epoch)
 
 
 def leader_for_offline(
