@@ -25,6 +25,7 @@ from ottla.broker import listening
 from ottla.broker.chores import Chores
 from ottla.broker.control import Control
 from ottla.broker.controller_link import ControllerLink
+from ottla.broker.controlling import new_controller
 from ottla.broker.fetch_sessions import FetchSessions
 from ottla.broker.group_loading import GroupLoading, coordinate_groups
 from ottla.broker.internal_topics import (
@@ -34,11 +35,9 @@ from ottla.broker.metadata_cache import MetadataCache
 from ottla.broker.producer_ids import ProducerIds, allocate
 from ottla.broker.session import Session
 from ottla.broker.store_place import find_store, open_store
-from ottla.broker.topic_rules import BrokersTopicRules
 from ottla.clock import Clock, SystemClock
 from ottla.controller.configs import ConfigListener
 from ottla.controller.controller import Controller
-from ottla.controller.topic_changes import TopicDefaults
 from ottla.coordination import znodes
 from ottla.coordination.bootstrap import (
     notify_log_dir_event,
@@ -311,24 +310,11 @@ class Broker:
         self.groups = self.group_loading.groups
         self._exits.push_async_callback(self.group_loading.close)
         self.control = Control(self)
-        self.controller = self._new_controller()
+        self.controller = new_controller(self)
         self._exits.push_async_callback(self._close_controller)
         self._exits.callback(self.controller_link.close)
         self._exits.push_async_callback(self._end_tasks)
         self.producer_ids = ProducerIds(partial(allocate, self))
-
-    def _new_controller(self) -> Controller:
-        """One for the session of the moment."""
-        config = self.config
-        return Controller(
-            self.session.store,
-            self.node_id,
-            {self.node_id: self.control},
-            rules=BrokersTopicRules(lambda: self.config),
-            defaults=TopicDefaults(config.num_partitions, config.default_replication_factor),
-            listener=config.inter_broker_listener,
-            clock=self.clock,
-        )
 
     async def _close_controller(self) -> None:
         await self.controller.close()
@@ -348,7 +334,7 @@ class Broker:
     async def _session_renewed(self) -> None:
         await self.controller.close()
         await self.config_listener.go_on(self.session.store)
-        self.controller = self._new_controller()
+        self.controller = new_controller(self)
 
     async def _registered_again(self) -> None:
         await self.controller.start()
@@ -579,10 +565,16 @@ class Broker:
 
     def _on_topic_config(self, name: str, overrides: dict[str, str]) -> None:
         self._topic_configs.pop(name, None)
-        self.replicas.configure(name, self.topic_config(name))
+        config = self.topic_config(name)
+        self.replicas.configure(name, config)
+        if config.unclean_leader_election_enable:
+            self.controller.unclean_election_allowed(name)
 
     def _on_broker_config(self, default: dict[str, str], own: dict[str, str]) -> None:
+        was_careful = not self.config.unclean_leader_election_enable
         self.config = self.config.with_dynamic(default, own, lenient=True)
+        if was_careful and self.config.unclean_leader_election_enable and self.is_ready:
+            self.controller.unclean_election_allowed()
         self._topic_configs.clear()
         for partition in self.replicas:
             partition.log.update_config(self.topic_config(partition.topic))

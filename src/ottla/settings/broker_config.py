@@ -78,6 +78,9 @@ class BrokerConfig(ZooKeeperConfig):
     replica_lag_time_max_ms: int
     replica_selector_class: str | None
     durability: str
+    auto_leader_rebalance_enable: bool
+    leader_imbalance_check_interval_seconds: int
+    leader_imbalance_per_broker_percentage: int
     controlled_shutdown_enable: bool
     controlled_shutdown_max_retries: int
     controlled_shutdown_retry_backoff_ms: int

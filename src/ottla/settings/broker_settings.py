@@ -76,6 +76,12 @@ _ROWS = (
         "Who consumers are sent to for reading: with RackAwareReplicaSelector an in-sync replica in their own rack; else the leader."),
 
     # A cluster.
+    Setting("auto.leader.rebalance.enable", BOOLEAN, True, None, HIGH,
+        "Whether the controller brings leadership back to the preferred replicas by itself."),
+    Setting("leader.imbalance.check.interval.seconds", LONG, 300, AT_LEAST_1, HIGH,
+        "How often the controller looks whether leadership is with the preferred replicas. In seconds."),
+    Setting("leader.imbalance.per.broker.percentage", INT, 10, AT_LEAST_0, HIGH,
+        "How many percent of the partitions that prefer a broker may be led by others before they are brought back."),
     Setting("controlled.shutdown.enable", BOOLEAN, True, None, MEDIUM,
         "Whether a broker of a cluster that is told to stop first has what it leads led by others."),
     Setting("controlled.shutdown.max.retries", INT, 3, None, MEDIUM,

@@ -7,7 +7,7 @@ starts. Imported only when such a name turns up.
 from __future__ import annotations
 
 _CLUSTER = """
-auto.leader.rebalance.enable background.threads broker.heartbeat.interval.ms
+background.threads broker.heartbeat.interval.ms
 broker.session.timeout.ms
 controller.performance.always.log.threshold.ms controller.performance.sample.period.ms
 controller.quorum.append.linger.ms controller.quorum.auto.join.enable
@@ -17,7 +17,7 @@ controller.quorum.fetch.snapshot.max.bytes controller.quorum.fetch.timeout.ms
 controller.quorum.request.timeout.ms controller.quorum.retry.backoff.ms controller.quorum.voters
 controller.socket.timeout.ms early.start.listeners eligible.leader.replicas.enable
 initial.broker.registration.timeout.ms
-leader.imbalance.check.interval.seconds leader.imbalance.per.broker.percentage metadata.log.dir
+metadata.log.dir
 metadata.log.max.record.bytes.between.snapshots metadata.log.max.snapshot.interval.ms
 metadata.log.segment.bytes metadata.log.segment.min.bytes metadata.log.segment.ms
 metadata.max.idle.interval.ms metadata.max.retention.bytes metadata.max.retention.ms
