@@ -31,6 +31,7 @@ from ottla.broker.group_loading import GroupLoading, coordinate_groups
 from ottla.broker.internal_topics import (
     CONSUMER_OFFSETS,
 )
+from ottla.broker.leading import peers_of
 from ottla.broker.metadata_cache import MetadataCache
 from ottla.broker.producer_ids import ProducerIds, allocate
 from ottla.broker.session import Session
@@ -59,7 +60,6 @@ from ottla.network.server import Listener, Server
 from ottla.network.stepping import run
 from ottla.replication.gathering import Gathering
 from ottla.replication.lease import Lease
-from ottla.replication.peers import Peers
 from ottla.replication.replicas import Replicas
 from ottla.settings.setting import SettingError
 from ottla.settings.topic_config import TopicConfig
@@ -251,11 +251,7 @@ class Broker:
                 make_fetchers=self._make_fetchers,
                 on_storage_error=lambda partition: self._background(self._tell_controller()),
                 lease=self.lease,
-                peers=Peers(
-                    self.clock,
-                    lag_max_ms=lambda: self.config.replica_lag_time_max_ms,
-                    is_alive=lambda broker_id: broker_id in self.metadata.brokers,
-                ),
+                peers=peers_of(self),
             )
             self._exits.push_async_callback(self._close_directories)
             self.directories.open()
@@ -313,6 +309,8 @@ class Broker:
         self.controller = new_controller(self)
         self._exits.push_async_callback(self._close_controller)
         self._exits.callback(self.controller_link.close)
+        if self.replicas.peers.changes is not None:
+            self._exits.push_async_callback(self.replicas.peers.changes.close)
         self._exits.push_async_callback(self._end_tasks)
         self.producer_ids = ProducerIds(partial(allocate, self))
 

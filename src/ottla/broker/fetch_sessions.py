@@ -20,7 +20,7 @@ Source: ``FetchSession.scala``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ottla.errors import ErrorCode, KafkaError
 from ottla.messages.fetch import FetchPartition, FetchRequest
@@ -47,6 +47,14 @@ ANY_EPOCH = -1
 
 Key = tuple[str | bytes, int]
 """A topic's id (Fetch 13 and newer) or name, and a partition's index."""
+
+
+class Parked(Protocol):
+    """A Fetch that waits."""
+
+    def overtaken(self) -> None:
+        """Another one has come in its session."""
+        ...
 
 
 class Position:
@@ -97,6 +105,8 @@ class FetchContext:
         self.positions: dict[Key, Position] = {}
         self.dirty: dict[Key, None] = {}
         self.on_change: Callable[[], None] | None = None
+        self.parked: Parked | None = None
+        """The Fetch that waits in it."""
 
     def follow(self, request: FetchRequest, version: int) -> Steps[None]:
         """Take in the request's topics, adding and moving, and drop the forgotten ones."""
@@ -308,6 +318,12 @@ class FetchSessions:
             context = FetchContext(replica_id)
             yield from context.follow(request, version)
         return context
+
+    def overtake(self, session_id: int) -> None:
+        """Another Fetch comes in the session: whoever waits in it does so no more."""
+        session = self._sessions.get(session_id)
+        if session is not None and session.parked is not None:
+            session.parked.overtaken()
 
     def _is_too_much(self) -> bool:
         followed = sum(len(session.positions) for session in self._sessions.values())

@@ -134,6 +134,10 @@ class ClusterState:
         """Whether the replica can lead: it is reachable, and its broker not about to stop."""
         return broker_id not in self.shutting_down and self.is_reachable(broker_id, partition)
 
+    def is_led(self, partition: PartitionId, leader: int) -> bool:
+        """Whether ``leader`` is a replica of the partition, and online."""
+        return leader in self.assignment(partition) and self.is_online(leader, partition)
+
     def online(self, partition: PartitionId) -> set[int]:
         """The brokers whose replicas of ``partition`` can lead."""
         return {

@@ -88,7 +88,7 @@ class LeaderChanges:
         def successor(
             partition: PartitionId, current: LeaderAndIsr, unclean: bool
         ) -> LeaderAndIsr | None:
-            if state.is_online(current.leader, partition):
+            if state.is_led(partition, current.leader):
                 return None
             return leader_for_offline(
                 state.assignment(partition),
@@ -132,7 +132,7 @@ class LeaderChanges:
     async def leave_isrs(
         self, state: ClusterState, partitions: Iterable[PartitionId]
     ) -> list[PartitionId]:
-        """Take replicas that are not reachable out of the ISRs, and leadership from leaders that are not.
+        """Take whoever is not reachable, or no replica, out of the ISRs, and leadership from such leaders.
 
         ``partitions`` without a state, or whose ISR has nobody else, are left. Source:
         ``ReplicaStateMachine.doRemoveReplicasFromIsr``.
@@ -140,7 +140,12 @@ class LeaderChanges:
 
         def shrunk(partition: PartitionId, current: LeaderAndIsr) -> LeaderAndIsr | None:
             members = {*current.isr, current.leader} - {NO_LEADER}
-            gone = {member for member in members if not state.is_reachable(member, partition)}
+            replicas = state.assignment(partition)
+            gone = {
+                member
+                for member in members
+                if member not in replicas or not state.is_reachable(member, partition)
+            }
             if not gone:
                 return None
             following = without_replicas(current, gone, state.controller_epoch)

@@ -140,7 +140,7 @@ def offline_partitions(
         for partition in (state.partition_ids() if partitions is None else partitions)
         if partition.topic not in state.deleting
         for current in (state.leader_and_isr(partition),)
-        if current is not None and not state.is_online(current.leader, partition)
+        if current is not None and not state.is_led(partition, current.leader)
     ]
 
 

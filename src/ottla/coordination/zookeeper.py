@@ -251,7 +251,10 @@ class ZooKeeperStore:
             if error.args != requests.error_of(requests.UNIMPLEMENTED).args:
                 raise
             self._can_read_many = False  # before 3.6
-            return await self._get_each(full)
+            try:
+                return await self._get_each(full)
+            except ConnectionLoss:  # it also hangs up on whom it does not understand
+                return await self._get_each(full)
         znodes = [znode for answer in answers for znode in answer]
         for znode in znodes:
             if isinstance(znode, StoreError):
@@ -372,6 +375,8 @@ class ZooKeeperStore:
         self._in_flight -= 1
         future = call.future
         failure = self._error(error) if error else requests.refusal(call.request, value)
+        if isinstance(failure, ConnectionLoss) and self._state is SessionState.CONNECTED:
+            self._suspend()  # the link is about to say so
         if failure is None and call.interpret is not None:
             value = call.interpret(value)
         if not future.done():
@@ -457,10 +462,7 @@ class ZooKeeperStore:
             self._connected(change)
         elif change.state is LinkState.SUSPENDED:
             self._last_zxid = change.zxid
-            self._stop_beating()
-            if self._session_id:
-                log.warning("ZooKeeper is out of reach", servers=str(self._ensemble.address))
-            self._enter(SessionState.SUSPENDED)
+            self._suspend()
         elif change.state is LinkState.REFUSED and not self._opened.done():
             self._opened.set_exception(NotAuthorized("ZooKeeper refused our name"))
         else:
@@ -483,6 +485,12 @@ class ZooKeeperStore:
         if self._is_beating:
             self._heartbeat()
         self._send()
+
+    def _suspend(self) -> None:
+        self._stop_beating()
+        if self._state is SessionState.CONNECTED:
+            log.warning("ZooKeeper is out of reach", servers=str(self._ensemble.address))
+            self._enter(SessionState.SUSPENDED)
 
     def _enter(self, state: SessionState) -> None:
         if state is not self._state:

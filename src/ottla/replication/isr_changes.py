@@ -17,16 +17,14 @@ from typing import TYPE_CHECKING
 
 from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
-from ottla.messages.alter_partition import (
-    AlterPartitionBrokerState,
-    AlterPartitionPartitionData,
-    AlterPartitionRequest,
-    AlterPartitionResponse,
-    AlterPartitionResponsePartitionData,
-    AlterPartitionTopicData,
-)
 
 if TYPE_CHECKING:
+    from ottla.messages.alter_partition import (
+        AlterPartitionRequest,
+        AlterPartitionResponse,
+        AlterPartitionResponsePartitionData,
+        AlterPartitionTopicData,
+    )
     from ottla.replication.in_sync import Proposal
     from ottla.replication.partition import Partition
 
@@ -35,7 +33,7 @@ log = logger(__name__)
 RETRY_S = 0.05
 RETRY_S_MAX = 1.0
 
-Send = Callable[[AlterPartitionRequest], Awaitable[AlterPartitionResponse]]
+Send = Callable[["AlterPartitionRequest"], Awaitable["AlterPartitionResponse"]]
 Batch = dict["Partition", "Proposal"]
 
 
@@ -142,6 +140,13 @@ class IsrChanges:
             self._waiting.setdefault(partition, proposal)  # unless there is a newer one
 
     def _request(self, batch: Batch) -> AlterPartitionRequest:
+        from ottla.messages.alter_partition import (  # a broker without followers needs none of it
+            AlterPartitionBrokerState,
+            AlterPartitionPartitionData,
+            AlterPartitionRequest,
+            AlterPartitionTopicData,
+        )
+
         own_epoch = self._broker_epoch()
         topics: dict[bytes, AlterPartitionTopicData] = {}
         for partition, proposal in batch.items():

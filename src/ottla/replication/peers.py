@@ -22,6 +22,10 @@ class Changes(Protocol):
         """Ask for it; the partition is told of the answer."""
         ...
 
+    async def close(self) -> None:
+        """Ask for nothing any more."""
+        ...
+
 
 def every_broker(broker_id: int) -> bool:
     """All brokers are alive."""

@@ -309,3 +309,21 @@ def test_every_fetch_is_an_occasion_to_join() -> None:
         assert stage.leader.asked.last == [1, 2]
 
     on_a_loop(main)
+
+
+def test_a_second_fetch_in_the_session_has_the_first_one_answered() -> None:
+    """A follower acknowledges one partition while it waits for another."""
+
+    async def main() -> None:
+        stage = Stage([1, 2], [1, 2])
+        stage.leader.append(1)
+        await stage.told(stage.send(0, wait_ms=0))
+        await stage.told(stage.send(1, wait_ms=0))
+        first = stage.send(None)
+        second = stage.send(None)
+        assert await stage.told(first) is None
+        assert not second.done()
+        stage.leader.append(1)
+        assert offsets(await stage.told(second)) == [1]
+
+    on_a_loop(main)

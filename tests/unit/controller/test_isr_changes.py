@@ -239,3 +239,12 @@ async def test_broker_that_is_not_the_controller_says_so(cluster: Any) -> None:
         AlterPartitionRequest(broker_id=1, broker_epoch=1)
     )
     assert response.error_code == ErrorCode.NOT_CONTROLLER
+
+
+async def test_leader_that_knows_of_a_later_controller_is_not_answered_by_an_earlier_one(
+    cluster: Any,
+) -> None:
+    """KAFKA-14154: an earlier controller said INVALID_REQUEST for ever, and the leader never asked another."""
+    subject = await orders(cluster)
+    for fields in ({"leader_epoch": 5}, {"partition_epoch": 7}):
+        assert await subject.ask([1, 2, 3], **fields) is ErrorCode.NOT_CONTROLLER

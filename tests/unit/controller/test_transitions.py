@@ -158,3 +158,13 @@ def test_state_finds_topics_by_id_and_by_colliding_name() -> None:
     state.remove_topic("a.b")
     state.remove_topic("never.there")
     assert state.colliding_topics("a_b") == []
+
+
+def test_stopped_replicas_are_told_the_leader_epoch_that_the_stop_belongs_to() -> None:
+    """KIP-570 (KAFKA-9539): a stop that was overtaken by a later start must be told apart from it."""
+    state = cluster(1, 2)
+    requests = transitions.stop_replica_requests(state, {2: [P0, P1], 3: [P0]}, delete=False)
+    assert set(requests) == {2}
+    (topic,) = requests[2].topic_states
+    assert [(s.partition_index, s.leader_epoch) for s in topic.partition_states] == [(0, 4), (1, 0)]
+    assert not any(s.delete_partition for s in topic.partition_states)

@@ -12,12 +12,12 @@ from ottla.clock import ManualClock
 from ottla.coordination.embedded import IN_MEMORY, Keeper
 from ottla.coordination.store import Store
 from tests.support.coroutines import run_coroutine_test
-from tests.support.zookeeper import Ensemble, zookeeper
+from tests.support.zookeeper import Ensemble, ensemble, zookeeper
 
 if TYPE_CHECKING:
     from ottla.coordination.zookeeper import ZooKeeper
 
-__all__ = ["zookeeper"]
+__all__ = ["ensemble", "zookeeper"]
 
 
 class Stores(Protocol):

@@ -28,6 +28,9 @@ class Asked:
     def submit(self, partition: Partition, proposal: Proposal) -> None:
         self.proposals.append(proposal)
 
+    async def close(self) -> None:
+        pass
+
     @property
     def last(self) -> list[int]:
         return self.proposals[-1].isr

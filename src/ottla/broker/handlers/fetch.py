@@ -8,6 +8,8 @@ Behaviour
   one of them changes, until ``max_wait_ms`` is over. An unknown topic beside others does not hurry it.
 - A consumer sees what is below the high watermark, a follower all of the log. Record bytes leave as file regions,
   never copied here.
+- A second Fetch in a follower's session, which does not wait for the answer to the first, has that one answered: so
+  a follower can acknowledge one partition while it waits for others.
 - A follower's first look at a partition is its acknowledgement: it has all below the offset that it asks for, if that
   is found good. What is appended while it is parked wakes it; a high watermark alone goes with the next response.
 - Thousands of partitions are read in steps, and others have their turns in between. Each partition is looked at in
@@ -70,6 +72,8 @@ def handle(broker: Broker, request: Request) -> Answer | Steps[Answer]:
 
 def _handle(broker: Broker, request: Request) -> Steps[Answer]:
     replica_id, replica_epoch = _replica(request)
+    if replica_id >= 0:
+        broker.fetch_sessions.overtake(request.body.session_id)
     heard_ms = broker.replicas.peers.now_ms() if replica_id >= 0 else 0
     try:
         context = yield from broker.fetch_sessions.open_in_steps(
@@ -310,11 +314,17 @@ class ParkedFetch:
         self.future = loop.create_future()
         self.future.add_done_callback(self._done)
         self.context.on_change = self._change
+        self.context.parked = self
         self.broker.parked_fetches.add(self)
         self._timer = loop.call_later(self.max_wait_ms / 1000, self._time_over)
         if self._changed:
             self._wake()
         return self.future
+
+    def overtaken(self) -> None:
+        """Answer with nothing: another Fetch of the session is here, and is told all."""
+        if self.future is not None and not self.future.done():
+            self._answer(_Result(0))
 
     def end(self) -> None:
         """Answer with what there is: the broker stops."""
@@ -371,6 +381,8 @@ class ParkedFetch:
 
     def _done(self, future: asyncio.Future[FetchResponse]) -> None:
         self.broker.parked_fetches.discard(self)
+        if self.context.parked is self:
+            self.context.parked = None
         if self._timer is not None:
             self._timer.cancel()
         if self._looking is not None:

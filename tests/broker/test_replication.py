@@ -1,0 +1,164 @@
+"""Three brokers on one store and one event loop copy from each other: what clients see of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from ottla.broker.broker import Broker as Server
+from ottla.controller.topics import NewTopic
+from ottla.coordination.embedded import Keeper
+from ottla.errors import ErrorCode
+from ottla.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
+from ottla.network.channel import Channel
+from ottla.replication.partition import Partition
+from tests.broker.test_several_brokers import run_with, until
+from tests.unit.log.samples import batch
+
+Play = Callable[["Cluster"], Awaitable[None]]
+
+
+class Cluster:
+    """Brokers 1 to 3, and a topic ``orders`` of one partition."""
+
+    def __init__(self, keeper: Keeper, brokers: tuple[Server, ...]) -> None:
+        self.keeper = keeper
+        self.brokers = {broker.node_id: broker for broker in brokers}
+
+    async def create(self, replicas: list[int], **config: str) -> None:
+        (controller,) = [b for b in self.brokers.values() if b.controller.is_active]
+        settings = {name.replace("_", "."): value for name, value in config.items()}
+        topic = NewTopic("orders", assignments={0: replicas}, configs=settings)
+        await controller.controller.create_topics([topic])
+        await until(lambda: self.leader is not None, "it is led")
+
+    def at(self, broker: int) -> Partition:
+        found = self.brokers[broker].replicas.get("orders", 0)
+        assert found is not None
+        return found
+
+    @property
+    def leader(self) -> Partition | None:
+        for broker in self.brokers.values():
+            partition = broker.replicas.get("orders", 0)
+            if partition is not None and partition.is_leader:
+                return partition
+        return None
+
+    async def produce(self, count: int = 1, *, acks: int = -1, timeout_ms: int = 20_000) -> int:
+        """The error code of one Produce to the leader."""
+        leader = self.leader
+        assert leader is not None
+        channel = await Channel.connect(*self.brokers[leader.node_id].address)
+        try:
+            data = PartitionProduceData(index=0, records=memoryview(batch(count)))
+            topic = TopicProduceData(name="orders", partition_data=[data])
+            request = ProduceRequest(acks=acks, timeout_ms=timeout_ms, topic_data=[topic])
+            answer: Any = await channel.send(request, version=9)
+            return int(answer.responses[0].partition_responses[0].error_code)
+        finally:
+            channel.abort("done")
+
+
+def play(data: Path, test: Play, **settings: object) -> None:
+    async def run(keeper: Keeper, *brokers: Server) -> None:
+        async with asyncio.timeout(60):
+            await test(Cluster(keeper, brokers))
+
+    run_with(data, [1, 2, 3], run, **settings)
+
+
+def test_what_is_acknowledged_by_all_is_in_all_logs(tmp_path: Path) -> None:
+    async def test(cluster: Cluster) -> None:
+        await cluster.create([1, 2, 3])
+        for _ in range(20):
+            assert await cluster.produce(3) == 0
+        assert cluster.at(1).high_watermark == 60
+        for broker in (2, 3):
+            assert cluster.at(broker).log.log_end_offset == 60
+        assert cluster.at(1).isr == [1, 2, 3]
+
+    play(tmp_path, test)
+
+
+def test_with_durability_disk_all_logs_have_flushed_what_is_acknowledged(tmp_path: Path) -> None:
+    async def test(cluster: Cluster) -> None:
+        await cluster.create([2, 3, 1])
+        for _ in range(5):
+            assert await cluster.produce(3) == 0
+        for broker in (1, 2, 3):
+            assert cluster.at(broker).log.flushed_end_offset >= 15
+
+    play(tmp_path, test, durability="disk")
+
+
+def test_a_follower_that_stops_leaves_the_isr_and_who_waits_is_answered(tmp_path: Path) -> None:
+    async def test(cluster: Cluster) -> None:
+        await cluster.create([1, 2, 3], min_insync_replicas="2")
+        assert await cluster.produce() == 0
+        follower = cluster.brokers[3]
+        assert follower.replicas.fetchers is not None
+        await follower.replicas.fetchers.close()
+        assert await cluster.produce() == 0
+        assert cluster.at(1).isr == [1, 2]
+
+    play(tmp_path, test, replica_lag_time_max_ms=300)
+
+
+def test_below_the_minimum_isr_nothing_is_acknowledged_by_all(tmp_path: Path) -> None:
+    async def test(cluster: Cluster) -> None:
+        await cluster.create([1, 2, 3], min_insync_replicas="3")
+        assert await cluster.produce() == 0
+        follower = cluster.brokers[3]
+        assert follower.replicas.fetchers is not None
+        await follower.replicas.fetchers.close()
+        assert await cluster.produce(acks=1) == 0
+        await until(lambda: cluster.at(1).isr == [1, 2], "it has left")
+        assert await cluster.produce() == ErrorCode.NOT_ENOUGH_REPLICAS
+        assert cluster.at(1).high_watermark == 1
+
+    play(tmp_path, test, replica_lag_time_max_ms=300)
+
+
+def test_when_the_leader_goes_another_one_goes_on_with_all_that_was_acknowledged(
+    tmp_path: Path,
+) -> None:
+    async def test(cluster: Cluster) -> None:
+        await cluster.create([2, 3])
+        for _ in range(5):
+            assert await cluster.produce(2) == 0
+        await cluster.brokers.pop(2).stop()
+        await until(lambda: cluster.leader is not None, "it is led again")
+        leader = cluster.leader
+        assert leader is not None
+        assert (leader.node_id, leader.log.log_end_offset) == (3, 10)
+        await until(lambda: leader.knows_its_latest_offset, "the high watermark comes")
+        assert await cluster.produce() == 0
+        assert leader.high_watermark == 11
+
+    play(tmp_path, test)
+
+
+def test_a_leader_that_is_stopped_comes_back_as_a_follower_and_joins(tmp_path: Path) -> None:
+    async def test(cluster: Cluster) -> None:
+        await cluster.create([2, 3])
+        assert await cluster.produce(2) == 0
+        stopped = cluster.brokers.pop(2)
+        await stopped.stop()
+        await until(lambda: cluster.leader is not None, "it is led again")
+        assert await cluster.produce(2) == 0
+        again = Server(stopped.config, connector=cluster.keeper)
+        cluster.brokers[2] = again
+        try:
+            await again.start()
+            leader = cluster.leader
+            assert leader is not None
+            await until(lambda: sorted(leader.isr) == [2, 3], "it joins")
+            assert await cluster.produce(2) == 0
+            assert cluster.at(2).log.log_end_offset == 6
+        finally:
+            await again.stop()
+
+    play(tmp_path, test)
