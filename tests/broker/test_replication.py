@@ -11,6 +11,16 @@ from ottla.broker.broker import Broker as Server
 from ottla.controller.topics import NewTopic
 from ottla.coordination.embedded import Keeper
 from ottla.errors import ErrorCode
+from ottla.messages.delete_records import (
+    DeleteRecordsPartition,
+    DeleteRecordsRequest,
+    DeleteRecordsTopic,
+)
+from ottla.messages.list_offsets import (
+    ListOffsetsPartition,
+    ListOffsetsRequest,
+    ListOffsetsTopic,
+)
 from ottla.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from ottla.network.channel import Channel
 from ottla.replication.partition import Partition
@@ -58,6 +68,13 @@ class Cluster:
             request = ProduceRequest(acks=acks, timeout_ms=timeout_ms, topic_data=[topic])
             answer: Any = await channel.send(request, version=9)
             return int(answer.responses[0].partition_responses[0].error_code)
+        finally:
+            channel.abort("done")
+
+    async def ask(self, broker: int, request: Any, version: int) -> Any:
+        channel = await Channel.connect(*self.brokers[broker].address)
+        try:
+            return await channel.send(request, version=version)
         finally:
             channel.abort("done")
 
@@ -160,5 +177,45 @@ def test_a_leader_that_is_stopped_comes_back_as_a_follower_and_joins(tmp_path: P
             assert cluster.at(2).log.log_end_offset == 6
         finally:
             await again.stop()
+
+    play(tmp_path, test)
+
+
+def test_records_are_deleted_in_all_live_replicas_before_that_is_said(tmp_path: Path) -> None:
+    async def test(cluster: Cluster) -> None:
+        await cluster.create([1, 2, 3])
+        for _ in range(4):
+            assert await cluster.produce(2) == 0
+        partition = DeleteRecordsPartition(partition_index=0, offset=5)
+        topic = DeleteRecordsTopic(name="orders", partitions=[partition])
+        request = DeleteRecordsRequest(topics=[topic], timeout_ms=20_000)
+        ((told,),) = [t.partitions for t in (await cluster.ask(1, request, 2)).topics]
+        assert (told.error_code, told.low_watermark) == (0, 5)
+        assert [cluster.at(broker).log.log_start_offset for broker in (1, 2, 3)] == [5, 5, 5]
+        follower = cluster.brokers[3]
+        assert follower.replicas.fetchers is not None
+        await follower.replicas.fetchers.close()
+        partition.offset, request.timeout_ms = 7, 300
+        ((told,),) = [t.partitions for t in (await cluster.ask(1, request, 2)).topics]
+        assert (told.error_code, told.low_watermark) == (ErrorCode.REQUEST_TIMED_OUT, 5)
+        assert cluster.at(1).log.log_start_offset == 7
+
+    play(tmp_path, test)
+
+
+def test_followers_are_told_the_logs_end_and_consumers_what_is_committed(tmp_path: Path) -> None:
+    async def test(cluster: Cluster) -> None:
+        await cluster.create([1, 2], min_insync_replicas="2")
+        assert await cluster.produce(3) == 0
+        fetchers = cluster.brokers[2].replicas.fetchers
+        assert fetchers is not None
+        await fetchers.close()
+        assert await cluster.produce(2, acks=1) == 0
+        for replica_id, offset in ((-1, 3), (2, 5)):
+            wanted = ListOffsetsPartition(current_leader_epoch=-1, timestamp=-1)
+            topics = [ListOffsetsTopic(name="orders", partitions=[wanted])]
+            request = ListOffsetsRequest(replica_id=replica_id, topics=topics)
+            ((told,),) = [t.partitions for t in (await cluster.ask(1, request, 5)).topics]
+            assert (told.error_code, told.offset) == (0, offset)
 
     play(tmp_path, test)

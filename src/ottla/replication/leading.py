@@ -340,6 +340,19 @@ class LeadingReplica(Replica):
         start = self.log.log_start_offset
         return start if self._in_sync is None else self._in_sync.low_watermark(start)
 
+    def when_started(self, offset: int, waiter: Waiter, token: object) -> bool:
+        """Whether the logs of all live replicas start at ``offset`` or later; if not, ``waiter`` is told then.
+
+        Errors: NOT_LEADER_OR_FOLLOWER.
+        """
+        self.require_leader()
+        if self.low_watermark >= offset:
+            return True
+        if self._deletions is None:
+            self._deletions = CommitWaiters()
+        self._deletions.add(offset, waiter, token)
+        return False
+
     # The ISR
 
     def check_isr(self) -> None:

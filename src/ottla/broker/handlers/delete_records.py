@@ -5,17 +5,19 @@ Behaviour
   the log starts.
 - The new start is on disk before anybody sees it: it does not go back, whatever crashes. Segments that lie
   below it are removed at once; what waits in a Fetch below it is told OFFSET_OUT_OF_RANGE.
-- A partition that is named several times is asked for its last offset. ``timeout_ms`` is for followers: there
-  are none to wait for.
+- A partition that is named several times is asked for its last offset.
+- The answer waits until all live replicas' logs start there, which they learn with their next fetches, but no longer
+  than ``timeout_ms``.
 
 Errors, for each partition: UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER, OFFSET_OUT_OF_RANGE (behind the
-high watermark, or below -1), POLICY_VIOLATION (a topic that is only compacted), INVALID_TOPIC_EXCEPTION (an
+high watermark, or below -1), REQUEST_TIMED_OUT (it has come to pass at the leader), POLICY_VIOLATION (a topic that is only compacted), INVALID_TOPIC_EXCEPTION (an
 internal topic), KAFKA_STORAGE_ERROR (it may come to pass all the same).
 Source: ``ReplicaManager.deleteRecords``, ``Partition.deleteRecordsOnLeader``.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from ottla.controller import topic_names
@@ -35,8 +37,34 @@ if TYPE_CHECKING:
 INVALID_LOW_WATERMARK = -1
 
 
+class _Started:
+    """Waits for followers."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[int, asyncio.Future[None]] = {}
+
+    def wait_for(
+        self, partition: Partition, offset: int, token: DeleteRecordsPartitionResult
+    ) -> None:
+        """Wait for the partition's; ``token`` is its answer."""
+        if not partition.when_started(offset, self, token):
+            self.waiting[id(token)] = asyncio.get_running_loop().create_future()
+
+    def committed(self, token: object) -> None:
+        """All live replicas' logs start there."""
+        self._future(token).set_result(None)
+
+    def failed(self, token: object, code: ErrorCode) -> None:
+        """The partition is led elsewhere now, or its log directory has failed."""
+        self._future(token).set_exception(KafkaError(code))
+
+    def _future(self, token: object) -> asyncio.Future[None]:
+        future = self.waiting[id(token)]
+        return future if not future.done() else asyncio.get_running_loop().create_future()
+
+
 async def handle(broker: Broker, request: Request) -> DeleteRecordsResponse:
-    """Write all the new starts down at once, then move them."""
+    """Write all the new starts down at once, then move them, and wait for the followers."""
     body: DeleteRecordsRequest = request.body
     wanted = {
         (topic.name, each.partition_index): each.offset
@@ -53,13 +81,20 @@ async def handle(broker: Broker, request: Request) -> DeleteRecordsResponse:
             _refuse(answers[key], error)
     moving = {p: offset for p, offset in starts.values() if offset > p.log.log_start_offset}
     failed = await broker.replicas.keep_log_starts(moving)
+    started = _Started()
     for key, (partition, offset) in starts.items():
         try:
             if partition in failed:
                 raise failed[partition]
-            answers[key].low_watermark = partition.delete_records(offset, broker.clock.now_ms())
+            partition.delete_records(offset, broker.clock.now_ms())
+            answers[key].low_watermark = partition.low_watermark
+            started.wait_for(partition, offset, answers[key])
         except KafkaError as error:
             _refuse(answers[key], error)
+    if started.waiting:
+        await asyncio.wait(started.waiting.values(), timeout=max(0, body.timeout_ms) / 1000)
+        for key, (partition, _) in starts.items():
+            _settle(answers[key], started.waiting.get(id(answers[key])), partition)
     topics: dict[str, DeleteRecordsTopicResult] = {}
     for (name, _), answer in answers.items():
         topic = topics.setdefault(name, DeleteRecordsTopicResult(name=name))
@@ -73,6 +108,23 @@ def _target(broker: Broker, name: str, index: int, offset: int) -> tuple[Partiti
     if topic_names.is_internal(name):
         raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION)
     return partition, partition.deletable_to(offset)
+
+
+def _settle(
+    answer: DeleteRecordsPartitionResult, waited: asyncio.Future[None] | None, partition: Partition
+) -> None:
+    """What came of the waiting for the partition's followers, if there was any."""
+    if waited is None:
+        return
+    if not waited.done():
+        waited.cancel()
+        answer.error_code = ErrorCode.REQUEST_TIMED_OUT
+        return
+    error = waited.exception()
+    if isinstance(error, KafkaError):
+        _refuse(answer, error)
+    else:
+        answer.low_watermark = partition.low_watermark
 
 
 def _refuse(answer: DeleteRecordsPartitionResult, error: KafkaError) -> None:

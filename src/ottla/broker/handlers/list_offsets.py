@@ -5,8 +5,9 @@ Behaviour
   earliest, -3 the record with the largest timestamp (version 7), -4 earliest local (8; the earliest, as
   nothing is tiered), -5 latest tiered (9) and -6 earliest pending upload (11): none, so -1.
 - A timestamp asks for the first record at or after it, below what the consumer may see; -1 if there is none.
-- A leader that has not yet committed up to its epoch's start does not know the latest offset
-  (OFFSET_NOT_AVAILABLE; LEADER_NOT_AVAILABLE below version 5): an answer could go back later.
+- A follower is told of all of the log: its end is the latest offset.
+- A leader that has not yet committed up to its epoch's start does not know the latest offset, nor of a time that
+  there is no record (OFFSET_NOT_AVAILABLE; LEADER_NOT_AVAILABLE below version 5): an answer could go back later.
 
 Errors: UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH,
 OFFSET_NOT_AVAILABLE, LEADER_NOT_AVAILABLE, UNSUPPORTED_VERSION for an unknown special timestamp,
@@ -68,8 +69,7 @@ def _handle(broker: Broker, request: Request) -> Steps[ListOffsetsResponse]:
                 if times[topic.name, wanted.partition_index] > 1:
                     raise KafkaError(ErrorCode.INVALID_REQUEST)
                 partition = broker.replicas.leader_of(topic.name, wanted.partition_index)
-                committed = body.isolation_level == READ_COMMITTED
-                _look_up(partition, wanted, committed, request.api_version, answer)
+                _look_up(partition, wanted, *_limit(partition, body), request.api_version, answer)
             except KafkaError as error:
                 answer.error_code = error.code
                 answer.offset = answer.timestamp = -1
@@ -80,10 +80,20 @@ def _handle(broker: Broker, request: Request) -> Steps[ListOffsetsResponse]:
     return response
 
 
+def _limit(partition: Partition, body: ListOffsetsRequest) -> tuple[int, bool]:
+    """Up to where (exclusive) who asks may see the log, and whether that is known to be all there is."""
+    if body.replica_id >= 0:
+        return partition.log.log_end_offset, True
+    if body.isolation_level == READ_COMMITTED:
+        return partition.last_stable_offset, partition.knows_its_latest_offset
+    return partition.high_watermark, partition.knows_its_latest_offset
+
+
 def _look_up(
     partition: Partition,
     wanted: ListOffsetsPartition,
-    read_committed: bool,
+    limit: int,
+    is_known: bool,
     version: int,
     answer: ListOffsetsPartitionResponse,
 ) -> None:
@@ -99,12 +109,12 @@ def _look_up(
     if timestamp in (LATEST_TIERED, EARLIEST_PENDING_UPLOAD):
         answer.offset = -1
         return
-    if not partition.knows_its_latest_offset:
-        raise KafkaError(
-            ErrorCode.OFFSET_NOT_AVAILABLE if version >= 5 else ErrorCode.LEADER_NOT_AVAILABLE
-        )
-    limit = partition.last_stable_offset if read_committed else partition.high_watermark
+    unknown = KafkaError(
+        ErrorCode.OFFSET_NOT_AVAILABLE if version >= 5 else ErrorCode.LEADER_NOT_AVAILABLE
+    )
     if timestamp == LATEST:
+        if not is_known:
+            raise unknown
         answer.offset = limit
         answer.leader_epoch = partition.leader_epoch
         return
@@ -118,6 +128,8 @@ def _look_up(
         answer.offset = found.offset
         answer.timestamp = found.timestamp_ms
         answer.leader_epoch = _epoch_at(partition, found.offset)
+    elif not is_known:
+        raise unknown
 
 
 def _epoch_at(partition: Partition, offset: int) -> int:
