@@ -34,11 +34,10 @@ from ottla.broker.internal_topics import (
 from ottla.broker.leading import peers_of
 from ottla.broker.metadata_cache import MetadataCache
 from ottla.broker.producer_ids import ProducerIds, allocate
-from ottla.broker.session import Session
 from ottla.broker.store_place import find_store, open_store
+from ottla.broker.taking_part import registration_of, session_of
 from ottla.clock import Clock, SystemClock
 from ottla.controller.configs import ConfigListener
-from ottla.controller.controller import Controller
 from ottla.coordination import znodes
 from ottla.coordination.bootstrap import (
     notify_log_dir_event,
@@ -68,8 +67,10 @@ if TYPE_CHECKING:
     from ottla.broker.handlers.fetch import ParkedFetch
     from ottla.broker.log_cleaner import LogCleaner
     from ottla.broker.observation import Observation
+    from ottla.broker.session import Session
     from ottla.broker.telemetry import ClientTelemetry
     from ottla.broker.topic_creation import TopicCreation
+    from ottla.controller.controller import Controller
     from ottla.groups.coordinator import Coordinator
     from ottla.network.request import Request
     from ottla.network.stepping import Answer
@@ -264,15 +265,7 @@ class Broker:
             connector = await open_store(
                 path, known_id, self.clock, self._exits, partial(self._store_failed, path)
             )
-        self.session = Session(
-            self.lease,
-            registration=self._registration,
-            ended=self._session_ended,
-            renewed=self._session_renewed,
-            registered=self._registered_again,
-            lease_ended=self._lease_ended,
-            lease_renewed=self._lease_renewed,
-        )
+        self.session = session_of(self)
         store = await self.session.open(connector)
         self._exits.push_async_callback(self.session.close)
         self.cluster_id = await prepare_layout(store, known_id)
@@ -317,33 +310,9 @@ class Broker:
     async def _close_controller(self) -> None:
         await self.controller.close()
 
-    # -- the session
-
-    def _registration(self) -> BrokerRegistration:
-        return BrokerRegistration(
-            self.node_id, self._endpoints, self.config.broker_rack, self.clock.now_ms()
-        )
-
-    def _session_ended(self) -> None:
-        """What the controller told this broker is of a life that is over."""
-        self.replicas.resign()
-        self.group_loading.resign_all()
-
-    async def _session_renewed(self) -> None:
-        await self.controller.close()
-        await self.config_listener.go_on(self.session.store)
-        self.controller = new_controller(self)
-
-    async def _registered_again(self) -> None:
-        await self.controller.start()
-
-    def _lease_ended(self) -> None:
-        for partition in self.replicas:
-            partition.lease_ended()
-
-    def _lease_renewed(self) -> None:
-        for partition in self.replicas:
-            partition.lease_renewed()
+    def registration(self) -> BrokerRegistration:
+        """What the others are told of this broker."""
+        return registration_of(self, self._endpoints)
 
     @property
     def broker_epoch(self) -> int:

@@ -21,6 +21,9 @@ log = logger(__name__)
 ANSWER_TIMEOUT_S = 30.0
 """``controller.socket.timeout.ms``, as long as Kafka waits for one answer."""
 
+LOOK_S = 0.1
+"""How often it is looked, between two attempts, whether anybody else is left."""
+
 
 async def hand_over(broker: Broker) -> bool:
     """Have the controller move all leaderships; whether none was left here."""
@@ -31,10 +34,10 @@ async def hand_over(broker: Broker) -> bool:
 
     config = broker.config
     for attempt in range(config.controlled_shutdown_max_retries):
-        if not broker.metadata.brokers.keys() - {broker.node_id} or broker.lease.is_over():
-            return False
         if attempt:
-            await asyncio.sleep(config.controlled_shutdown_retry_backoff_ms / 1000)
+            await _pause(broker, config.controlled_shutdown_retry_backoff_ms / 1000)
+        if not _has_others(broker):
+            return False
         request = ControlledShutdownRequest(
             broker_id=broker.node_id, broker_epoch=broker.broker_epoch
         )
@@ -56,3 +59,16 @@ async def hand_over(broker: Broker) -> bool:
         )
     log.warning("the broker stops although it may still lead")
     return False
+
+
+def _has_others(broker: Broker) -> bool:
+    """Whether there may be somebody to hand over to."""
+    return bool(broker.metadata.brokers.keys() - {broker.node_id}) and not broker.lease.is_over()
+
+
+async def _pause(broker: Broker, pause_s: float) -> None:
+    """Wait, but not for nobody."""
+    for _ in range(max(1, round(pause_s / LOOK_S))):
+        if not _has_others(broker):
+            return
+        await asyncio.sleep(min(LOOK_S, pause_s))
