@@ -43,6 +43,8 @@ _CALL = 1 / 10
 """A server is called for so long, as a part of the session timeout, before the next is tried."""
 _ANSWER = 1 / 6
 """And so long may it take to take up a session that it should know."""
+_CALL_MIN_S = 0.2
+"""However short a session was asked for: the ensemble grants a longer one."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 1.0
 _FAREWELL_S = 5.0
 """How long the end of a session is waited for; what is not answered by then expires by itself."""
@@ -237,7 +239,7 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]
     def create_connection(
         self, address: tuple[str, int], hostname: str = "", timeout: float = 0, **_: Any
     ) -> Any:
-        timeout = min(timeout, self._call_timeout_s)
+        timeout = max(min(timeout, self._call_timeout_s), _CALL_MIN_S)
         sock = socket.create_connection(address, timeout)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -255,6 +257,8 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]
         is_call = isinstance(request, Connect)
         if is_call and client._session_id:
             timeout = min(timeout, client._session_timeout / 1000 * _ANSWER)
+        if is_call:
+            timeout = max(timeout, _CALL_MIN_S)
         answer = super()._invoke(timeout, request, xid)
         if is_call:
             client.granted_ms = answer[0].time_out

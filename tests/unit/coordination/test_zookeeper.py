@@ -261,6 +261,7 @@ async def test_no_session_outlives_its_word(zookeeper: Ensemble) -> None:
 
 async def test_timeouts_are_what_the_ensemble_grants(zookeeper: Ensemble) -> None:
     async with sessions(zookeeper.fresh_chroot(), 10) as ensemble:
+        ensemble.connection_timeout_ms = 10_000
         store = await ensemble.connect()
         assert store.session_timeout_ms == 1000
         first = store.lives_until
