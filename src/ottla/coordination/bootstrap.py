@@ -14,7 +14,7 @@ from ottla.errors import ErrorCode, KafkaError
 
 # Kafka's ZkData.PersistentZkPaths, parents first.
 _EMPTY_ZNODES = (
-    "/consumers",
+    znodes.CONSUMERS,
     "/brokers",
     znodes.BROKER_IDS,
     znodes.TOPICS,
@@ -24,7 +24,7 @@ _EMPTY_ZNODES = (
     *(f"{znodes.CONFIG}/{entity_type}" for entity_type in znodes.CONFIG_ENTITY_TYPES),
     "/admin",
     znodes.DELETE_TOPICS,
-    "/isr_change_notification",
+    znodes.ISR_CHANGES,
     znodes.LOG_DIR_EVENTS,
     znodes.PRODUCER_ID_BLOCK,
     "/cluster",
@@ -41,6 +41,7 @@ def initial_layout(cluster_id: str) -> list[Create]:
     return [
         *(Create(path) for path in _EMPTY_ZNODES),
         Create(znodes.CONTROLLER_EPOCH, znodes.encode_controller_epoch(0)),
+        Create(znodes.FEATURE, znodes.encode_features({})),
         Create(znodes.CLUSTER_ID, znodes.encode_cluster_id(cluster_id)),
     ]
 
@@ -62,6 +63,16 @@ async def prepare_layout(store: Store, cluster_id: str | None = None) -> str:
             await store.multi(missing)
         except (NodeExists, NoNode):  # another broker of the cluster is at it too
             continue
+
+
+RESERVED_BROKER_IDS = 1000
+"""Ids up to this one are for whoever chooses; generated ones lie above (``reserved.broker.max.id``)."""
+
+
+async def generate_broker_id(store: Store) -> int:
+    """An id that no broker of this cluster was given before, as Kafka generates them."""
+    stat = await store.set(znodes.BROKER_SEQUENCE_ID, b"")
+    return RESERVED_BROKER_IDS + stat.version
 
 
 async def read_cluster_id(store: Store) -> str | None:

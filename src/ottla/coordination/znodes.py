@@ -1,7 +1,7 @@
 """Kafka 3.9's znodes: each in one place, with its path and its content read and written as Kafka does.
 
-Rules: what is written is what Kafka writes (compact JSON, its versions, numbers as text where Kafka has
-them so). What is read may hold fields that are not known here; what is missing or of another kind
+Rules: what is written is what Kafka writes, byte for byte where its own order is fixed (compact JSON, its
+versions, numbers as text where Kafka has them so, names in the order in which its hash maps hold them). What is read may hold fields that are not known here; what is missing or of another kind
 raises MalformedZnode with the path. Source: Kafka's ``kafka/zk/ZkData.scala``.
 """
 
@@ -104,19 +104,21 @@ class BrokerRegistration(NamedTuple):
         """With the top-level host and port that clients before listeners existed read."""
         plain = [e for e in self.endpoints if e.security_protocol == "PLAINTEXT"]
         fields: dict[str, Any] = {
-            "version": 5,
-            "host": plain[0].host if plain else None,
-            "port": plain[0].port if plain else -1,
-            "jmx_port": self.jmx_port,
-            "timestamp": str(self.timestamp_ms),
-            "endpoints": [_format_endpoint(endpoint) for endpoint in self.endpoints],
+            "features": self.features,
             "listener_security_protocol_map": {
                 endpoint.listener: endpoint.security_protocol for endpoint in self.endpoints
             },
-            "features": self.features,
+            "endpoints": [_format_endpoint(endpoint) for endpoint in self.endpoints],
         }
         if self.rack is not None:
             fields["rack"] = self.rack
+        fields |= {
+            "jmx_port": self.jmx_port,
+            "port": plain[0].port if plain else -1,
+            "host": plain[0].host if plain else None,
+            "version": 5,
+            "timestamp": str(self.timestamp_ms),
+        }
         if self.unclean:
             fields["ottla_unclean"] = True
         return _json(fields)
@@ -183,14 +185,12 @@ class TopicAssignment(NamedTuple):
 
     def encode(self) -> bytes:
         """Partition numbers are JSON names, so text."""
-        fields: dict[str, Any] = {
-            "version": 3,
-            "partitions": self.partitions,  # json makes the int keys text
-            "adding_replicas": self.adding,
-            "removing_replicas": self.removing,
-        }
+        fields: dict[str, Any] = {"partitions": self.partitions}  # json makes the int keys text
         if self.topic_id is not None:
             fields["topic_id"] = topic_ids.to_text(self.topic_id)
+        for name, replicas in ("adding", self.adding), ("removing", self.removing):
+            fields[f"{name}_replicas"] = {index: ids for index, ids in replicas.items() if ids}
+        fields["version"] = 3
         return _json(fields)
 
     @classmethod
@@ -261,15 +261,14 @@ class LeaderAndIsr(NamedTuple):
 
     def encode(self) -> bytes:
         """``leader_recovery_state`` is there only when it is not 0."""
-        fields = {
-            "version": 1,
-            "leader": self.leader,
-            "leader_epoch": self.leader_epoch,
+        fields: dict[str, Any] = {
             "controller_epoch": self.controller_epoch,
-            "isr": self.isr,
+            "leader": self.leader,
+            "version": 1,
         }
         if self.leader_recovery_state:
             fields["leader_recovery_state"] = self.leader_recovery_state
+        fields |= {"leader_epoch": self.leader_epoch, "isr": self.isr}
         return _json(fields)
 
     @classmethod
@@ -462,6 +461,36 @@ def encode_cluster_id(cluster_id: str) -> bytes:
 def decode_cluster_id(data: bytes) -> str:
     """The reverse of ``encode_cluster_id``."""
     return _field(CLUSTER_ID, _object(CLUSTER_ID, data), "id", str)
+
+
+# /feature: the features that all brokers of the cluster have agreed on (KIP-584).
+
+FEATURE = "/feature"
+
+
+def encode_features(features: Mapping[str, int]) -> bytes:
+    """Version 2: each feature's level; the versioning is enabled (status 1), as since Kafka 2.7."""
+    levels = {name: {"max_version_level": level} for name, level in features.items()}
+    return _json({"features": levels, "version": 2, "status": 1})
+
+
+def decode_features(data: bytes) -> dict[str, int]:
+    """Versions 1 and 2; nothing where the versioning is disabled."""
+    fields = _object(FEATURE, data)
+    if _field(FEATURE, fields, "status", int) == 0:
+        return {}
+    levels: dict[str, int] = {}
+    for name, level in _field(FEATURE, fields, "features", dict).items():
+        if not isinstance(level, dict):
+            raise MalformedZnode(FEATURE, f"{name} has no level")
+        levels[name] = _field(FEATURE, level, "max_version_level", int)
+    return levels
+
+
+# /isr_change_notification/isr_change_N: partitions whose ISR a leader before Kafka 2.7 changed by itself.
+# AlterPartition has taken its place; the parent is still laid out.
+
+ISR_CHANGES = "/isr_change_notification"
 
 
 # Who may see what (``ZkData.defaultAcls``): all may read, but the secrets; only brokers may change.

@@ -209,7 +209,9 @@ def _set_body(operation: Set) -> bytes:
 
 
 def _create_body(operation: Create, acl: Sequence[Acl]) -> bytes:
-    parts = [_text(operation.path), _INT.pack(len(operation.data)), operation.data]
+    # A znode without data has none at all (-1), as Kafka makes them: it takes empty data for a broken znode.
+    length = len(operation.data) or -1
+    parts = [_text(operation.path), _INT.pack(length), operation.data]
     parts.append(_INT.pack(len(acl)))
     for permissions, scheme, identity in acl:
         parts += (_INT.pack(permissions), _text(scheme), _text(identity))

@@ -151,7 +151,7 @@ async def test_created_topic_is_in_the_store_as_kafka_would_have_it(cluster: Any
     )
     state = await store.get("/brokers/topics/orders/partitions/1/state")
     assert state.data == (
-        b'{"version":1,"leader":2,"leader_epoch":0,"controller_epoch":1,"isr":[2,1]}'
+        b'{"controller_epoch":1,"leader":2,"version":1,"leader_epoch":0,"isr":[2,1]}'
     )
     assert state.stat.version == 0
     config = await store.get("/config/topics/orders")

@@ -363,3 +363,25 @@ async def test_a_chroot_is_made_and_hides_what_is_outside(zookeeper: Ensemble) -
             await inner.get(chroot)
         again = await below.connect()  # it is there already
         assert await again.exists("/x/y") is not None
+
+
+async def test_a_znode_without_data_has_none_as_kafka_makes_them(zookeeper: Ensemble) -> None:
+    from kazoo.client import KazooClient
+
+    connect = zookeeper.fresh_chroot()
+    async with sessions(connect) as ensemble:
+        store = await ensemble.connect()
+        await store.create("/a")
+        await store.multi([Create("/b")])
+        assert (await store.get("/a")).data == b""
+
+        def raw() -> list[bytes | None]:
+            client = KazooClient(connect)
+            client.start()
+            try:
+                return [client.get("/a")[0], client.get("/b")[0]]
+            finally:
+                client.stop()
+                client.close()
+
+        assert await asyncio.to_thread(raw) == [None, None]
