@@ -25,6 +25,7 @@ Rules:
 | private mappings | Windows | its mappings are as good |
 | ``mremap`` | macOS | memory of large requests is not used again |
 | ``CLOCK_BOOTTIME`` | macOS, Windows | the monotonic clock: a machine's sleep may not be counted |
+| the boot's id | all but Linux | after an unclean stop nobody knows whether the machine was down: it counts as if |
 | ``AF_UNIX`` | Windows | no service manager is told anything |
 """
 
@@ -75,6 +76,18 @@ _LOCKED_BYTE = 0x7FFF_0000
 """The byte that is locked where a lock keeps others from reading: behind everything that is read."""
 
 _moving = Lock()
+
+
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+def boot_id() -> str | None:
+    """Which boot of the machine this is; None where the system does not say."""
+    try:
+        with open(_BOOT_ID) as file:
+            return file.read().strip() or None
+    except OSError:
+        return None
 
 
 def _pread(descriptor: int, size: int, position: int) -> bytes:

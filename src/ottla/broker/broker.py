@@ -139,6 +139,8 @@ class Broker:
         self._handlers: dict[int, Any] = {}
         self._topic_configs: dict[str, TopicConfig] = {}
         self._telemetry: ClientTelemetry | None = None
+        self.may_have_lost = False
+        """Whether records may be lost that were acknowledged, and the controller does not know that it knows."""
         self._exits = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
         self._takes_part = False
@@ -265,6 +267,8 @@ class Broker:
             connector = await open_store(
                 path, known_id, self.clock, self._exits, partial(self._store_failed, path)
             )
+        else:
+            self.directories.suspect_new()
         self.session = session_of(self)
         store = await self.session.open(connector)
         self._exits.push_async_callback(self.session.close)
@@ -335,6 +339,7 @@ class Broker:
         )
         # A thread goes on, cancelled or not: the stop waits for it.
         await asyncio.shield(self._loading)
+        self.may_have_lost = self.directories.may_have_lost
 
     async def _close_directories(self) -> None:
         loaded = False

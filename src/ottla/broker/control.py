@@ -7,6 +7,7 @@ Rules:
 - A topic's settings are known before its logs are opened: retention by the wrong ones would delete records.
 - What a *full* LeaderAndIsr, which names all that this broker has, does not name is set aside and not deleted.
 - Whoever leads a partition of ``__consumer_offsets`` takes over its groups: see ``group_loading``.
+- Who may have lost records says so until the first LeaderAndIsr of its life: by then no ISR counts on it.
 - How to reach a leader is known before it is followed, though UpdateMetadata comes later.
 
 Source: ``ReplicaManager.becomeLeaderOrFollower``, ``stopReplicas``; ``KafkaApis.handleLeaderAndIsrRequest``,
@@ -106,6 +107,8 @@ class Control:
             refusal = self._refusal(request.controller_epoch, request.broker_epoch)
             if not refusal:
                 refusal = await self._know_settings(request)
+            if not refusal and self._broker.may_have_lost:
+                refusal = await self._loss_is_known()
             if refusal:
                 return _refused(request, refusal)
             for leader in request.live_leaders:
@@ -131,6 +134,23 @@ class Control:
             else:
                 self._configured.update(topics)
                 break
+        return ErrorCode.NONE
+
+    async def _loss_is_known(self) -> ErrorCode:
+        """The controller has taken this broker out of the ISRs (INVARIANTS 20): what it copies from here on counts."""
+        broker = self._broker
+        broker.may_have_lost = False
+        while True:
+            try:
+                await broker.session.register_anew()
+                break
+            except SessionExpired:  # the next registration is to say it again
+                broker.may_have_lost = True
+                return ErrorCode.STALE_BROKER_EPOCH
+            except StoreError as error:
+                log.warning("the registration can't be written now", reason=str(error))
+                await asyncio.sleep(SETTINGS_RETRY_S)
+        await asyncio.to_thread(broker.directories.forget_loss)
         return ErrorCode.NONE
 
     async def _set_aside_strays(self, request: LeaderAndIsrRequest) -> None:

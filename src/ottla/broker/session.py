@@ -21,7 +21,13 @@ from typing import TYPE_CHECKING
 from ottla.clock import boottime
 from ottla.coordination import znodes
 from ottla.coordination.bootstrap import register_broker
-from ottla.coordination.store import ConnectionLoss, SessionExpired, SessionState, StoreError
+from ottla.coordination.store import (
+    ConnectionLoss,
+    NoNode,
+    SessionExpired,
+    SessionState,
+    StoreError,
+)
 from ottla.errors import KafkaError
 from ottla.logs import logger
 from ottla.replication.lease import FOREVER, Lease
@@ -97,6 +103,21 @@ class Session:
             except SessionExpired:
                 await self._begin_again()
         self._task = asyncio.create_task(self._hold(), name="session")
+
+    async def register_anew(self) -> None:
+        """Say in the registration what is to be said now; it stays the same one, with its epoch.
+
+        Raises ``StoreError``: ``SessionExpired`` also where the registration is not this session's any more.
+        """
+        store, registration = self.store, self._registration()
+        path = znodes.broker_path(registration.broker_id)
+        try:
+            stat = await store.exists(path)
+            if stat is None or stat.czxid != self.broker_epoch:
+                raise SessionExpired(path)
+            await store.set(path, registration.encode(), stat.version)
+        except NoNode as error:
+            raise SessionExpired(path) from error
 
     async def close(self) -> None:
         """Leave: the registration goes at once. A second call does nothing."""

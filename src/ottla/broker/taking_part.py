@@ -54,5 +54,9 @@ def session_of(broker: Broker) -> Session:
 def registration_of(broker: Broker, endpoints: tuple[Endpoint, ...]) -> BrokerRegistration:
     """What the others are told of the broker."""
     return BrokerRegistration(
-        broker.node_id, endpoints, broker.config.broker_rack, broker.clock.now_ms()
+        broker.node_id,
+        endpoints,
+        broker.config.broker_rack,
+        broker.clock.now_ms(),
+        unclean=broker.may_have_lost,
     )

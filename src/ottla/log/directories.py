@@ -95,6 +95,24 @@ class LogDirectories:
         """The directory with this absolute path."""
         return next((directory for directory in self.all if directory.path == path), None)
 
+    @property
+    def may_have_lost(self) -> bool:
+        """Whether a directory may have lost what was acknowledged; see ``last_life``."""
+        return any(directory.life.may_have_lost for directory in self)
+
+    def suspect_new(self) -> None:
+        """Take new directories for wiped ones, once they are loaded: the cluster may believe that records are in there."""
+        for directory in self.all:
+            directory.life.suspects_new = True
+
+    def forget_loss(self) -> None:
+        """The cluster has heard of it. Blocks; a directory that cannot write that down says it again next time."""
+        for directory in self:
+            try:
+                directory.life.forget()
+            except OSError as error:
+                log.warning("last life not written", directory=directory.path, reason=str(error))
+
     # Opening and loading
 
     def open(self) -> None:

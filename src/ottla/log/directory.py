@@ -40,6 +40,7 @@ from ottla.log.disk import Disk
 from ottla.log.distrust import heed_failure, note_failure
 from ottla.log.flusher import Flusher, flush_here
 from ottla.log.health import DirectoryHealth
+from ottla.log.last_life import LogsLife
 from ottla.log.left_out import LeftOut
 from ottla.log.loading import QuarantinedLog
 from ottla.log.log import Log
@@ -64,7 +65,7 @@ class LogDirectory:
     ``logs`` by topic and partition; ``high_watermarks`` as checkpointed when it was loaded;
     ``quarantined``: why a partition is left out; ``had_clean_shutdown``: whether the last stop was one;
     ``unfinished``: the paths of copies that an earlier life was moving here; ``was_signed``: whether it said whom it belongs to when that was last looked at;
-    ``last_broker_epoch``: the epoch in that clean stop's file, None if it told none.
+    ``last_broker_epoch``: the epoch in that clean stop's file, None if it told none; ``life``: see ``last_life``.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class LogDirectory:
         self._flusher = flusher
         self._on_offline = on_offline
         self._lock_descriptor: int | None = None
+        self.life = LogsLife(self.disk, self.path)
         self._checkpointed: dict[tuple[str, int], int] = {}
         self._clean_ends: dict[tuple[str, int], int] = {}
         self._ceilings: dict[tuple[str, int], tuple[int, int]] = {}
@@ -137,7 +139,7 @@ class LogDirectory:
         except BlockingIOError as error:
             raise DirectoryInUse(f"{self.path} is in use by {error.strerror}") from error
         try:
-            heed_failure(self.disk, self.path)
+            self.life.sync_failed = heed_failure(self.disk, self.path)
         except OSError:
             self.disk.unlock(self._lock_descriptor)
             self._lock_descriptor = None
@@ -208,13 +210,10 @@ class LogDirectory:
         self._stale = bool(named - self.logs.keys() - self.quarantined.keys())
         if self._stale:
             self.write_checkpoints(self.take_checkpoints())
-        log.info(
-            "log directory loaded",
-            directory=self.path,
-            partitions=len(self.logs),
-            quarantined=len(self.quarantined),
-            clean=self.had_clean_shutdown,
-        )
+        clean = self.had_clean_shutdown
+        self.life.begin(self._flusher, is_known=self.was_signed, was_clean=clean)
+        figures = {"partitions": len(self.logs), "quarantined": len(self.quarantined)}
+        log.info("log directory loaded", directory=self.path, **figures, clean=clean)
 
     def _load_partition(
         self,

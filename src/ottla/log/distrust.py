@@ -26,19 +26,20 @@ def note_failure(disk: Disk, directory: str, error: BaseException) -> None:
         log.error("failure not noted", directory=directory, reason=str(second))
 
 
-def heed_failure(disk: Disk, directory: str) -> None:
-    """If the last life ended with a failure: have all files below ``directory`` read from the disk.
+def heed_failure(disk: Disk, directory: str) -> bool:
+    """If the last life ended with a failure: have all files below ``directory`` read from the disk. Whether it did.
 
     Raises ``OSError`` if the directory cannot be read; the note stays then.
     """
     note = f"{directory}/{SYNC_FAILED}"
     if not disk.exists(note):
-        return
+        return False
     log.warning(
         "the disk had failed: nothing that is cached of it is believed", directory=directory
     )
     _forget_below(disk, directory)
     disk.remove(note)
+    return True
 
 
 def _forget_below(disk: Disk, directory: str) -> None:

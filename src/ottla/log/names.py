@@ -43,6 +43,7 @@ MOVED = "moved"
 MOVING = "moving"
 """Not Kafka's either: the partition is about to leave. See ``ottla.log.future_log``."""
 
+LAST_LIFE = "last-life"
 SYNC_FAILED = "sync-failed"
 """Not Kafka's (which ignores it): a sync failed here. See ``ottla.log.distrust``."""
 QUARANTINE_REQUEST = ".quarantine-request"

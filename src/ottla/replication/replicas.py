@@ -180,6 +180,8 @@ class Replicas:
     def _lead(self, partition: Partition, state: LeaderAndIsrPartitionState) -> None:
         if self.fetchers is not None:
             self.fetchers.stop(partition)
+        if len(state.replicas) == 1 and partition.leader_epoch < 0:
+            self._tell_of_loss(partition)
         partition.become_leader(
             state.leader_epoch, state.partition_epoch, state.replicas, state.isr
         )
@@ -418,5 +420,17 @@ class Replicas:
             lease=self._lease,
             peers=self.peers,
         )
-        opened.restore_high_watermark(self._directories.checkpointed_high_watermark(found))
+        mark = self._directories.checkpointed_high_watermark(found)
+        opened.restore_high_watermark(mark)
         return opened
+
+    def _tell_of_loss(self, only: Partition) -> None:
+        """The only replica there is leads again whatever its machine lost: say what may be missing (INVARIANTS 20)."""
+        found = only.log
+        if found.is_on_disk and self._directories.directory_of(found).life.has_lost:
+            log.warning(
+                "records may be lost: they were acknowledged, and not synced when the machine went down",
+                partition=repr(only),
+                from_offset=found.log_end_offset,
+                committed_before=self._directories.checkpointed_high_watermark(found),
+            )
