@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.broker.test_replication import Cluster, play
 
 from ottla.broker.broker import Broker as Server
 from ottla.coordination import znodes
 from ottla.coordination.znodes import BrokerRegistration
 from ottla.messages.elect_leaders import ElectLeadersRequest, TopicPartitions
+from tests.broker.test_replication import Cluster, play
 from tests.broker.test_several_brokers import until
 
 UNCLEAN = 1
