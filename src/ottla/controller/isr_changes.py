@@ -185,9 +185,12 @@ def _is_impossible(
 
 
 def _is_eligible(state: ClusterState, current: LeaderAndIsr, member: int, epoch: int) -> bool:
-    if not state.is_alive(member) or (epoch != ANY_EPOCH and epoch != state.brokers[member].epoch):
+    known = state.brokers.get(member)
+    if known is None or epoch not in (ANY_EPOCH, known.epoch):
         return False
-    return member == current.leader or member in current.isr or not state.is_unclean(member)
+    if member == current.leader or member in current.isr:
+        return True  # also a leader that stops: it may wait for just this ISR, to hand over
+    return state.is_alive(member) and not state.is_unclean(member)
 
 
 def _answered(

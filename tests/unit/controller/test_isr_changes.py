@@ -179,6 +179,21 @@ async def test_replica_of_an_earlier_life_a_stopping_a_dead_or_a_distrusted_one_
     assert await subject.ask([1, 2, 3], epochs={3: lossy}) is ErrorCode.NONE
 
 
+async def test_a_leader_that_stops_may_still_let_others_join_and_then_hands_over_to_them(
+    cluster: Any,
+) -> None:
+    subject = await orders(cluster)
+    controller = subject.controller
+    assert await subject.ask([1]) is ErrorCode.NONE
+    request = ControlledShutdownRequest(broker_id=1, broker_epoch=subject.epochs[1])
+    answer = await controller.controlled_shutdown(request)
+    assert len(answer.remaining_partitions) == 1
+    assert await subject.ask([1, 2]) is ErrorCode.NONE
+    answer = await controller.controlled_shutdown(request)
+    assert answer.remaining_partitions == []
+    assert subject.now.leader == 2
+
+
 async def test_state_that_somebody_else_wrote_is_told_of_and_not_overwritten(cluster: Any) -> None:
     subject = await orders(cluster)
     await cluster.sessions[2].set(PATH, LeaderAndIsr(1, (1, 3), 0, 1).encode())
