@@ -57,6 +57,8 @@ class Cluster:
         self._task: asyncio.Task[None] | None = None
         self._last_error: KafkaError | None = None
         self._refreshed_at: float | None = None
+        self._told_by: tuple[str, int] | None = None
+        """Who gave the last metadata, if they turned out to be wrong at once."""
         self._closed = False
 
     # Lifetime
@@ -139,6 +141,7 @@ class Cluster:
                 async with asyncio.timeout(self._max_age_ms(without) / 1000):
                     if not self._wanted.is_set():
                         rounds = 0
+                        self._told_by = None
                     await self._wanted.wait()
             self._wanted.clear()
             waiters, self._waiters = self._waiters, []
@@ -217,20 +220,30 @@ class Cluster:
         else:
             self.metadata.keep_only(asked)
         self._refreshed_at = asyncio.get_running_loop().time()
+        self._told_by = (channel.host, channel.port)
         for node in self.metadata.nodes.values():
             self.connections.share(channel.host, channel.port, node)
         for listener in self.on_update:
             listener()
 
     async def _candidates(self, failures: list[str]) -> AsyncIterator[Channel]:
+        """Whoever is connected, then whoever is known; last of all who has told us and was no help."""
+        last: list[Channel] = []
         for channel in self.connections.connected():
-            yield channel
-        known = [(node.host, node.port, "main") for node in self.metadata.nodes.values()]
+            if (channel.host, channel.port) == self._told_by:
+                last.append(channel)
+            else:
+                yield channel
+        known = [
+            (node.host, node.port, "main")
+            for node in self.metadata.nodes.values()
+            if (node.host, node.port) != self._told_by
+        ]
         dice.shuffle(known)
         known += [
             (host, port, "bootstrap")
             for host, port in self.settings.bootstrap
-            if (host, port, "main") not in known
+            if (host, port, "main") not in known and (not last or (host, port) != self._told_by)
         ]
         attempts: set[asyncio.Future[Channel]] = set()
         for host, port, purpose in known:
@@ -255,6 +268,9 @@ class Cluster:
                         raise error
                 if not is_last:
                     break  # the next one, too, whether or not this one still tries
+        for channel in last:
+            if not channel.closed:
+                yield channel
 
     # Requests
 
@@ -283,19 +299,24 @@ class Cluster:
         timeout = (self.settings.request_timeout_ms if timeout_ms is None else timeout_ms) / 1000
         return await channel.send(message, version=version, timeout=timeout)
 
-    async def any_node(self, timeout_ms: int | None = None) -> int:
-        """The id of some broker: of those that are connected, if any, the least busy."""
+    async def any_node(self, timeout_ms: int | None = None, *, but: int | None = None) -> int:
+        """The id of some broker: of those that are connected, if any, the least busy.
+
+        Not the one that was no help (``but``), if there are others: it may have lost touch with its cluster.
+        """
 
         def found() -> int | None:
             nodes = self.metadata.nodes
             ready = [
                 (channel.in_flight, dice.random(), node.node_id)
                 for node in nodes.values()
-                if (channel := self.connections.ready(node, "main")) is not None
+                if node.node_id != but
+                and (channel := self.connections.ready(node, "main")) is not None
             ]
             if ready:
                 return min(ready)[2]
-            return dice.choice(list(nodes)) if nodes else None
+            others = [node_id for node_id in nodes if node_id != but] or list(nodes)
+            return dice.choice(others) if others else None
 
         wait_ms = self.settings.request_timeout_ms if timeout_ms is None else timeout_ms
         return await self.wait_for(found, wait_ms, "a broker")

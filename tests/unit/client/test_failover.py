@@ -270,3 +270,32 @@ def test_one_connected_broker_among_several_is_not_believed_for_ever() -> None:
         assert isinstance(cluster._metadata_request(busy), MetadataRequest)
 
     asyncio.run(play())
+
+
+def test_who_was_no_help_is_asked_again_only_after_all_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The only broker that is connected may be cut off from its cluster, and name itself for ever."""
+
+    async def play() -> None:
+        cluster = Cluster(SETTINGS._replace(bootstrap=(("host1", 1), ("host2", 2))))
+        cut_off: Any = ToyChannel("host1", 1)
+        cluster.connections._channels["host1", 1, "main"] = cut_off
+        cluster.metadata.nodes = {n: Node(n, f"host{n}", n) for n in (1, 2, 3)}
+
+        async def connect(host: str, port: int, purpose: str) -> ToyChannel:
+            return ToyChannel(host, port)
+
+        monkeypatch.setattr(cluster.connections, "channel", connect)
+        first = [channel.host async for channel in cluster._candidates([])]
+        assert first[0] == "host1"
+        cluster._told_by = ("host1", 1)
+        then = [channel.host async for channel in cluster._candidates([])]
+        assert sorted(then[:2]) == ["host2", "host3"]
+        assert then[2:] == ["host1"]
+        assert await cluster.any_node() == 1
+        assert await cluster.any_node(but=1) in (2, 3)
+        cluster.metadata.nodes = {1: Node(1, "host1", 1)}
+        assert await cluster.any_node(but=1) == 1
+
+    asyncio.run(play())

@@ -2,7 +2,8 @@
 
 Behaviour
 - The leader of the group's partition of ``__consumer_offsets``, which is created when it is first needed;
-  the answer waits for that.
+  the answer waits for that. A broker that would name itself, and must take it that another leads by now, names
+  nobody.
 - Transactions are not supported yet: a transactional id is answered with
   TRANSACTIONAL_ID_AUTHORIZATION_FAILED, which clients take as final (an unknown error would be retried).
 
@@ -64,8 +65,9 @@ async def _find(broker: Broker, listener: str, key_type: int, key: str) -> Coord
             raise KafkaError(ErrorCode.INVALID_REQUEST, f"no coordinator of type {key_type}")
         await broker.topic_creation.ensure_internal(CONSUMER_OFFSETS)
         leader = broker.metadata.leader_of(CONSUMER_OFFSETS, broker.groups.partition_for(key))
+        is_fenced = leader == broker.node_id and broker.lease.is_over()
         for node_id, host, port, _ in broker.endpoints(listener):
-            if node_id == leader:
+            if node_id == leader and not is_fenced:
                 answer.node_id, answer.host, answer.port = node_id, host, port
                 return answer
         raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE)

@@ -32,6 +32,8 @@ class GroupLink:
         self._cluster = cluster
         self.group = group
         self.node: Node | None = None
+        self._told_by: int | None = None
+        """Who was asked last for the coordinator; another one, if its answer was of no use."""
 
     def forget(self) -> None:
         """The coordinator must be looked up again."""
@@ -70,6 +72,7 @@ class GroupLink:
                         )
                         code = code_of(answer)
                         if code not in _AGAIN:
+                            self._told_by = None
                             return answer
                         reason = KafkaError(code)
                         if code in MOVED:
@@ -93,7 +96,7 @@ class GroupLink:
         return min(backoff, settings.retry_backoff_max_ms) * dice.uniform(0.8, 1.2) / 1000
 
     async def _find(self) -> Node:
-        node_id = await self._cluster.any_node()
+        node_id = self._told_by = await self._cluster.any_node(but=self._told_by)
         channel = await self._cluster.channel(node_id)
         version = channel.version_for(FIND_COORDINATOR)
         request = FindCoordinatorRequest(key=self.group, key_type=0, coordinator_keys=[self.group])
