@@ -31,6 +31,8 @@ class ZooKeeperView:
     """Reads a cluster's znodes; ``start`` it, and ``close`` it."""
 
     def __init__(self, connect: str) -> None:
+        self.connect = connect
+        """Where it is: servers and chroot."""
         self._servers, slash, path = connect.partition("/")
         self._chroot = slash + path
         self._client = KazooClient(

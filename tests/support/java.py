@@ -20,6 +20,8 @@ from pathlib import Path
 
 ROOM = Path(__file__).resolve().parents[1] / "interop" / "java"
 POM = ROOM / "pom.xml"
+TOOLS_3_9 = ROOM / "tools-3.9.xml"
+"""The jars of the command-line tools of the last Apache Kafka with ZooKeeper."""
 SOURCES = ROOM / "src"
 LOGGING = ROOM / "log4j2.properties"
 PREPARE_TIMEOUT_S = 300.0
@@ -54,19 +56,19 @@ def program(name: str, package: str) -> str:
 
 
 @cache
-def jars() -> Path:
-    """The directory with the jars that ``pom.xml`` names and all that they need."""
+def jars(pom: Path = POM) -> Path:
+    """The directory with the jars that a POM names and all that they need."""
 
     def fetch(directory: Path) -> None:
         _run(
             program("mvn", "maven"),
-            *("--batch-mode", "--quiet", "--file", str(POM)),
+            *("--batch-mode", "--quiet", "--file", str(pom)),
             "dependency:copy-dependencies",
             f"-DoutputDirectory={directory}",
             "-DincludeScope=runtime",
         )
 
-    return _made_once("jars", [POM], fetch)
+    return _made_once("jars", [pom], fetch)
 
 
 @cache
@@ -84,9 +86,12 @@ def classes() -> Path:
     return _made_once("classes", [POM, *sources], compile_sources)
 
 
-def java(main: str, *arguments: str, options: tuple[str, ...] = ()) -> list[str]:
-    """The command that runs a class; ``options`` come after ours, so they win."""
-    classpath = f"{classes()}:{jars()}/*"
+def java(main: str, *arguments: str, options: tuple[str, ...] = (), pom: Path = POM) -> list[str]:
+    """The command that runs a class with the jars of ``pom``; ``options`` come after ours, so they win.
+
+    Our own classes are compiled against ``POM``: of them only those run with other jars that need no more.
+    """
+    classpath = f"{classes()}:{jars(pom)}/*"
     return [
         program("java", "default-jdk-headless"),
         *JVM_OPTIONS,
@@ -137,4 +142,5 @@ def _run(*command: str) -> None:
 
 if __name__ == "__main__":
     classes()
+    jars(TOOLS_3_9)
     print(f"Apache Kafka {version()} is in {jars()}")

@@ -9,10 +9,11 @@ import select
 import subprocess
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.interop.requirements import leave_out
-from tests.support.java import MissingTool, java
+from tests.support.java import POM, MissingTool, java
 
 CALL_TIMEOUT_S = 90.0
 
@@ -37,9 +38,12 @@ class Done(NamedTuple):
 class Host:
     """The JVM; ``call`` is one call of it. Not for several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, pom: Path = POM) -> None:
         self._process = subprocess.Popen(
-            java("Host"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            java("Host", pom=pom),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
 
     def call(self, room: str, **fields: Any) -> Any:
@@ -83,10 +87,13 @@ class Host:
 
 
 @cache
-def host() -> Host:
-    """The JVM of this process, started for the first who asks; the test is left out where Java is missing."""
+def host(pom: Path = POM) -> Host:
+    """The JVM of this process with the jars of ``pom``, started for the first who asks.
+
+    The test is left out where Java is missing.
+    """
     try:
-        made = Host()
+        made = Host(pom)
     except MissingTool as missing:
         leave_out(str(missing))
     atexit.register(made.close)
