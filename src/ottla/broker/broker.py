@@ -34,7 +34,7 @@ from ottla.broker.internal_topics import (
 from ottla.broker.leading import peers_of
 from ottla.broker.metadata_cache import MetadataCache
 from ottla.broker.producer_ids import ProducerIds, allocate
-from ottla.broker.store_place import find_store, open_store
+from ottla.broker.store_place import check_exported, find_store, open_store
 from ottla.broker.taking_part import registration_of, session_of
 from ottla.clock import Clock, SystemClock
 from ottla.controller.configs import ConfigListener
@@ -262,6 +262,7 @@ class Broker:
             known_id = self.directories.identify(self.node_id)
         except DirectoryMismatch as error:
             raise SettingError(f"log.dirs: {error}") from error
+        check_exported(self.directories, in_cluster=self.in_cluster)
         if connector is None:
             path = find_store(self.directories, is_new=known_id is None)
             connector = await open_store(

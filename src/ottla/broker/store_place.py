@@ -53,6 +53,35 @@ def find_store(directories: LogDirectories, *, is_new: bool) -> str:
     return paths[0]
 
 
+def exported_mark(path: str) -> str:
+    """The file beside a store that says to which ZooKeeper its state has gone (``ottla store export``)."""
+    return f"{path}.exported"
+
+
+def check_exported(directories: LogDirectories, *, in_cluster: bool) -> None:
+    """A broker that is alone must not go on with what a cluster has, nor a cluster without it. Blocks.
+
+    Raises ``SettingError``.
+    """
+    disk = directories.disk
+    for directory in directories:
+        path = f"{directory.path}/{STORE_FILE}"
+        if not disk.exists(path):
+            continue
+        is_exported = disk.exists(exported_mark(path))
+        if in_cluster and not is_exported:
+            raise SettingError(
+                f"zookeeper.connect: {path} has the state of a broker that was alone, and no cluster "
+                "knows its topics: run ottla store export before"
+            )
+        if is_exported and not in_cluster:
+            where = disk.read_file(exported_mark(path), 4096).decode("utf-8", "replace").strip()
+            raise SettingError(
+                f"log.dirs: the state in {path} has gone to the ZooKeeper {where}: start with "
+                f"--zookeeper {where}"
+            )
+
+
 async def open_store(
     path: str,
     cluster_id: str | None,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer._completion_classes import completion_init
 
-from ottla.cli import cluster, consume, group, log_files, partition, produce, topic
+from ottla.cli import cluster, consume, group, log_files, partition, produce, store, topic
 from ottla.cli.completion import COMPLETION_HELP, completion
 from ottla.cli.doctor.command import DOCTOR_HELP, doctor
 from ottla.cli.manual import manual
@@ -59,6 +59,7 @@ def build() -> typer.Typer:
     app.add_typer(partition.app)
     app.add_typer(cluster.app)
     app.add_typer(log_files.app)
+    app.add_typer(store.app)
     app.command("completion", help=COMPLETION_HELP)(completion)
     app.command("doctor", help=DOCTOR_HELP)(doctor)
     return app

@@ -49,11 +49,18 @@ def initial_layout(cluster_id: str) -> list[Create]:
 async def prepare_layout(store: Store, cluster_id: str | None = None) -> str:
     """Create what is missing of the layout and return the cluster's id.
 
-    ``cluster_id`` (else a random one) is proposed where the store has none yet.
+    ``cluster_id`` (else a random one) is proposed where the store has none yet. Raises
+    INCONSISTENT_CLUSTER_ID where a single broker's state is there in part.
     """
     while True:
         layout = initial_layout(cluster_id or new_cluster_id())
-        present = await store.get_many([create.path for create in layout])
+        paths = [create.path for create in layout]
+        unfinished, *present = await store.get_many([znodes.EXPORT, *paths])
+        if unfinished is not None:
+            raise KafkaError(
+                ErrorCode.INCONSISTENT_CLUSTER_ID,
+                "a broker's state is there in part: run its ottla store export again, to the end",
+            )
         missing = [create for create, znode in zip(layout, present, strict=True) if znode is None]
         if not missing:
             identity = present[-1]
@@ -63,16 +70,6 @@ async def prepare_layout(store: Store, cluster_id: str | None = None) -> str:
             await store.multi(missing)
         except (NodeExists, NoNode):  # another broker of the cluster is at it too
             continue
-
-
-RESERVED_BROKER_IDS = 1000
-"""Ids up to this one are for whoever chooses; generated ones lie above (``reserved.broker.max.id``)."""
-
-
-async def generate_broker_id(store: Store) -> int:
-    """An id that no broker of this cluster was given before, as Kafka generates them."""
-    stat = await store.set(znodes.BROKER_SEQUENCE_ID, b"")
-    return RESERVED_BROKER_IDS + stat.version
 
 
 async def read_cluster_id(store: Store) -> str | None:

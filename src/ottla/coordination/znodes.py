@@ -493,6 +493,11 @@ def decode_features(data: bytes) -> dict[str, int]:
 ISR_CHANGES = "/isr_change_notification"
 
 
+# /ottla_export: there while a single broker's state is being put into a ZooKeeper. Our own.
+
+EXPORT = "/ottla_export"
+
+
 # Who may see what (``ZkData.defaultAcls``): all may read, but the secrets; only brokers may change.
 
 CONSUMERS = "/consumers"

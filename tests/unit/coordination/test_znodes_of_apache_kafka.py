@@ -11,7 +11,7 @@ import pytest
 
 from ottla import topic_ids
 from ottla.coordination import znodes
-from ottla.coordination.bootstrap import generate_broker_id, initial_layout, prepare_layout
+from ottla.coordination.bootstrap import initial_layout, prepare_layout
 from ottla.coordination.znodes import (
     BrokerRegistration,
     ControllerZnode,
@@ -76,13 +76,6 @@ async def test_the_layout_is_kafkas(stores: Any) -> None:
     wanted["/controller_epoch"] = b"0"  # nobody was controller yet
     assert found == wanted
     assert set(found) == {create.path for create in initial_layout(cluster_id)}
-
-
-async def test_a_generated_broker_id_is_new_and_beyond_the_chosen_ones(stores: Any) -> None:
-    first, second = await stores.connect(), await stores.connect()
-    await prepare_layout(first)
-    ids = [await generate_broker_id(store) for store in (first, second, first)]
-    assert ids == [1001, 1002, 1003]
 
 
 def test_features_are_read_and_written() -> None:
