@@ -11,12 +11,18 @@ import pytest
 
 from ottla.broker import broker as broker_module
 from ottla.broker.broker import Broker as Server
+from ottla.controller.remote_target import RemoteTarget
 from ottla.controller.topics import NewTopic
 from ottla.coordination import znodes
 from ottla.coordination.embedded import Keeper
 from ottla.coordination.znodes import BrokerRegistration
 from ottla.errors import ErrorCode, KafkaError
+from ottla.messages.describe_cluster import DescribeClusterRequest
 from ottla.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResource
+from ottla.messages.describe_topic_partitions import (
+    DescribeTopicPartitionsRequest,
+    TopicRequest,
+)
 from ottla.messages.find_coordinator import FindCoordinatorRequest
 from ottla.messages.incremental_alter_configs import (
     AlterableConfig,
@@ -37,6 +43,8 @@ from ottla.messages.stop_replica import (
     StopReplicaTopicState,
 )
 from ottla.messages.update_metadata import (
+    UpdateMetadataBroker,
+    UpdateMetadataEndpoint,
     UpdateMetadataPartitionState,
     UpdateMetadataRequest,
     UpdateMetadataTopicState,
@@ -274,6 +282,83 @@ def test_what_brokers_ask_each_other_is_offered_in_a_cluster_only(tmp_path: Path
         ]  # fmt: skip
 
     run_with(tmp_path, [1], ask)
+
+
+# What clients are told
+
+
+def test_metadata_name_no_leader_that_is_dead_or_not_reached_by_the_listener(
+    tmp_path: Path,
+) -> None:
+    def live(number: int, listener: str) -> UpdateMetadataBroker:
+        endpoint = UpdateMetadataEndpoint(host="there", port=7, listener=listener)
+        return UpdateMetadataBroker(id=number, endpoints=[endpoint], rack=None)
+
+    async def ask(keeper: Keeper, broker: Server) -> None:
+        states = [
+            UpdateMetadataPartitionState(
+                partition_index=index,
+                leader=leader,
+                leader_epoch=3,
+                isr=[2],
+                replicas=[1, 2],
+                offline_replicas=[1],
+            )
+            for index, leader in enumerate((2, -1, 5, 3))
+        ]
+        topic = UpdateMetadataTopicState(
+            topic_name="orders", topic_id=TOPIC_ID, partition_states=states
+        )
+        update = UpdateMetadataRequest(
+            controller_id=2,
+            controller_epoch=100,
+            topic_states=[topic],
+            live_brokers=[live(2, "PLAINTEXT"), live(3, "OTHER")],
+        )
+        assert (await told(broker, update, 8)).error_code == 0
+        known = await told(broker, MetadataRequest(topics=None), 12)
+        assert (known.controller_id, [one.node_id for one in known.brokers]) == (2, [2])
+        assert [(p.leader_id, p.error_code) for p in known.topics[0].partitions] == [
+            (2, ErrorCode.NONE),
+            (-1, ErrorCode.LEADER_NOT_AVAILABLE),
+            (-1, ErrorCode.LEADER_NOT_AVAILABLE),
+            (-1, ErrorCode.LISTENER_NOT_FOUND),
+        ]
+        assert {tuple(p.offline_replicas) for p in known.topics[0].partitions} == {(1,)}
+        described = await told(broker, DescribeClusterRequest(), 0)
+        assert [one.broker_id for one in described.brokers] == [2]
+        request = DescribeTopicPartitionsRequest(topics=[TopicRequest(name="orders")])
+        (page,) = (await told(broker, request, 0)).topics
+        assert [partition.leader_id for partition in page.partitions] == [2, -1, -1, -1]
+
+    run_with(tmp_path, [1], ask)
+
+
+@pytest.mark.parametrize("lost", ["the request", "the answer"])
+def test_a_broker_that_missed_the_controllers_news_gets_them_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    async def miss(keeper: Keeper, first: Server, second: Server) -> None:
+        right, losses = RemoteTarget._send, list[int]()
+
+        async def lossy(self: RemoteTarget, request: Any, version: int) -> Any:
+            if len(losses) >= 3:
+                return await right(self, request, version)
+            losses.append(version)
+            if lost == "the answer":
+                await right(self, request, version)
+            raise KafkaError(ErrorCode.NETWORK_EXCEPTION, "lost")
+
+        monkeypatch.setattr(RemoteTarget, "_send", lossy)
+        await first.controller.create_topics([NewTopic("orders", assignments={0: [2, 1]})])
+        await until(lambda: second.metadata.leader_of("orders", 0) == 2, "it heard of it")
+        assert second.replicas.leader_of("orders", 0).leader_epoch == 0
+        assert first.metadata.topics["orders"].partitions == (
+            second.metadata.topics["orders"].partitions
+        )
+        assert len(losses) == 3
+
+    run_with(tmp_path, [1, 2], miss)
 
 
 # Sessions

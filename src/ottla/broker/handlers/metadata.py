@@ -8,7 +8,7 @@ Behaviour
 - Many topics are told of in steps: each as it is at some moment of the request.
 - A topic that is asked for several times is told once: the response is bounded by what there is.
 - Endpoints are those of the listener that the client came in on. A leader without that listener is none
-  (LISTENER_NOT_FOUND; LEADER_NOT_AVAILABLE below version 6).
+  (LISTENER_NOT_FOUND; LEADER_NOT_AVAILABLE below version 6), nor is one that is not up any more.
 
 Versions: 1 controller and internal topics, 5 offline replicas, 7 leader epoch, 8 authorized operations, 10
 topic ids, 12 look-up by id, 13 a top-level error.
@@ -20,7 +20,7 @@ Source: ``KafkaApis.handleTopicMetadataRequest``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Generator
+from collections.abc import Container, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
 from ottla.broker.authorized_operations import CLUSTER_OPERATIONS, TOPIC_OPERATIONS
@@ -122,7 +122,7 @@ def _answer(
         topics.append(
             _unknown(name, topic_id, version, errors)
             if topic is None
-            else _describe(topic, unreachable)
+            else _describe(topic, unreachable, cache.brokers)
         )
         left -= 1 if topic is None else 1 + len(topic.partitions)
         if left <= 0:
@@ -176,14 +176,16 @@ def _unreachable(broker: Broker, reachable: set[int], version: int) -> dict[int,
     return dict.fromkeys(broker.metadata.brokers.keys() - reachable, error)
 
 
-def _describe(topic: TopicMetadata, unreachable: dict[int, ErrorCode]) -> MetadataResponseTopic:
-    """A topic; ``unreachable`` are the leaders that this client has no way to."""
+def _describe(
+    topic: TopicMetadata, unreachable: dict[int, ErrorCode], live: Container[int]
+) -> MetadataResponseTopic:
+    """A topic; ``unreachable`` are the leaders that this client has no way to, ``live`` all that are up."""
     answer = MetadataResponseTopic(
         name=topic.name, topic_id=topic.topic_id, is_internal=topic.is_internal
     )
     for index, partition in topic.partitions.items():
         error = unreachable.get(partition.leader, ErrorCode.NONE)
-        if partition.leader < 0:
+        if partition.leader not in live:
             error = ErrorCode.LEADER_NOT_AVAILABLE
         answer.partitions.append(
             MetadataResponsePartition(
