@@ -1,0 +1,23 @@
+"""Replication through seeded schedules of messages late, lost and twice, crashes, power losses and elections."""
+
+from __future__ import annotations
+
+import pytest
+
+from ottla.log.flusher import Durability
+from tests.property.replication_world import World
+
+STEPS = 1200
+
+
+@pytest.mark.parametrize("minimum_isr", [1, 2])
+@pytest.mark.parametrize("durability", [Durability.DISK, Durability.OS])
+@pytest.mark.parametrize("seed", range(10))
+def test_no_schedule_loses_or_changes_what_was_committed(
+    seed: int, durability: Durability, minimum_isr: int
+) -> None:
+    world = World(seed, durability, minimum_isr)
+    for _ in range(STEPS):
+        world.step()
+    world.heal()
+    assert world.committed_end, "something happened at all"
