@@ -115,13 +115,16 @@ def test_nothing_is_committed_while_the_isr_is_smaller_than_asked_for() -> None:
 def test_acknowledgements_of_an_earlier_epoch_do_not_count() -> None:
     """KIP-320: in between the follower may have cut its log behind another leader."""
     leader = Leader([1, 2], [1, 2])
-    leader.append(5)
-    leader.fetch(2, 3)
+    leader.append(5, flush=False)
+    leader.fetch(2, 5)
+    leader.flushed = 3
+    leader.advance()
     leader.in_sync.begin_epoch(leader.now_ms)
-    leader.append(5)
+    leader.flushed = 5
+    leader.advance()
     assert leader.high_watermark == 3
-    leader.fetch(2, 10)
-    assert leader.high_watermark == 10
+    leader.fetch(2, 5)
+    assert leader.high_watermark == 5
 
 
 def test_who_is_proposed_to_join_counts_at_once() -> None:
