@@ -33,7 +33,6 @@ from ottla.log.rules import LogRules
 from ottla.log.search import TimestampAndOffset, find_max_timestamp, find_timestamp
 from ottla.log.segment import Segment, TornWrite
 from ottla.log.segments import Segments
-from ottla.log.sparse_index import RELATIVE_OFFSET_MAX
 from ottla.log.trash import Trash
 from ottla.log.validation import check_client_batch, check_keys
 from ottla.records.batch import (
@@ -361,16 +360,23 @@ class Log(LocalLog):
                         f"leader epoch {header.leader_epoch} after {epoch}, in epoch {epoch_max}"
                     )
                 epoch = header.leader_epoch
-        run_start, run = 0, [batches[0][1]]
-        for position, header in batches[1:]:
-            run_bytes = position - run_start
-            is_far = header.last_offset - run[0].base_offset > RELATIVE_OFFSET_MAX if run else False
-            if is_far or run_bytes + header.size_bytes > self.rules.segment_bytes:
-                self._append_run(view[run_start:position], run, now_ms)
-                run_start, run = position, []
+        start, run = 0, list[BatchHeader]()
+        for (
+            position,
+            header,
+        ) in batches:  # segments end where the leader's do: each batch is looked at
+            end = position + header.size_bytes
+            active = self._segments.active
+            rolls = self._rolls(active, end - start, header, now_ms)
+            if rolls and run:
+                self._append_run(view[start:position], run, now_ms)
+                start, run = position, []
             run.append(header)
-        end = batches[-1][0] + batches[-1][1].size_bytes
-        self._append_run(view[run_start:end], run, now_ms)
+            if rolls or not active.size_bytes or active.may_fill_indexes(end - start):
+                self._append_run(view[start:end], run, now_ms)
+                start, run = end, []
+        if run:
+            self._append_run(view[start:end], run, now_ms)
         first, last = batches[0][1], batches[-1][1]
         return AppendInfo(
             first.base_offset,
@@ -380,6 +386,12 @@ class Log(LocalLog):
             sum(header.record_count for _, header in batches),
             end,
         )
+
+    def _rolls(self, active: Segment, size_bytes: int, last: BatchHeader, now_ms: int) -> bool:
+        try:
+            return active.should_roll(size_bytes, last.max_timestamp_ms, last.last_offset, now_ms)
+        except OSError as error:
+            raise self._write_failed(error) from error
 
     def _append_run(self, run: memoryview, headers: list[BatchHeader], now_ms: int) -> None:
         """Append batches that have their places, with one write into one segment."""

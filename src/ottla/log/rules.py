@@ -70,9 +70,10 @@ class LogRules:
     def jitter_ms(self, path: str, base_offset: int) -> int:
         """How much earlier than ``segment.ms`` this one segment rolls.
 
-        Spread like chance by the segment's name, and the same each time the segment is opened.
+        Spread like chance by the segment's name, and the same each time it is opened, and on every replica.
         """
         bound = min(self.segment_jitter_ms, self.segment_ms)
         if bound <= 0:
             return 0
-        return crc32c(f"{path} {base_offset}".encode()) % bound
+        name = path.rpartition("/")[2]
+        return crc32c(f"{name} {base_offset}".encode()) % bound

@@ -33,6 +33,7 @@ from ottla.log.regions import SegmentRegion
 from ottla.log.rules import LogRules
 from ottla.log.scanning import BatchPlace, find_batch, no_batch, scan_headers
 from ottla.log.sparse_index import RELATIVE_OFFSET_MAX, CorruptIndex
+from ottla.log.time_index import ENTRY_BYTES as TIME_ENTRY_BYTES
 from ottla.log.time_index import TimeIndex
 from ottla.logs import logger
 from ottla.records.batch import (
@@ -281,6 +282,13 @@ class Segment:
             return True
         index_bytes = rules.segment_index_bytes
         return self.offset_index.is_full(index_bytes) or self.time_index.is_full(index_bytes)
+
+    def may_fill_indexes(self, size_bytes: int) -> bool:
+        """Whether batches of so many bytes might leave no room in an index: a roll would come amid them."""
+        rules = self.rules
+        entries = size_bytes // (rules.index_interval_bytes + 1) + 1
+        room = rules.segment_index_bytes - entries * TIME_ENTRY_BYTES
+        return self.offset_index.is_full(room) or self.time_index.is_full(room)
 
     def end_appends(self) -> bool:
         """The segment is rolled or closed: write the indexes out, the largest timestamp last.

@@ -43,13 +43,14 @@ class Follower:
     def __init__(self, *replicas: Partition, epoch: int = 5, version: int = 15) -> None:
         self.now = 0.0
         self.version = version
+        self.limits = LIMITS
         self.copying = Copying(2, node_id=1)
         for replica in replicas:
             replica.follow(2, epoch, 0, [1, 2], [2])
             self.copying.add(replica)
 
     def ask(self) -> FetchRequest | None:
-        return self.copying.next_fetch(LIMITS, self.now, version=self.version, broker_epoch=77)
+        return self.copying.next_fetch(self.limits, self.now, version=self.version, broker_epoch=77)
 
     def take(self, response: FetchResponse) -> None:
         for _ in self.copying.answered(response, lambda: self.now, NOW_MS):
