@@ -6,13 +6,14 @@ come back. No client tells its application of an error, nothing acknowledged is 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from ottla import Admin
 from tests.cluster.applications import APPLICATIONS, Application, check_installed
-from tests.cluster.processes import ClusterProcesses
+from tests.cluster.processes import SESSION_TIMEOUT_MS, ClusterProcesses
 from tests.support.waiting import eventually
 from tests.support.zookeeper import Ensemble
 
@@ -68,6 +69,28 @@ def test_every_broker_is_stopped_in_its_turn(
         application.await_progress(100)
         cluster.start_broker(node)
         cluster.wait_until_whole()
+    application.finish()
+    check_group(cluster, application)
+
+
+def test_a_leader_stands_still_for_twice_its_session_and_wakes(
+    cluster: ClusterProcesses, application: Application
+) -> None:
+    """Nobody hears from it, and no connection breaks; when it wakes, it leads no more and says so."""
+    victim = cluster.leader(application.topic, 0)
+    cluster.pause(victim)
+    try:
+        eventually(
+            lambda: cluster.zookeeper.brokers() == set(cluster.brokers) - {victim},
+            "its session is over",
+        )
+        assert cluster.leader(application.topic, 0) != victim
+        until = time.monotonic() + SESSION_TIMEOUT_MS / 1000
+        eventually(lambda: time.monotonic() > until, "as long again has passed")
+    finally:
+        cluster.resume(victim)
+    application.await_progress(100)
+    cluster.wait_until_whole()
     application.finish()
     check_group(cluster, application)
 
