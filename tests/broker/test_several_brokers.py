@@ -11,6 +11,7 @@ import pytest
 
 from ottla.broker import broker as broker_module
 from ottla.broker.broker import Broker as Server
+from ottla.broker.strays import unknown_to_cluster
 from ottla.controller.remote_target import RemoteTarget
 from ottla.controller.topics import NewTopic
 from ottla.coordination import znodes
@@ -534,3 +535,19 @@ def test_producer_ids_of_all_brokers_come_from_blocks_of_the_controller(tmp_path
         assert again.producer_id not in given
 
     run_with(tmp_path, [1, 2, 3], ids)
+
+
+def test_what_the_store_gives_to_a_broker_or_has_marked_for_deletion_is_no_stray(
+    tmp_path: Path,
+) -> None:
+    async def order(keeper: Keeper, broker: Server) -> None:
+        store = await keeper.connect()
+        await broker.controller.create_topics([NewTopic("ours")])
+        assert codes(await told(broker, lead(1, 3, type=2), 7)) == [0, 0]
+        assert ("ours", 0) in broker.replicas.held()
+        await store.create(znodes.delete_topic_path("going"))
+        ours, beyond, going, gone = ("ours", 0), ("ours", 1), ("going", 0), ("gone", 0)
+        asked = [ours, beyond, going, gone]
+        assert await unknown_to_cluster(broker, asked) == [beyond, gone]
+
+    run_with(tmp_path, [1], order)

@@ -5,7 +5,8 @@ Rules:
 - A request of a controller that has been followed by another one, or to an earlier life of this broker, changes
   nothing: STALE_CONTROLLER_EPOCH, STALE_BROKER_EPOCH (INVARIANTS 27). The epochs are looked at in its turn.
 - A topic's settings are known before its logs are opened: retention by the wrong ones would delete records.
-- What a *full* LeaderAndIsr, which names all that this broker has, does not name is set aside and not deleted.
+- What a *full* LeaderAndIsr, which names all that this broker has, does not name, and the store neither, is set aside
+  and not deleted: see ``strays``.
 - Whoever leads a partition of ``__consumer_offsets`` takes over its groups: see ``group_loading``.
 - Who may have lost records says so until the first LeaderAndIsr of its life: by then no ISR counts on it.
 - How to reach a leader is known before it is followed, though UpdateMetadata comes later.
@@ -21,6 +22,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ottla.broker.internal_topics import CONSUMER_OFFSETS
+from ottla.broker.strays import unknown_to_cluster
 from ottla.coordination.store import SessionExpired, StoreError
 from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
@@ -164,10 +166,10 @@ class Control:
                     for topic in request.topic_states
                     for state in topic.partition_states
                 }
-                for topic_name, index in replicas.held():
-                    if (topic_name, index) not in named:
-                        self._stray(topic_name, index)
-                        await turns.next()
+                unnamed = [key for key in replicas.held() if key not in named]
+                for topic_name, index in await unknown_to_cluster(self._broker, unnamed):
+                    self._stray(topic_name, index)
+                    await turns.next()
             for topic in request.topic_states:
                 for state in topic.partition_states:
                     replicas.set_aside_stray(
