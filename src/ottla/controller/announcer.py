@@ -123,7 +123,7 @@ class Announcer:
         """Tell brokers that have just come all that they need to know: their replicas, and everything."""
         partitions = [p for p in state.partition_ids() if p.topic not in state.deleting]
         told = self.leader_and_isr(state, partitions, new=new, to=broker_ids, full=True)
-        told.include(self.update_metadata(state, partitions, to=broker_ids))
+        told.include(self.update_metadata(state, partitions, to=broker_ids, full=True))
         return told
 
     def leader_and_isr(
@@ -155,11 +155,12 @@ class Announcer:
         partitions: Collection[PartitionId],
         *,
         to: Collection[int] | None = None,
+        full: bool = False,
     ) -> Announcement:
         """Tell every broker (those of ``to``, if given) of the live brokers and of ``partitions``."""
         told = Announcement()
         for broker_id, request in transitions.update_metadata_requests(
-            state, partitions, to=to
+            state, partitions, to=to, full=full
         ).items():
             told.add(self._put(broker_id, request), leads=False)
         return told

@@ -257,6 +257,7 @@ def _merged_metadata(
         controller_id=later.controller_id,
         controller_epoch=later.controller_epoch,
         broker_epoch=later.broker_epoch,
+        type=max(earlier.type, later.type),
         topic_states=_merged_states(earlier.topic_states, later.topic_states),
         live_brokers=later.live_brokers,
     )

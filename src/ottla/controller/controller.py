@@ -148,6 +148,7 @@ class Controller:
         self._producer_ids = ProducerIdBlocks(store)
         self._state: ClusterState | None = None
         self._resumption: asyncio.TimerHandle | None = None
+        self._second_look: asyncio.TimerHandle | None = None
         self._watched_brokers: set[int] = set()
         self._events: set[Callable[[ClusterState], Awaitable[None]]] = set()
 
@@ -179,7 +180,7 @@ class Controller:
     async def close(self) -> None:
         """Leave office; what is under way is dropped, to be made good by the next controller."""
         await self._queue.close()
-        for timer in (self._resumption, self._balance_timer):
+        for timer in (self._resumption, self._balance_timer, self._second_look):
             if timer is not None:
                 timer.cancel()
         self._resign()
@@ -434,7 +435,7 @@ class Controller:
                 state.stale = True  # the event is used up: nothing else would tell of it again
                 raise
             if state.stale:
-                self._look_at_office()
+                self._look_again_later()
 
         if react not in self._events:  # one that waits will see what this one would
             self._events.add(react)
@@ -516,6 +517,8 @@ class Controller:
     def _answered(self, broker_id: int, request: ControlRequest, response: ControlResponse) -> None:
         """A broker has answered: what follows from that is done in its turn."""
         state = self._state
+        if response.error_code == ErrorCode.STALE_CONTROLLER_EPOCH:
+            self._look_at_office()  # somebody else holds it, and we have not heard
         if isinstance(response, LeaderAndIsrResponse):
             if state is None or self._offline.says_something(state, broker_id, response):
                 self._happened(lambda now: self._offline.answered(now, broker_id, response))
@@ -554,9 +557,14 @@ class Controller:
         async def run() -> _T:
             if self._state is not None and self._state.stale:
                 await self._take_up(self._state)
-            if self._state is None:
+            state = self._state
+            if state is None:
                 raise not_controller()
-            return await work(self._state)
+            try:
+                return await work(state)
+            finally:
+                if state.stale:  # whether anybody asks again or not
+                    self._look_again_later()
 
         if not self._queue.is_open:
             raise not_controller()
@@ -568,7 +576,17 @@ class Controller:
 
     def _on_store_failure(self, error: StoreError) -> None:
         if not isinstance(error, SessionExpired):
-            asyncio.get_running_loop().call_later(OFFICE_RETRY_S, self._look_at_office)
+            self._look_again_later()
+
+    def _look_again_later(self) -> None:
+        """The store gave no answer: see who holds the office, and what is so, in a while."""
+        if self._second_look is None:
+            loop = asyncio.get_running_loop()
+            self._second_look = loop.call_later(OFFICE_RETRY_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._second_look = None
+        self._look_at_office()
 
 
 def _random_index(count: int) -> int:

@@ -212,24 +212,10 @@ class Reassignments:
         refused: Refusals = {}
         accepted: dict[PartitionId, Reassignment] = {}
         for partition, target in wanted.items():
-            current = reassignment_of(state, partition)
-            if current is None or partition.topic in state.deleting:
-                refused[partition] = KafkaError(
-                    ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "The partition does not exist."
-                )
-            elif target is None and not current.is_under_way:
-                refused[partition] = KafkaError(ErrorCode.NO_REASSIGNMENT_IN_PROGRESS)
-            elif target is None:
-                accepted[partition] = current.to(current.origin)
-            elif (reason := reason_refused(current, target, state.live_brokers())) is not None:
-                refused[partition] = KafkaError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, reason)
-            elif not may_change_factor and len(target) != len(current.origin):
-                refused[partition] = KafkaError(
-                    ErrorCode.INVALID_REPLICATION_FACTOR,
-                    f"The replication factor is changed from {len(current.origin)} to {len(target)}",
-                )
-            else:
-                accepted[partition] = current.to(target)
+            try:
+                accepted[partition] = _plan(state, partition, target, may_change_factor)
+            except KafkaError as error:
+                refused[partition] = error
         return refused, accepted
 
     async def _begin(
@@ -422,3 +408,38 @@ def reassignment_of(state: ClusterState, partition: PartitionId) -> Reassignment
     return Reassignment(
         topic.assignment[index], topic.adding.get(index, ()), topic.removing.get(index, ())
     )
+
+
+def _plan(
+    state: ClusterState,
+    partition: PartitionId,
+    target: tuple[int, ...] | None,
+    may_change_factor: bool,
+) -> Reassignment:
+    """The reassignment to ``target`` (None: back to where it started). Raises KafkaError."""
+    current = reassignment_of(state, partition)
+    if current is None or partition.topic in state.deleting:
+        raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "The partition does not exist.")
+    if target is None:
+        if not current.is_under_way:
+            raise KafkaError(ErrorCode.NO_REASSIGNMENT_IN_PROGRESS)
+        target = current.origin
+    else:
+        reason = reason_refused(current, target, state.live_brokers())
+        if reason is not None:
+            raise KafkaError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, reason)
+        if not may_change_factor and len(target) != len(current.origin):
+            raise KafkaError(
+                ErrorCode.INVALID_REPLICATION_FACTOR,
+                f"The replication factor is changed from {len(current.origin)} to {len(target)}",
+            )
+    plan = current.to(target)
+    now = state.leader_and_isr(partition)
+    if now is not None and now.isr and set(now.isr).isdisjoint(plan.replicas):
+        # All that have what was acknowledged would be deleted. KRaft refuses that, too.
+        raise KafkaError(
+            ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+            f"No in-sync replica would be left of {partition.topic}-{partition.partition}: "
+            f"{', '.join(map(str, now.isr))}",
+        )
+    return plan

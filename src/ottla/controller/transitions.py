@@ -51,7 +51,7 @@ LeaderChanges = Mapping[PartitionId, LeaderAndIsr]
 
 UNKNOWN_TYPE = 0
 FULL = 2
-"""``type`` of a LeaderAndIsr that names all the replicas that the broker has (KIP-866)."""
+"""``type`` of a request that names all there is: the broker's replicas, or the cluster's partitions (KIP-866)."""
 
 NO_EPOCH = -1
 """The leader epoch in a StopReplica where none is known: heeded by all."""
@@ -253,9 +253,15 @@ def _live_leaders(
 
 
 def update_metadata_requests(
-    state: ClusterState, partitions: Iterable[PartitionId], *, to: Collection[int] | None = None
+    state: ClusterState,
+    partitions: Iterable[PartitionId],
+    *,
+    to: Collection[int] | None = None,
+    full: bool = False,
 ) -> dict[int, UpdateMetadataRequest]:
     """Tell every live broker (or those of ``to``) of all live brokers and of ``partitions``.
+
+    ``full``: these are all that there are, and a broker forgets others.
 
     Partitions without a state are left out: they have never had a leader. Those of a topic that is being
     deleted have leader -2: forget them.
@@ -294,6 +300,7 @@ def update_metadata_requests(
             controller_id=state.controller_id,
             controller_epoch=state.controller_epoch,
             broker_epoch=live.epoch,
+            type=FULL if full else UNKNOWN_TYPE,
             topic_states=topic_states,
             live_brokers=live_brokers,
         )

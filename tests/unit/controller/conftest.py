@@ -10,6 +10,7 @@ import pytest
 from ottla.clock import ManualClock
 from ottla.controller.controller import Controller
 from ottla.controller.topic_changes import TopicDefaults
+from ottla.controller.transitions import FULL
 from ottla.coordination.bootstrap import initial_layout, register_broker
 from ottla.coordination.embedded import EmbeddedStore, Keeper
 from ottla.coordination.store import Store
@@ -37,6 +38,7 @@ class RecordingBroker:
         self.topics: dict[str, dict[int, int]] = {}  # leaders by partition
         self.live_brokers: list[int] = []
         self.deleted: list[tuple[str, int]] = []
+        self.strays: set[tuple[str, int]] = set()
         self.stopped: list[tuple[str, int]] = []
         self.refuse_deletions = False
         self.unreachable = False
@@ -47,11 +49,22 @@ class RecordingBroker:
             for state in topic.partition_states:
                 key = (topic.topic_name, state.partition_index)
                 self.replicas[key] = (state.leader, state.leader_epoch)
+        if request.type == FULL:
+            named = {
+                (topic.topic_name, state.partition_index)
+                for topic in request.topic_states
+                for state in topic.partition_states
+            }
+            self.strays |= self.replicas.keys() - named
+            self.replicas = {key: self.replicas[key] for key in named}
         return LeaderAndIsrResponse()
 
     async def update_metadata(self, request: UpdateMetadataRequest) -> UpdateMetadataResponse:
         self._note(request)
         self.live_brokers = [broker.id for broker in request.live_brokers]
+        if request.type == FULL:
+            named = {topic.topic_name for topic in request.topic_states}
+            self.topics = {name: known for name, known in self.topics.items() if name in named}
         for topic in request.topic_states:
             partitions = self.topics.setdefault(topic.topic_name, {})
             for state in topic.partition_states:

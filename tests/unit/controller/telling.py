@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from ottla.controller.controller import Controller
 from ottla.controller.topics import NewTopic
 from ottla.coordination import znodes
 from ottla.coordination.bootstrap import register_broker
+from ottla.coordination.store import NodeExists
 from ottla.coordination.znodes import (
     BrokerRegistration,
     Endpoint,
@@ -56,6 +58,8 @@ class Teller:
         for _ in range(4):
             await self.store.exists("/")  # watches of what was written have fired
             await controller._queue.settle()
+            if controller.state is None or controller.state.stale:
+                await asyncio.sleep(0.003)  # it looks again in its own time
             for broker_id, broker in self.cluster.brokers.items():
                 if not broker.unreachable:
                     await controller._announcer.idle(broker_id)
@@ -93,6 +97,13 @@ class Teller:
         endpoint = Endpoint("PLAINTEXT", "PLAINTEXT", f"host-{broker}", 9092)
         registration = BrokerRegistration(int(broker), (endpoint,), unclean=True)
         await register_broker(session, registration)
+
+    async def do_clean(self, broker: str) -> None:
+        """The broker has heard that it may have lost something, and says no more of it."""
+        session = self.cluster.sessions[int(broker)]
+        znode = await session.get(znodes.broker_path(int(broker)))
+        registration = BrokerRegistration.decode(int(broker), znode.data)._replace(unclean=False)
+        await session.set(znodes.broker_path(int(broker)), registration.encode())
 
     async def do_controller(self, broker: str) -> None:
         """The controller is cut off; another one takes office."""
@@ -202,7 +213,10 @@ class Teller:
             named = [item.rsplit("-", 1) for item in partitions]
             path = znodes.PREFERRED_REPLICA_ELECTION
             data = znodes.encode_preferred_election([(name, int(index)) for name, index in named])
-        await self.store.create(path, data)
+        try:
+            await self.store.create(path, data)
+        except NodeExists:  # what was asked for before is not done yet
+            self.answers.append("is there already")
 
     async def do_delete(self, name: str) -> None:
         for result in await self.controller.delete_topics([name]):

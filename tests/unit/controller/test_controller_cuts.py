@@ -29,10 +29,12 @@ class CutStore:
         self._store = store
         self._left: int | None = None
         self._applied = False
+        self._ends = True
         self.is_cut = False
 
-    def arm(self, cut: int, *, applied: bool) -> None:
-        self._left, self._applied = cut, applied
+    def arm(self, cut: int, *, applied: bool, ends: bool = True) -> None:
+        """With ``ends`` the session is cut off for good, else only that answer is lost."""
+        self._left, self._applied, self._ends = cut, applied, ends
 
     @property
     def session_id(self) -> int:
@@ -56,7 +58,7 @@ class CutStore:
         if self._left is not None:
             self._left -= 1
             if self._left == 0:
-                self.is_cut = True
+                self.is_cut = self._ends
                 if self._applied:
                     await self._store.multi(operations)
                 raise ConnectionLoss("cut off")
