@@ -16,6 +16,7 @@ from ottla.messages.delete_records import (
     DeleteRecordsRequest,
     DeleteRecordsTopic,
 )
+from ottla.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from ottla.messages.list_offsets import (
     ListOffsetsPartition,
     ListOffsetsRequest,
@@ -23,8 +24,9 @@ from ottla.messages.list_offsets import (
 )
 from ottla.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from ottla.network.channel import Channel
+from ottla.records.batch import iter_batches
 from ottla.replication.partition import Partition
-from tests.broker.test_several_brokers import run_with, until
+from tests.broker.test_several_brokers import run_with, server, until
 from tests.unit.log.samples import batch
 
 Play = Callable[["Cluster"], Awaitable[None]]
@@ -219,3 +221,47 @@ def test_followers_are_told_the_logs_end_and_consumers_what_is_committed(tmp_pat
             assert (told.error_code, told.offset) == (0, offset)
 
     play(tmp_path, test)
+
+
+def test_a_consumer_reads_from_the_follower_in_its_rack(tmp_path: Path) -> None:
+    async def fetch(cluster: Cluster, broker: int, offset: int) -> Any:
+        partition = FetchPartition(
+            partition=0, fetch_offset=offset, current_leader_epoch=-1, partition_max_bytes=1 << 20
+        )
+        request = FetchRequest(
+            max_wait_ms=10_000,
+            min_bytes=1,
+            topics=[FetchTopic(topic="orders", partitions=[partition])],
+            rack_id="rack-2",
+        )
+        ((told,),) = [t.partitions for t in (await cluster.ask(broker, request, 12)).responses]
+        return told
+
+    async def run() -> None:
+        keeper = await Keeper.open()
+        selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
+        brokers = [
+            server(keeper, tmp_path, n, broker_rack=f"rack-{n}", replica_selector_class=selector)
+            for n in (1, 2)
+        ]
+        try:
+            for broker in brokers:
+                await broker.start()
+            cluster = Cluster(keeper, tuple(brokers))
+            await cluster.create([1, 2])
+            assert await cluster.produce(2) == 0
+            told = await fetch(cluster, 1, 0)
+            assert (told.error_code, told.preferred_read_replica, told.records) == (0, 2, b"")
+            told = await fetch(cluster, 2, 0)
+            assert (told.error_code, told.high_watermark) == (0, 2)
+            assert [header.last_offset for _, header in iter_batches(told.records)] == [1]
+            waiting = asyncio.create_task(fetch(cluster, 2, 2))
+            assert await cluster.produce(1) == 0
+            told = await waiting
+            assert [header.last_offset for _, header in iter_batches(told.records)] == [2]
+        finally:
+            for broker in brokers:
+                await broker.stop()
+            await keeper.close()
+
+    asyncio.run(run())

@@ -17,6 +17,7 @@ Source: ``Partition.scala``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ottla.errors import ErrorCode, KafkaError
@@ -166,6 +167,13 @@ class LeadingReplica(Replica):
         """
         if self.leader_id != self.node_id:
             raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        self.require_epoch(current_leader_epoch)
+
+    def require_epoch(self, current_leader_epoch: int) -> None:
+        """Raise unless the client believes in the epoch that this replica knows, as leader or follower.
+
+        Errors: FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH.
+        """
         if current_leader_epoch != ANY_EPOCH:
             if current_leader_epoch < self.leader_epoch:
                 raise KafkaError(ErrorCode.FENCED_LEADER_EPOCH)
@@ -303,6 +311,26 @@ class LeadingReplica(Replica):
             self._advance()
         if log_start_offset != start_before and self._deletions is not None:
             self._deletions.advance(self.low_watermark)
+
+    def preferred_replica(
+        self, rack: str, fetch_offset: int, rack_of: Callable[[int], str | None]
+    ) -> int | None:
+        """The follower that a consumer in ``rack`` is to read ``fetch_offset`` from; None: this leader (KIP-392).
+
+        One of the ISR, which is alive and has the offset: others might lag for ever, and the consumer with them.
+        Source: ``RackAwareReplicaSelector``.
+        """
+        in_sync = self._in_sync
+        if in_sync is None or not rack or rack_of(self.node_id) == rack:
+            return None
+        found = [
+            (follower.end_offset, follower.caught_up_ms, replica)
+            for replica, follower in in_sync.followers()
+            if replica in in_sync.isr
+            and follower.end_offset >= fetch_offset >= follower.log_start_offset >= 0
+            and rack_of(replica) == rack
+        ]
+        return max(found)[2] if found else None
 
     def follower_was_quiet(self, replica_id: int, heard_ms: int) -> None:
         """Up to ``heard_ms`` the follower had all that there was, as the fetches of its session say.

@@ -104,6 +104,13 @@ class Replicas:
         Errors: UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER (it is elsewhere), KAFKA_STORAGE_ERROR
         (its log directory is offline, or the log quarantined).
         """
+        partition = self.replica_of(topic, index)
+        if not partition.is_leader:
+            raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        return partition
+
+    def replica_of(self, topic: str, index: int) -> Partition:
+        """The partition, if this broker has a replica of it that can be read. Errors: as ``leader_of``."""
         partition = self._partitions.get((topic, index))
         if partition is None:
             if (topic, index) in self._offline:
@@ -113,12 +120,10 @@ class Replicas:
                 if self._exists(topic, index)
                 else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
             )
-        if not partition.is_leader:
-            raise KafkaError(
-                ErrorCode.KAFKA_STORAGE_ERROR
-                if partition.log.health.failure is not None or partition.log.unusable is not None
-                else ErrorCode.NOT_LEADER_OR_FOLLOWER
-            )
+        if not partition.is_leader and (
+            partition.log.health.failure is not None or partition.log.unusable is not None
+        ):
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR)
         return partition
 
     def lead(self, topic: str, topic_id: bytes, state: LeaderAndIsrPartitionState) -> ErrorCode:

@@ -22,7 +22,7 @@ from ottla.messages.fetch import (
 )
 from ottla.network.outbox import close_regions
 from ottla.records.batch import iter_batches
-from tests.unit.log.samples import NOW_MS, TOPIC_ID
+from tests.unit.log.samples import NOW_MS, TOPIC_ID, batch
 from tests.unit.replication.leaders import EPOCH, LAG_MS, Leader
 
 OLD, NEW = 12, 17
@@ -39,9 +39,11 @@ class Stage:
             config=SimpleNamespace(fetch_max_bytes=1 << 20),
             fetch_sessions=FetchSessions(10, lambda: next(numbers)),
             replicas=SimpleNamespace(
-                peers=self.leader.peers, leader_of=lambda topic, index: self.leader.partition
+                peers=self.leader.peers,
+                leader_of=lambda topic, index: self.leader.partition,
+                replica_of=lambda topic, index: self.leader.partition,
             ),
-            metadata=SimpleNamespace(topic_name=lambda topic_id: "orders"),
+            metadata=SimpleNamespace(topic_name=lambda topic_id: "orders", brokers={}),
             parked_fetches=set(),
             is_stopping=False,
             loop=asyncio.get_running_loop(),
@@ -58,6 +60,7 @@ class Stage:
         last_epoch: int = -1,
         start: int = 0,
         wait_ms: int = 60_000,
+        rack: str = "",
     ) -> Any:
         """One Fetch in the session, if there is one: the answer or a future of it. None: from where it was."""
         partitions = [
@@ -84,9 +87,20 @@ class Stage:
             session_id=session_id,
             session_epoch=session_epoch,
             topics=[] if offset is None else [topic],
+            rack_id=rack,
         )
         request: Any = SimpleNamespace(body=body, api_version=version, received_ms=NOW_MS)
         return fetch.handle(self.broker, request)
+
+    def racks(self, **racks: str) -> None:
+        """Which broker stands where; consumers are sent to followers."""
+        self.leader.peers.selects_replicas = True
+        for name, rack in racks.items():
+            self.broker.metadata.brokers[int(name[1:])] = SimpleNamespace(rack=rack)
+
+    def consume(self, offset: int | None, **how: Any) -> Any:
+        """A consumer's Fetch."""
+        return self.send(offset, replica=-1, **how)
 
     async def told(self, answer: Any) -> PartitionData | None:
         """What is said of the partition; None if nothing is."""
@@ -325,5 +339,103 @@ def test_a_second_fetch_in_the_session_has_the_first_one_answered() -> None:
         assert not second.done()
         stage.leader.append(1)
         assert offsets(await stage.told(second)) == [1]
+
+    on_a_loop(main)
+
+
+def test_a_consumer_is_sent_to_the_in_sync_follower_of_its_rack() -> None:
+    async def main() -> None:
+        stage = Stage([1, 2, 3], [1, 2])
+        stage.racks(b1="a", b2="b", b3="c")
+        stage.leader.append(3)
+        for replica in (2, 3):
+            stage.leader.fetch(replica, 3)
+        for rack, preferred in (("b", 2), ("c", -1), ("a", -1), ("d", -1), ("", -1)):
+            stage.session = (0, 0)
+            data = await stage.told(stage.consume(0, rack=rack))
+            assert data is not None
+            assert data.preferred_read_replica == preferred, rack
+            assert offsets(data) == ([] if preferred >= 0 else [2])
+
+    on_a_loop(main)
+
+
+def test_a_consumer_is_not_sent_to_a_replica_that_is_not_in_the_isr_or_lacks_what_it_wants() -> (
+    None
+):
+    """KAFKA-14372: it might lag for ever, and the consumer with it."""
+
+    async def main() -> None:
+        stage = Stage([1, 2, 3], [1, 2, 3])
+        stage.racks(b1="a", b2="b", b3="b")
+        stage.leader.append(3)
+        stage.leader.fetch(2, 2)
+        stage.leader.fetch(3, 3, start=1)
+        for offset, preferred in ((0, 2), (1, 3), (3, 3)):
+            stage.session = (0, 0)
+            data = await stage.told(stage.consume(offset, rack="b"))
+            assert data is not None
+            assert data.preferred_read_replica == preferred, offset
+        stage.leader.partition.become_leader(EPOCH, 1, [1, 2, 3], [1, 2])
+        stage.session = (0, 0)
+        data = await stage.told(stage.consume(1, rack="b"))
+        assert data is not None
+        assert data.preferred_read_replica == 2
+
+    on_a_loop(main)
+
+
+def test_without_a_selector_consumers_read_from_the_leader() -> None:
+    async def main() -> None:
+        stage = Stage([1, 2], [1, 2])
+        stage.racks(b1="a", b2="b")
+        stage.leader.peers.selects_replicas = False
+        stage.leader.append(1)
+        stage.leader.fetch(2, 1)
+        data = await stage.told(stage.consume(0, rack="b"))
+        assert data is not None
+        assert (data.preferred_read_replica, offsets(data)) == (-1, [0])
+
+    on_a_loop(main)
+
+
+def test_a_follower_serves_consumers_what_it_knows_to_be_committed() -> None:
+    async def main() -> None:
+        stage = Stage([1, 2], [1, 2])
+        replica = stage.leader.partition
+        replica.follow(2, EPOCH + 1, 1, [1, 2], [1, 2])
+        for offset in (0, 1):
+            content = batch(1, base_offset=offset, leader_epoch=EPOCH + 1)
+            replica.append_as_follower(content, NOW_MS)
+        replica.learn_high_watermark(1)
+        data = await stage.told(stage.consume(0, epoch=EPOCH + 1))
+        assert data is not None
+        assert (offsets(data), data.high_watermark) == ([0], 1)
+        stage.session = (0, 0)
+        parked = stage.consume(1, epoch=EPOCH + 1)
+        assert not parked.done()
+        replica.learn_high_watermark(2)
+        assert offsets(await stage.told(parked)) == [1]
+        for how, code in (
+            ({"offset": 3, "epoch": EPOCH + 1}, ErrorCode.OFFSET_NOT_AVAILABLE),
+            ({"offset": 1, "epoch": EPOCH}, ErrorCode.FENCED_LEADER_EPOCH),
+            ({"offset": 1, "epoch": EPOCH + 2}, ErrorCode.UNKNOWN_LEADER_EPOCH),
+        ):
+            stage.session = (0, 0)
+            arguments: Any = how
+            data = await stage.told(stage.consume(**arguments))
+            assert data is not None
+            assert data.error_code == code
+
+    on_a_loop(main)
+
+
+def test_a_topic_made_again_is_not_read_under_its_old_id() -> None:
+    async def main() -> None:
+        stage = Stage([1, 2], [1, 2])
+        stage.leader.partition.topic_id = bytes(15) + b"x"
+        data = await stage.told(stage.send(0))
+        assert data is not None
+        assert data.error_code == ErrorCode.INCONSISTENT_TOPIC_ID
 
     on_a_loop(main)

@@ -10,6 +10,9 @@ Behaviour
   never copied here.
 - A second Fetch in a follower's session, which does not wait for the answer to the first, has that one answered: so
   a follower can acknowledge one partition while it waits for others.
+- With ``replica.selector.class`` a consumer that tells its rack is sent to an in-sync follower in there, and gets no
+  records here (KIP-392). A follower serves consumers of version 11 and newer up to the high watermark that it knows;
+  of an offset behind its log's end it cannot say whether there is such (OFFSET_NOT_AVAILABLE).
 - A follower's first look at a partition is its acknowledgement: it has all below the offset that it asks for, if that
   is found good. What is appended while it is parked wakes it; a high watermark alone goes with the next response.
 - Thousands of partitions are read in steps, and others have their turns in between. Each partition is looked at in
@@ -19,7 +22,7 @@ Behaviour
 Versions: 7 sessions (KIP-227), 9 the leader epoch is checked (KIP-320), 11 rack, 12 diverging epochs, 13
 topic ids, 15 the replica's state in a tag.
 Errors: a partition's UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, NOT_LEADER_OR_FOLLOWER,
-FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, OFFSET_OUT_OF_RANGE, KAFKA_STORAGE_ERROR,
+FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, INCONSISTENT_TOPIC_ID, OFFSET_OUT_OF_RANGE, OFFSET_NOT_AVAILABLE, KAFKA_STORAGE_ERROR,
 UNSUPPORTED_COMPRESSION_TYPE (a topic of zstd, below version 10); the request's
 FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_TOPIC_ID_ERROR.
 Source: ``KafkaApis.handleFetchRequest``, ``ReplicaManager.fetchMessages``, ``FetchSession.scala``.
@@ -54,6 +57,7 @@ READ_COMMITTED = 1
 # answer at once, or it would ask in a tight loop. One that goes while the request waits is.
 UNKNOWN = frozenset((ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID))
 ZSTD_SINCE = 10
+FROM_FOLLOWERS_SINCE = 11
 STORAGE_ERROR_SINCE = 6
 
 NOTHING = LogRead([], 0, 0)
@@ -144,6 +148,8 @@ class ParkedFetch:
         self.max_bytes = min(body.max_bytes, broker.config.fetch_max_bytes)
         self.max_wait_ms = body.max_wait_ms
         self.read_committed = body.isolation_level == READ_COMMITTED
+        selects = replica_id < 0 and broker.replicas.peers.selects_replicas
+        self.rack = body.rack_id if selects else ""
         self.replica_id = replica_id
         self.replica_epoch = replica_epoch
         self.is_consumer = replica_id < 0
@@ -181,7 +187,9 @@ class ParkedFetch:
                 result.unknown += 1
             elif data.error_code or data.diverging_epoch is not None:
                 result.failed = True
-            elif self.context.must_tell(position, data.high_watermark, data.log_start_offset):
+            elif data.preferred_read_replica >= 0 or self.context.must_tell(
+                position, data.high_watermark, data.log_start_offset
+            ):
                 result.has_news = True
             result.bytes += size
             room = max(0, room - size)
@@ -222,7 +230,11 @@ class ParkedFetch:
             if data.diverging_epoch is not None:
                 found = NOTHING
             elif self.is_consumer:
-                found = partition.read(position.fetch_offset, limit, at_least_one=first)
+                data.preferred_read_replica = self._preferred(partition, position)
+                if data.preferred_read_replica >= 0:
+                    found = NOTHING
+                else:
+                    found = self._read_for_consumer(partition, position, limit, first)
             else:
                 found = self._read_for_follower(partition, position, limit, first)
             data.high_watermark = partition.high_watermark
@@ -236,6 +248,7 @@ class ParkedFetch:
         data.records = found.regions
         if self.is_consumer:
             behind = position.fetch_offset < partition.high_watermark
+            behind = behind or data.preferred_read_replica >= 0
         else:
             # Who is not in the ISR is looked at with each Fetch: one of them may let it join.
             behind = (
@@ -243,6 +256,27 @@ class ParkedFetch:
                 or self.replica_id not in partition.isr
             )
         return data, found.size_bytes, not (found.regions or behind)
+
+    def _read_for_consumer(
+        self, partition: Partition, position: Position, max_bytes: int, first: bool
+    ) -> LogRead:
+        """What is committed, as far as this replica knows: a follower may not have heard of all that is."""
+        if not partition.is_leader and position.fetch_offset > partition.log.log_end_offset:
+            raise KafkaError(ErrorCode.OFFSET_NOT_AVAILABLE)
+        return partition.read(position.fetch_offset, max_bytes, at_least_one=first)
+
+    def _preferred(self, partition: Partition, position: Position) -> int:
+        """The follower that the consumer is to read from; -1 for this replica."""
+        if not self.rack or not partition.is_leader:
+            return -1
+        brokers = self.broker.metadata.brokers
+
+        def rack_of(broker_id: int) -> str | None:
+            broker = brokers.get(broker_id)
+            return None if broker is None else broker.rack
+
+        found = partition.preferred_replica(self.rack, position.fetch_offset, rack_of)
+        return -1 if found is None else found
 
     def _read_for_follower(
         self, partition: Partition, position: Position, max_bytes: int, first: bool
@@ -277,14 +311,20 @@ class ParkedFetch:
                 self.context.attach(key, position, None)
                 raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
         assert name is not None
+        replicas = self.broker.replicas
         try:
-            partition = self.broker.replicas.leader_of(name, position.index)
+            if self.is_consumer and self.version >= FROM_FOLLOWERS_SINCE:
+                partition = replicas.replica_of(name, position.index)
+            else:
+                partition = replicas.leader_of(name, position.index)
+            if self.version >= 13 and partition.topic_id != position.topic_id:
+                raise KafkaError(ErrorCode.INCONSISTENT_TOPIC_ID)
         except KafkaError:
             self.context.attach(key, position, None)
             raise
         self.context.attach(key, position, partition)
         if self.is_consumer:
-            partition.require_leader(position.current_leader_epoch)
+            partition.require_epoch(position.current_leader_epoch)
         else:
             partition.require_follower(self.replica_id, position.current_leader_epoch)
         if self.version < ZSTD_SINCE and partition.log.config.compression_type == "zstd":
