@@ -14,6 +14,9 @@ import pytest
 
 from ottla.cli.entry import main
 from ottla.testing import Broker
+from tests.support.zookeeper import zookeeper
+
+__all__ = ["zookeeper"]
 
 
 class Done(NamedTuple):

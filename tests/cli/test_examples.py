@@ -14,12 +14,16 @@ from pathlib import Path
 import pytest
 
 from tests.support.waiting import DEADLINE_S, wait_until
+from tests.support.zookeeper import Ensemble
 from tools import cli_reference
 
 BIN = Path(sys.executable).parent
 EXAMPLES = list(dict.fromkeys(line for page in cli_reference.pages() for line in page.examples))
 SERVE = [line for line in EXAMPLES if line.startswith("ottla serve")]
-WITH_A_BROKER = [line for line in EXAMPLES if line not in SERVE and "salvage" not in line]
+EXPORT = [line for line in EXAMPLES if line.startswith("ottla store export")]
+WITH_A_BROKER = [
+    line for line in EXAMPLES if line not in (*SERVE, *EXPORT) and "salvage" not in line
+]
 
 
 def _environment(home: Path, **more: str) -> dict[str, str]:
@@ -161,6 +165,15 @@ def test_every_example_does_what_it_says(stage: _Stage) -> None:
     stage.run("mkdir -p data/weather.observations-0")
     done = stage.run(salvage)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_example_of_an_export_finds_a_zookeeper(stage: _Stage, zookeeper: Ensemble) -> None:
+    stage.process.terminate()
+    assert stage.process.wait(DEADLINE_S) == 0
+    connect = zookeeper.fresh_chroot()
+    for line in EXPORT:
+        done = stage.run(line.replace("zk1:2181,zk2:2181,zk3:2181/ottla", connect))
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
 
 
 @pytest.mark.parametrize("line", SERVE)

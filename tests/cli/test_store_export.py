@@ -18,9 +18,7 @@ from ottla.messages.init_producer_id import InitProducerIdRequest
 from ottla.testing import Broker
 from tests.cli.conftest import Done
 from tests.support.wire import Wire
-from tests.support.zookeeper import Ensemble, zookeeper
-
-__all__ = ["zookeeper"]
+from tests.support.zookeeper import Ensemble
 
 T = TypeVar("T")
 Run = Callable[..., Done]

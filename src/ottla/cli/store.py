@@ -31,8 +31,8 @@ EXPORT_HELP = manual("""
 
     The broker must be stopped. The ZooKeeper, or the path behind its servers, must be empty: where there is another
     cluster, or a broker that runs, nothing is written. An export that was broken off is gone on with by another one.
-    All is read back and compared in the end. From then on the broker is started with --zookeeper on the same data,
-    and no more without; others join it with the same --zookeeper and data directories of their own.
+    All is read back and compared in the end. From then on the broker is started with ottla serve --zookeeper on
+    the same data, and no more without; others join it with the same --zookeeper and data directories of their own.
 
     Exit codes: 0 done, 1 refused or failed, 2 asked wrongly.
 
@@ -40,7 +40,6 @@ EXPORT_HELP = manual("""
 
       ottla store export --data data --zookeeper zk1:2181,zk2:2181,zk3:2181/ottla --dry-run
       ottla store export --data data --zookeeper zk1:2181,zk2:2181,zk3:2181/ottla
-      ottla serve --data data --zookeeper zk1:2181,zk2:2181,zk3:2181/ottla
     """)
 
 
