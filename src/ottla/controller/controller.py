@@ -24,6 +24,7 @@ from ottla.controller.configs import ConfigAlteration, ConfigResult, read_config
 from ottla.controller.control_queue import ControlRequest, ControlResponse, ControlTarget
 from ottla.controller.deletions import Deletions
 from ottla.controller.isr_changes import IsrChanges
+from ottla.controller.isr_notices import IsrNotices
 from ottla.controller.leader_changes import LeaderChanges
 from ottla.controller.office import load_cluster, read_brokers, run_for_office
 from ottla.controller.offline_replicas import OfflineReplicas
@@ -138,6 +139,7 @@ class Controller:
             self._deletions,
         )
         self._isrs = IsrChanges(store, self._announcer)
+        self._isr_notices = IsrNotices(store, self._announcer)
         self._isr_requests: list[_IsrRequest] = []
         self._shutdown = ControlledShutdown(self._announcer, self._leaders)
         self._balancing = Balancing(store, self._announcer, self._leaders)
@@ -151,6 +153,7 @@ class Controller:
         self._second_look: asyncio.TimerHandle | None = None
         self._watched_brokers: set[int] = set()
         self._events: set[Callable[[ClusterState], Awaitable[None]]] = set()
+        self._watches: dict[Callable[[ClusterState], Awaitable[None]], Watch] = {}
 
     @property
     def is_active(self) -> bool:
@@ -373,15 +376,22 @@ class Controller:
             )
             state.shutting_down = set(office.shutting_down)
             try:
-                await self._offline.take_events(self._on_log_dirs)  # the answers now say as much
+                await self._offline.take_events(
+                    self._watch(self._check_log_dirs)
+                )  # the answers now say as much
+                await self._isr_notices.drop(state, self._watch(self._check_isr_notices))
                 state.brokers = await self._read_brokers()
                 state.shutting_down &= state.brokers.keys()
                 restarted = await load_cluster(self._store, state)
                 await self._taking_office.make_good(state, restarted, self._has_session)
-                await self._store.children(znodes.DELETE_TOPICS, watch=self._on_deletions)
-                await self._reassignments.take_up_asked(state, self._on_reassignments)
+                await self._store.children(
+                    znodes.DELETE_TOPICS, watch=self._watch(self._check_deletions)
+                )
+                await self._reassignments.take_up_asked(
+                    state, self._watch(self._check_reassignments)
+                )
                 await self._reassignments.resume(state)
-                await self._balancing.take_up_asked(state, self._on_elections)
+                await self._balancing.take_up_asked(state, self._watch(self._check_elections))
             except (BadVersion, NodeExists, NoNode):  # somebody else writes too
                 if attempt == _ATTEMPTS_MAX - 1:
                     raise
@@ -441,8 +451,9 @@ class Controller:
             self._events.add(react)
             self._queue.put(run)
 
-    def _on_brokers(self, event: WatchEvent) -> None:
-        self._happened(self._check_brokers)
+    def _watch(self, react: Callable[[ClusterState], Awaitable[None]]) -> Watch:
+        """A watch that has ``react`` called in its turn; one for all its uses."""
+        return self._watches.setdefault(react, lambda event: self._happened(react))
 
     async def _check_brokers(self, state: ClusterState) -> None:
         come = await self._brokers.take_in(state, await self._read_brokers())
@@ -451,7 +462,7 @@ class Controller:
 
     async def _read_brokers(self) -> Any:
         return await read_brokers(
-            self._store, watch=self._on_brokers, watch_data=self._watch_of_broker
+            self._store, watch=self._watch(self._check_brokers), watch_data=self._watch_of_broker
         )
 
     def _watch_of_broker(self, broker_id: int) -> Watch | None:
@@ -462,28 +473,25 @@ class Controller:
 
         def on_change(event: WatchEvent) -> None:
             self._watched_brokers.discard(broker_id)
-            self._on_brokers(event)
+            self._happened(self._check_brokers)
 
         return on_change
 
-    def _on_deletions(self, event: WatchEvent) -> None:
-        self._happened(self._check_deletions)
-
     async def _check_deletions(self, state: ClusterState) -> None:
-        marked = await self._store.children(znodes.DELETE_TOPICS, watch=self._on_deletions)
+        marked = await self._store.children(
+            znodes.DELETE_TOPICS, watch=self._watch(self._check_deletions)
+        )
         await self._deletions.take_marks(state, marked)
 
-    def _on_reassignments(self, event: WatchEvent) -> None:
-        self._happened(self._check_reassignments)
-
     async def _check_reassignments(self, state: ClusterState) -> None:
-        await self._reassignments.take_up_asked(state, self._on_reassignments)
+        await self._reassignments.take_up_asked(state, self._watch(self._check_reassignments))
 
-    def _on_elections(self, event: WatchEvent) -> None:
-        self._happened(self._check_elections)
+    async def _check_isr_notices(self, state: ClusterState) -> None:
+        altered = await self._isr_notices.take_in(state, self._watch(self._check_isr_notices))
+        await self._reassignments.complete(state, altered)
 
     async def _check_elections(self, state: ClusterState) -> None:
-        await self._balancing.take_up_asked(state, self._on_elections)
+        await self._balancing.take_up_asked(state, self._watch(self._check_elections))
 
     async def _elect_offline(self, state: ClusterState, topic: str | None) -> None:
         if topic is None or topic in state.topics:
@@ -508,11 +516,10 @@ class Controller:
         finally:
             self._balance_later(balance.interval_s)
 
-    def _on_log_dirs(self, event: WatchEvent) -> None:
-        self._happened(self._check_log_dirs)
-
     async def _check_log_dirs(self, state: ClusterState) -> None:
-        await self._offline.ask(state, await self._offline.take_events(self._on_log_dirs))
+        await self._offline.ask(
+            state, await self._offline.take_events(self._watch(self._check_log_dirs))
+        )
 
     def _answered(self, broker_id: int, request: ControlRequest, response: ControlResponse) -> None:
         """A broker has answered: what follows from that is done in its turn."""

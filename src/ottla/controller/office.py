@@ -205,7 +205,7 @@ async def _write_chunk(
         except (BadVersion, NoNode) as error:
             if error.operation_index == 0:
                 raise ControllerMoved("the controller epoch has changed") from error
-            found = await _reread(store, state, [partition for partition, _ in chunk])
+            found = await reread(store, state, [partition for partition, _ in chunk])
             failed = {chunk[error.operation_index - 1][0]} | found
             lost += failed
             chunk = [item for item in chunk if item[0] not in failed]
@@ -220,7 +220,7 @@ async def _write_chunk(
     return [], lost
 
 
-async def _reread(
+async def reread(
     store: Store, state: ClusterState, partitions: list[PartitionId]
 ) -> set[PartitionId]:
     """Take in what the store has of ``partitions``; those that are another than ``state`` had them."""

@@ -395,6 +395,24 @@ def _partition(path: str, fields: dict[str, Any]) -> tuple[str, int]:
     return _field(path, fields, "topic", str), _field(path, fields, "partition", int)
 
 
+# /isr_change_notification/isr_change_N: partitions whose ISR a leader before Kafka 2.7 changed by itself
+# (sequential; the controller removes it). AlterPartition has taken its place.
+
+ISR_CHANGES = "/isr_change_notification"
+ISR_CHANGE_PREFIX = f"{ISR_CHANGES}/isr_change_"
+
+
+def encode_isr_change(partitions: Sequence[tuple[str, int]]) -> bytes:
+    """An ``isr_change_`` znode, version 1."""
+    named = [{"topic": topic, "partition": index} for topic, index in partitions]
+    return _json({"version": 1, "partitions": named})
+
+
+def decode_isr_change(path: str, data: bytes) -> list[tuple[str, int]]:
+    """The partitions that a notice is about."""
+    return [_partition(path, fields) for fields in _partitions(path, data)]
+
+
 # /log_dir_event_notification/log_dir_event_N: a broker lost a log directory (sequential; the controller
 # removes it).
 
@@ -485,12 +503,6 @@ def decode_features(data: bytes) -> dict[str, int]:
             raise MalformedZnode(FEATURE, f"{name} has no level")
         levels[name] = _field(FEATURE, level, "max_version_level", int)
     return levels
-
-
-# /isr_change_notification/isr_change_N: partitions whose ISR a leader before Kafka 2.7 changed by itself.
-# AlterPartition has taken its place; the parent is still laid out.
-
-ISR_CHANGES = "/isr_change_notification"
 
 
 # /ottla_export: there while a single broker's state is being put into a ZooKeeper. Our own.

@@ -16,7 +16,12 @@ from ottla.coordination.embedded import EmbeddedStore, Keeper
 from ottla.coordination.store import Store
 from ottla.coordination.znodes import BrokerRegistration, Endpoint
 from ottla.errors import ErrorCode, KafkaError
-from ottla.messages.leader_and_isr import LeaderAndIsrRequest, LeaderAndIsrResponse
+from ottla.messages.leader_and_isr import (
+    LeaderAndIsrPartitionError,
+    LeaderAndIsrRequest,
+    LeaderAndIsrResponse,
+    LeaderAndIsrTopicError,
+)
 from ottla.messages.stop_replica import (
     StopReplicaPartitionError,
     StopReplicaRequest,
@@ -38,6 +43,7 @@ class RecordingBroker:
         self.topics: dict[str, dict[int, int]] = {}  # leaders by partition
         self.live_brokers: list[int] = []
         self.deleted: list[tuple[str, int]] = []
+        self.offline: set[tuple[str, int]] = set()
         self.strays: set[tuple[str, int]] = set()
         self.stopped: list[tuple[str, int]] = []
         self.refuse_deletions = False
@@ -57,7 +63,23 @@ class RecordingBroker:
             }
             self.strays |= self.replicas.keys() - named
             self.replicas = {key: self.replicas[key] for key in named}
-        return LeaderAndIsrResponse()
+        return LeaderAndIsrResponse(
+            topics=[
+                LeaderAndIsrTopicError(
+                    topic_id=topic.topic_id,
+                    partition_errors=[
+                        LeaderAndIsrPartitionError(
+                            partition_index=state.partition_index,
+                            error_code=ErrorCode.KAFKA_STORAGE_ERROR
+                            if (topic.topic_name, state.partition_index) in self.offline
+                            else ErrorCode.NONE,
+                        )
+                        for state in topic.partition_states
+                    ],
+                )
+                for topic in request.topic_states
+            ]
+        )
 
     async def update_metadata(self, request: UpdateMetadataRequest) -> UpdateMetadataResponse:
         self._note(request)

@@ -295,3 +295,26 @@ async def test_paused_broker_holds_up_nobody(cluster: Any) -> None:
     cluster.brokers[2].unreachable = False
     await become(lambda: cluster.brokers[2].topics.get("quick") == {0: 1})
     assert cluster.brokers[2].replicas[("orders", 0)] == (1, 1)
+
+
+async def test_replicas_whose_disks_fail_lead_no_more_and_are_in_no_isr(cluster: Any) -> None:
+    """KIP-112: a follower's too, of whom its leader would learn only by its falling behind."""
+    controller = await three(
+        cluster, led={0: [3, 1, 2]}, followed={0: [1, 3, 2]}, alone={0: [3]}, whole={0: [3, 1]}
+    )
+    broken = cluster.brokers[3]
+    broken.offline = {("led", 0), ("followed", 0), ("alone", 0)}
+    await cluster.sessions[3].create(
+        znodes.LOG_DIR_EVENT_PREFIX, znodes.encode_log_dir_event(3), sequential=True
+    )
+    await state_becomes(cluster, controller, "led", LeaderAndIsr(1, (1, 2), 1, 1, 1))
+    await state_becomes(cluster, controller, "followed", LeaderAndIsr(1, (1, 2), 1, 1, 1))
+    await state_becomes(cluster, controller, "alone", LeaderAndIsr(-1, (3,), 1, 1, 1))
+    assert await stored(cluster, "whole") == LeaderAndIsr(3, (3, 1), 0, 1, 0)
+    await become(lambda: cluster.brokers[2].topics["alone"] == {0: -1})
+
+    # With a new disk, and another life, it may lead again.
+    broken.offline = set()
+    await cluster.keeper.expire(cluster.sessions[3].session_id)
+    await cluster.add_broker(3)
+    await become(lambda: controller.state.topics["alone"].partitions[0].leader == 3)

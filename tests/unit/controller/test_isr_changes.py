@@ -19,7 +19,7 @@ from ottla.messages.alter_partition import (
     AlterPartitionTopicData,
 )
 from ottla.messages.controlled_shutdown import ControlledShutdownRequest
-from tests.support.waiting import become
+from tests.support.waiting import become, eventually_true
 
 PATH = znodes.partition_state_path("orders", 0)
 
@@ -263,3 +263,21 @@ async def test_leader_that_knows_of_a_later_controller_is_not_answered_by_an_ear
     subject = await orders(cluster)
     for fields in ({"leader_epoch": 5}, {"partition_epoch": 7}):
         assert await subject.ask([1, 2, 3], **fields) is ErrorCode.NOT_CONTROLLER
+
+
+async def test_isr_that_its_leader_wrote_itself_is_heard_of_by_its_notice(cluster: Any) -> None:
+    """As brokers did before there was AlterPartition."""
+    subject = await orders(cluster)
+    await cluster.sessions[1].set(PATH, LeaderAndIsr(1, (1, 3), 0, 1).encode())
+    notice = znodes.encode_isr_change([("orders", 0), ("gone", 5)])
+    for data in (b"nonsense", notice):
+        await cluster.sessions[2].create(znodes.ISR_CHANGE_PREFIX, data, sequential=True)
+    await become(lambda: subject.now == LeaderAndIsr(1, (1, 3), 0, 1, 2))
+    told = cluster.brokers[4].requests
+    await become(lambda: list(told[-1].topic_states[0].partition_states[0].isr) == [1, 3])
+    session = cluster.sessions[2]
+    await eventually_true(lambda: _is_empty(session), "the notices are removed")
+
+
+async def _is_empty(session: Any) -> bool:
+    return not await session.children(znodes.ISR_CHANGES)
