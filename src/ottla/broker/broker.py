@@ -42,6 +42,7 @@ from ottla.coordination import znodes
 from ottla.coordination.bootstrap import (
     notify_log_dir_event,
     prepare_layout,
+    read_cluster_id,
 )
 from ottla.coordination.store import Connector, StoreError
 from ottla.coordination.znodes import BrokerRegistration, Endpoint
@@ -273,6 +274,12 @@ class Broker:
         self.session = session_of(self)
         store = await self.session.open(connector)
         self._exits.push_async_callback(self.session.close)
+        if self.in_cluster and known_id is not None and await read_cluster_id(store) is None:
+            raise KafkaError(
+                ErrorCode.INCONSISTENT_CLUSTER_ID,
+                f"the log directories belong to cluster {known_id}, and in this store there is none: "
+                "is zookeeper.connect right, its path included?",
+            )
         self.cluster_id = await prepare_layout(store, known_id)
         if known_id is not None and known_id != self.cluster_id:
             raise KafkaError(
