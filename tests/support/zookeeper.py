@@ -39,11 +39,8 @@ STOP_TIMEOUT_S = 20.0
 ASK_TIMEOUT_S = 2.0
 REQUIRE_ALL = "OTTLA_TEST_REQUIRE_ALL"
 
-_JARS = (
-    "zookeeper.jar",
-    "slf4j-simple.jar",
-    "netty-handler.jar",
-)  # the first names the others it needs
+# The first names the others that it needs, but one; netty-codec is for TLS.
+_JARS = ("zookeeper.jar", "slf4j-simple.jar", "netty-codec.jar")
 _JAR_HOME = Path("/usr/share/java")
 _OPTIONS = (
     "-Xms16m",
