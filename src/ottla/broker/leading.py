@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ottla.replication.isr_changes import IsrChanges
 from ottla.replication.peers import Peers
+from ottla.replication.quota import ReplicationQuota
 from ottla.settings.broker_settings import RACK_AWARE_SELECTOR
 
 if TYPE_CHECKING:
@@ -22,11 +23,18 @@ def peers_of(broker: Broker) -> Peers:
     async def send(request: AlterPartitionRequest) -> Any:
         return await broker.controller_link.send(request, timeout_s=ALTER_PARTITION_TIMEOUT_S)
 
+    config = broker.config
     peers = Peers(
         broker.clock,
         lag_max_ms=lambda: broker.config.replica_lag_time_max_ms,
         is_alive=lambda broker_id: broker_id in broker.metadata.brokers,
         changes=IsrChanges(send, node_id=broker.node_id, broker_epoch=lambda: broker.broker_epoch),
+        leader_quota=ReplicationQuota(
+            lambda: broker.config.leader_replication_throttled_rate,
+            broker.clock.monotonic,
+            windows=config.replication_quota_window_num,
+            window_s=config.replication_quota_window_size_seconds,
+        ),
     )
     peers.selects_replicas = broker.config.replica_selector_class == RACK_AWARE_SELECTOR
     return peers

@@ -25,6 +25,7 @@ from ottla.logs import logger
 from ottla.replication.in_sync import InSync, Proposal, StaleFetch
 from ottla.replication.lease import FOREVER, Lease
 from ottla.replication.peers import Peers
+from ottla.replication.quota import is_throttled
 from ottla.replication.replica import NO_LEADER, Reader, Replica
 from ottla.replication.waiters import CommitWaiters, Waiter
 
@@ -311,6 +312,12 @@ class LeadingReplica(Replica):
             self._advance()
         if log_start_offset != start_before and self._deletions is not None:
             self._deletions.advance(self.low_watermark)
+
+    @property
+    def is_throttled(self) -> bool:
+        """Whether followers that are not in sync are sent its records slowly only."""
+        throttled = self.log.config.leader_replication_throttled_replicas
+        return is_throttled(throttled, self.index, self.node_id)
 
     def preferred_replica(
         self, rack: str, fetch_offset: int, rack_of: Callable[[int], str | None]

@@ -10,6 +10,7 @@ from ottla.clock import Clock, SystemClock
 if TYPE_CHECKING:
     from ottla.replication.in_sync import Proposal
     from ottla.replication.partition import Partition
+    from ottla.replication.quota import ReplicationQuota
 
 LAG_MAX_MS = 30_000
 """The default of ``replica.lag.time.max.ms``."""
@@ -35,7 +36,7 @@ def every_broker(broker_id: int) -> bool:
 class Peers:
     """One for a broker: its partitions share it, and ask each time."""
 
-    __slots__ = ("_clock", "changes", "is_alive", "lag_max_ms", "selects_replicas")
+    __slots__ = ("_clock", "changes", "is_alive", "lag_max_ms", "leader_quota", "selects_replicas")
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Peers:
         lag_max_ms: Callable[[], int] = lambda: LAG_MAX_MS,
         is_alive: Callable[[int], bool] = every_broker,
         changes: Changes | None = None,
+        leader_quota: ReplicationQuota | None = None,
     ) -> None:
         """``lag_max_ms`` is ``replica.lag.time.max.ms``.
 
@@ -53,6 +55,8 @@ class Peers:
         self.lag_max_ms = lag_max_ms
         self.is_alive = is_alive
         self.changes = changes
+        self.leader_quota = leader_quota
+        """What leaders here may send of throttled replicas; None: they send all."""
         self.selects_replicas = False
         """Whether consumers read from followers (KIP-392), so that those hear of a high watermark at once."""
 

@@ -77,6 +77,10 @@ class BrokerConfig(ZooKeeperConfig):
     replica_alter_log_dirs_io_max_bytes_per_second: int
     replica_lag_time_max_ms: int
     replica_selector_class: str | None
+    leader_replication_throttled_rate: int
+    follower_replication_throttled_rate: int
+    replication_quota_window_num: int
+    replication_quota_window_size_seconds: int
     durability: str
     auto_leader_rebalance_enable: bool
     leader_imbalance_check_interval_seconds: int

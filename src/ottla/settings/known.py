@@ -141,10 +141,10 @@ _QUOTAS_AND_METRICS = """
 alter.log.dirs.replication.quota.window.num alter.log.dirs.replication.quota.window.size.seconds
 auto.include.jmx.reporter client.quota.callback.class config.providers
 controller.quota.window.num controller.quota.window.size.seconds
-follower.replication.throttled.rate kafka.metrics.polling.interval.secs kafka.metrics.reporters
-leader.replication.throttled.rate metric.reporters metrics.num.samples
+kafka.metrics.polling.interval.secs kafka.metrics.reporters
+metric.reporters metrics.num.samples
 metrics.recording.level metrics.sample.window.ms quota.window.num quota.window.size.seconds
-replication.quota.window.num replication.quota.window.size.seconds
+
 """
 
 KNOWN_TO_KAFKA: frozenset[str] = frozenset(

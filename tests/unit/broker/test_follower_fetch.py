@@ -22,6 +22,7 @@ from ottla.messages.fetch import (
 )
 from ottla.network.outbox import close_regions
 from ottla.records.batch import iter_batches
+from ottla.replication.quota import ReplicationQuota
 from tests.unit.log.samples import NOW_MS, TOPIC_ID, batch
 from tests.unit.replication.leaders import EPOCH, LAG_MS, Leader
 
@@ -31,8 +32,8 @@ OLD, NEW = 12, 17
 class Stage:
     """A leader behind a broker that can do nothing but fetch."""
 
-    def __init__(self, replicas: list[int], isr: list[int]) -> None:
-        self.leader = Leader(replicas, isr)
+    def __init__(self, replicas: list[int], isr: list[int], **config: Any) -> None:
+        self.leader = Leader(replicas, isr, **config)
         self.session = (0, 0)
         numbers = itertools.count(100)
         self.broker: Any = SimpleNamespace(
@@ -61,13 +62,14 @@ class Stage:
         start: int = 0,
         wait_ms: int = 60_000,
         rack: str = "",
+        max_bytes: int = 1 << 20,
     ) -> Any:
         """One Fetch in the session, if there is one: the answer or a future of it. None: from where it was."""
         partitions = [
             FetchPartition(
                 partition=0,
                 fetch_offset=offset or 0,
-                partition_max_bytes=1 << 20,
+                partition_max_bytes=max_bytes,
                 current_leader_epoch=epoch,
                 last_fetched_epoch=last_epoch,
                 log_start_offset=start,
@@ -437,5 +439,43 @@ def test_a_topic_made_again_is_not_read_under_its_old_id() -> None:
         data = await stage.told(stage.send(0))
         assert data is not None
         assert data.error_code == ErrorCode.INCONSISTENT_TOPIC_ID
+
+    on_a_loop(main)
+
+
+def test_a_follower_that_is_not_in_sync_waits_while_throttled_replicas_take_too_much() -> None:
+    async def main() -> None:
+        stage = Stage([1, 2, 3], [1, 3], leader_replication_throttled_replicas=("0:1",))
+        peers = stage.leader.peers
+        quota = peers.leader_quota = ReplicationQuota(lambda: 50, stage.leader.clock.monotonic)
+        stage.leader.append(1)
+        stage.leader.append(1)
+        size = stage.leader.partition.log.size_bytes // 2
+        data = await stage.told(stage.send(0, max_bytes=size, wait_ms=0))
+        assert offsets(data) == [0]
+        assert quota.rate == size > 50
+        data = await stage.told(stage.send(1, max_bytes=size, wait_ms=0))
+        assert offsets(data) == [], "it has to wait"
+        stage.session = (0, 0)
+        data = await stage.told(stage.send(1, replica=3, wait_ms=0))
+        assert offsets(data) == [1], "it is in the ISR"
+        stage.leader.clock.advance(12_000)
+        stage.session = (0, 0)
+        data = await stage.told(stage.send(1, wait_ms=0))
+        assert offsets(data) == [1]
+
+    on_a_loop(main)
+
+
+def test_what_is_not_throttled_does_not_wait_for_what_is() -> None:
+    async def main() -> None:
+        stage = Stage([1, 2], [1], leader_replication_throttled_replicas=("0:2", "1:1"))
+        quota = stage.leader.peers.leader_quota = ReplicationQuota(
+            lambda: 100, stage.leader.clock.monotonic
+        )
+        quota.record(10_000)
+        stage.leader.append(1)
+        assert offsets(await stage.told(stage.send(0, wait_ms=0))) == [0]
+        assert quota.rate == 10_000
 
     on_a_loop(main)

@@ -13,6 +13,7 @@ Behaviour
 - With ``replica.selector.class`` a consumer that tells its rack is sent to an in-sync follower in there, and gets no
   records here (KIP-392). A follower serves consumers of version 11 and newer up to the high watermark that it knows;
   of an offset behind its log's end it cannot say whether there is such (OFFSET_NOT_AVAILABLE).
+- A follower that is not in sync gets nothing of a throttled replica while the broker sends more than it may (KIP-73).
 - A follower's first look at a partition is its acknowledgement: it has all below the offset that it asks for, if that
   is found good. What is appended while it is parked wakes it; a high watermark alone goes with the next response.
 - Thousands of partitions are read in steps, and others have their turns in between. Each partition is looked at in
@@ -109,13 +110,15 @@ def _replica(request: Request) -> tuple[int, int]:
 class _Result:
     """What one pass over the partitions found."""
 
-    __slots__ = ("bytes", "failed", "has_news", "min_bytes", "partitions", "unknown")
+    __slots__ = ("bytes", "failed", "has_news", "min_bytes", "partitions", "throttled", "unknown")
 
     def __init__(self, min_bytes: int) -> None:
         self.min_bytes = min_bytes
         self.bytes = 0
         self.failed = False
         self.has_news = False
+        self.throttled = 0
+        """Bytes of replicas whose sending is throttled."""
         self.unknown = 0
         self.partitions: list[tuple[Position, PartitionData]] = []
 
@@ -192,6 +195,8 @@ class ParkedFetch:
             ):
                 result.has_news = True
             result.bytes += size
+            if size and not self.is_consumer and position.partition is not None:
+                result.throttled += size if position.partition.is_throttled else 0
             room = max(0, room - size)
             if not quiet or self.context.includes(
                 position, data.high_watermark, data.log_start_offset
@@ -282,7 +287,16 @@ class ParkedFetch:
         self, partition: Partition, position: Position, max_bytes: int, first: bool
     ) -> LogRead:
         """All of the log from the position on, which is the follower's acknowledgement."""
-        found = partition.read_as_leader(position.fetch_offset, max_bytes, at_least_one=first)
+        quota = self.broker.replicas.peers.leader_quota
+        waits = (
+            quota is not None
+            and partition.is_throttled
+            and self.replica_id not in partition.isr
+            and quota.is_exceeded
+        )
+        found = partition.read_as_leader(
+            position.fetch_offset, 0 if waits else max_bytes, at_least_one=first and not waits
+        )
         if self._acknowledges:
             try:
                 partition.record_follower_fetch(
@@ -333,6 +347,9 @@ class ParkedFetch:
 
     def answer(self, result: _Result) -> FetchResponse:
         """The response; the session, if there is one, remembers what it says."""
+        quota = self.broker.replicas.peers.leader_quota
+        if result.throttled and quota is not None:
+            quota.record(result.throttled)
         topics: dict[Any, FetchableTopicResponse] = {}
         by_id = self.version >= 13
         for position, data in result.partitions:
