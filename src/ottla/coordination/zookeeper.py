@@ -21,16 +21,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ottla.clock import boottime
 from ottla.coordination import zookeeper_requests as requests
 from ottla.coordination.connect_string import ConnectString
-from ottla.coordination.session_lease import SessionLease
 from ottla.coordination.store import (
     ANY_VERSION,
     REQUEST_BYTES_MAX,
-    Check,
     ConnectionLoss,
     Create,
     Created,
     Delete,
-    EventType,
     NodeExists,
     NoNode,
     NotAuthorized,
@@ -48,8 +45,10 @@ from ottla.coordination.store import (
     request_bytes,
     validate_path,
 )
+from ottla.coordination.zookeeper_heart import Heart
 from ottla.coordination.zookeeper_link import Link, LinkChange, LinkState
 from ottla.coordination.zookeeper_requests import Acl, Request
+from ottla.coordination.zookeeper_watches import EVENT_TYPES, Watches
 from ottla.logs import logger
 
 if TYPE_CHECKING:
@@ -61,17 +60,6 @@ _IN_FLIGHT_MAX = 100
 """kazoo's thread is woken with a byte for each; some 200 fit in its socket before sending one would block."""
 _READS_IN_ONE = 500
 """Paths in a multi-read: an answer of some 100 kB, which a follower gives without the leader."""
-_WATCHES_IN_ONE_BYTES = 128 * 1024
-_LOST_AFTER = 1 / 3
-"""A heartbeat that was not answered for this part of the session timeout will not be: another server is called,
-while there is time enough to take the session along."""
-
-_EVENTS = {
-    1: EventType.CREATED,
-    2: EventType.DELETED,
-    3: EventType.DATA_CHANGED,
-    4: EventType.CHILDREN_CHANGED,
-}
 
 
 class ZooKeeper:
@@ -137,26 +125,6 @@ class _Call(NamedTuple):
     interpret: Callable[[Any], Any] | None
 
 
-class _Watches:
-    """What this session watches, on the loop: fires each once, and remembers what is to be put back."""
-
-    def __init__(self) -> None:
-        self.data: dict[str, dict[Watch, None]] = {}
-        self.absent: dict[str, dict[Watch, None]] = {}
-        self.children: dict[str, dict[Watch, None]] = {}
-
-    def fire(self, event: WatchEvent) -> None:
-        kinds = {
-            EventType.CREATED: (self.absent, self.data),
-            EventType.DATA_CHANGED: (self.data, self.absent),
-            EventType.DELETED: (self.data, self.absent, self.children),
-            EventType.CHILDREN_CHANGED: (self.children,),
-        }[event.type]
-        for watches in kinds:
-            for watch in watches.pop(event.path, ()):
-                watch(event)
-
-
 class ZooKeeperStore:
     """One session; keeps the ``Store`` contract."""
 
@@ -175,12 +143,8 @@ class ZooKeeperStore:
         self._waiting: deque[_Call] = deque()
         self._in_flight = 0
         self._give_up: asyncio.TimerHandle | None = None
-        self._watches = _Watches()
+        self._watches = Watches()
         self._last_zxid = 0
-        self._lease = SessionLease(boottime(), self._timeout_ms / 1000)
-        self._is_beating = False
-        self._beat: asyncio.TimerHandle | None = None
-        self._asked_at = boottime()
         self._can_read_many = True
         self._link = Link(
             ensemble.address.servers,
@@ -189,6 +153,12 @@ class ZooKeeperStore:
             on_event=self._event,
             digest=ensemble.digest,
             tls=ensemble.tls,
+        )
+        self._heart = Heart(
+            boottime(),
+            self._full("/"),
+            submit=lambda request, reply: self._link.submit(request, self._generation, reply),
+            cut=self._link.cut,
         )
         self._link.open()
 
@@ -210,7 +180,7 @@ class ZooKeeperStore:
     @property
     def lives_until(self) -> float:
         """See ``session_lease``."""
-        return self._lease.lives_until
+        return self._heart.lives_until
 
     def on_state(self, listener: Callable[[SessionState], None]) -> None:
         """Call ``listener`` at every change."""
@@ -325,8 +295,7 @@ class ZooKeeperStore:
         """Return once the session is open and its heart beats. Raises NotAuthorized, ConnectionLoss."""
         await asyncio.shield(self._opened)
         await self._make_chroot()
-        self._is_beating = True
-        self._heartbeat()
+        self._heart.start()
 
     async def _make_chroot(self) -> None:
         """Create the znode that all our paths are below, as Kafka does, if it isn't there."""
@@ -430,27 +399,9 @@ class ZooKeeperStore:
         return register
 
     def _event(self, kind: int, path: str) -> None:
-        event_type = _EVENTS.get(kind)
+        event_type = EVENT_TYPES.get(kind)
         if event_type is not None and self._state is not SessionState.EXPIRED:
             self._watches.fire(WatchEvent(event_type, self._below(path)))
-
-    def _restore_watches(self, zxid: int) -> None:
-        watches = self._watches
-        batch: tuple[list[str], list[str], list[str]] = ([], [], [])
-        weight = 0
-        for paths, kind in zip(
-            batch, (watches.data, watches.absent, watches.children), strict=True
-        ):
-            for path in kind:
-                paths.append(self._full(path))
-                weight += len(path) + len(self._chroot) + 4
-                if weight > _WATCHES_IN_ONE_BYTES:
-                    self._link.submit(requests.set_watches(zxid, *batch), self._generation, _ignore)
-                    for each in batch:
-                        each.clear()
-                    weight = 0
-        if any(batch):
-            self._link.submit(requests.set_watches(zxid, *batch), self._generation, _ignore)
 
     # The session's life
 
@@ -472,9 +423,10 @@ class ZooKeeperStore:
     def _connected(self, change: LinkChange) -> None:
         if not self._session_id:
             self._session_id, self._timeout_ms = change.session_id, change.timeout_ms
-            self._lease = SessionLease(self._asked_at, self._timeout_ms / 1000)
+            self._heart.granted(self._timeout_ms / 1000)
         else:
-            self._restore_watches(self._last_zxid)
+            for request in self._watches.put_back(self._last_zxid, self._full):
+                self._link.submit(request, self._generation, _ignore)
             log.info("ZooKeeper is in reach again", servers=str(self._ensemble.address))
         if self._give_up is not None:
             self._give_up.cancel()
@@ -482,12 +434,11 @@ class ZooKeeperStore:
         self._enter(SessionState.CONNECTED)
         if not self._opened.done():
             self._opened.set_result(None)
-        if self._is_beating:
-            self._heartbeat()
+        self._heart.resume()
         self._send()
 
     def _suspend(self) -> None:
-        self._stop_beating()
+        self._heart.stop()
         if self._state is SessionState.CONNECTED:
             log.warning("ZooKeeper is out of reach", servers=str(self._ensemble.address))
             self._enter(SessionState.SUSPENDED)
@@ -513,10 +464,10 @@ class ZooKeeperStore:
                 future.set_exception(error)
 
     def _over(self, reason: str) -> None:
-        self._stop_beating()
+        self._heart.stop()
         if self._give_up is not None:
             self._give_up.cancel()
-        self._watches = _Watches()
+        self._watches = Watches()
         if self._is_closed:
             self._state = SessionState.EXPIRED
         else:
@@ -525,40 +476,6 @@ class ZooKeeperStore:
         if not self._opened.done():
             self._opened.set_exception(SessionExpired(reason))
             self._opened.exception()  # nobody may be waiting for it
-
-    # Heartbeats
-
-    def _heartbeat(self) -> None:
-        """Send one; the next goes out when it is answered and its time has come."""
-        sent = boottime()
-        probe = requests.multi(((Check(self._full("/")), ()),))
-        if self._link.submit(
-            probe, self._generation, partial(self._heartbeat_answered, probe, sent)
-        ):
-            lost_after_s = self._timeout_ms / 1000 * _LOST_AFTER
-            self._beat = self._loop.call_later(lost_after_s, self._link.cut)
-
-    def _heartbeat_answered(
-        self, probe: Request, sent: float, answer: Any, error: Exception | None
-    ) -> None:
-        if self._state is not SessionState.CONNECTED:
-            return
-        self._stop_beating()
-        if error is not None:
-            return  # the connection is lost, and we shall hear of it
-        now = boottime()
-        refusal = requests.refusal(probe, answer)
-        if refusal is not None:
-            log.error("ZooKeeper does not let us see our chroot", error=refusal)
-        else:
-            self._lease.answered(sent, now)
-        pause_s = max(0.0, sent + self._lease.interval_s - now)
-        self._beat = self._loop.call_later(pause_s, self._heartbeat)
-
-    def _stop_beating(self) -> None:
-        if self._beat is not None:
-            self._beat.cancel()
-            self._beat = None
 
 
 def _admit(operations: Sequence[Operation]) -> None:

@@ -176,7 +176,11 @@ class Link:
         arrived = self._arrived
         while arrived:
             function, arguments = arrived.popleft()
-            function(*arguments)
+            try:
+                function(*arguments)
+            except Exception as error:  # a listener's fault must not keep answers from others
+                told = {"message": "fault in a listener of the store", "exception": error}
+                self._loop.call_exception_handler(told)
 
 
 class _Result:

@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from ottla.clock import boottime
-from ottla.coordination import zookeeper as zookeeper_module
-from ottla.coordination import zookeeper_requests
+from ottla.coordination import zookeeper_requests, zookeeper_watches
 from ottla.coordination.store import (
     BadVersion,
     Check,
@@ -136,7 +135,7 @@ async def test_a_lost_connection_keeps_session_watches_and_ephemerals(zookeeper:
 async def test_thousands_of_watches_are_put_back(
     zookeeper: Ensemble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(zookeeper_module, "_WATCHES_IN_ONE_BYTES", 1000)
+    monkeypatch.setattr(zookeeper_watches, "_BYTES_IN_ONE", 1000)
     connect = zookeeper.fresh_chroot()
     with PortProxy() as proxy:
         async with sessions(connect) as direct, sessions(behind(proxy, connect)) as proxied:

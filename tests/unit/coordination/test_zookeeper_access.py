@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -169,3 +170,25 @@ def test_what_is_no_pem_file_is_refused_with_the_way_to_make_one(tmp_path: Path)
         of("z:what")
     with pytest.raises(SettingError, match=r"cipher\.suites"):
         of("z:2181", ssl_client_enable=True, ssl_cipher_suites="ROT13")
+
+
+def test_a_broker_that_is_alone_imports_no_zookeeper_client(tmp_path: Path) -> None:
+    program = """
+import asyncio, sys
+from ottla.broker.broker import Broker
+from ottla.settings.broker_config import BrokerConfig
+async def run():
+    broker = Broker(BrokerConfig.of({"log.dirs": sys.argv[1], "listeners": "PLAINTEXT://127.0.0.1:0"}))
+    await broker.start()
+    await broker.stop()
+asyncio.run(run())
+print(sorted({"kazoo", "ottla.coordination.zookeeper"} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
