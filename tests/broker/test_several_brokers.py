@@ -385,6 +385,29 @@ def test_a_session_that_expires_takes_every_role_and_the_next_one_registers_anew
     run_with(tmp_path, [1], expire)
 
 
+def test_a_session_that_expires_while_the_logs_are_loaded_is_followed_by_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        keeper = await Keeper.open()
+        broker = server(keeper, tmp_path, 1)
+        load = Server._load_logs
+
+        async def slowly(self: Server) -> None:
+            await load(self)
+            await keeper.expire(self.session.store.session_id)
+
+        monkeypatch.setattr(Server, "_load_logs", slowly)
+        await broker.start()
+        assert broker.broker_epoch > 0
+        await until(lambda: broker.controller.is_active, "it takes office")
+        assert not broker.lease.is_over()
+        await broker.stop()
+        await keeper.close()
+
+    asyncio.run(run())
+
+
 def test_settings_that_were_altered_between_two_sessions_are_heeded(tmp_path: Path) -> None:
     async def alter(keeper: Keeper, broker: Server) -> None:
         await told(broker, lead(1, 3), 7)

@@ -175,7 +175,7 @@ class Control:
                     replicas.set_aside_stray(
                         topic.topic_name, topic.topic_id, state.partition_index
                     )
-                await turns.next()
+                    await turns.next()
             await replicas.forget_removed()
         except KafkaError as error:  # whoever then leads meets the same disk
             log.warning("logs of other topics are not all set aside", reason=str(error))

@@ -16,6 +16,9 @@ from ottla.topic_ids import ZERO_ID
 
 INTERNAL_TOPICS = frozenset(("__consumer_offsets", "__transaction_state"))
 
+STEP_PARTITIONS = 500
+"""How many partitions are taken in before others may have their turn: less than a millisecond."""
+
 FULL = 2
 """The type of an UpdateMetadata that names all topics."""
 
@@ -99,7 +102,7 @@ class MetadataCache:
         return [gone for gone in self.update_in_steps(request) if gone is not None]
 
     def update_in_steps(self, request: UpdateMetadataRequest) -> Iterator[str | None]:
-        """As ``update``, a topic in each step, which yields the name of one that is gone, or None."""
+        """As ``update``, some partitions in each step, which yields the name of a topic that is gone, or None."""
         self.controller_id = request.controller_id
         if request.live_brokers:
             self.brokers = {
@@ -116,16 +119,18 @@ class MetadataCache:
                 self._forget(topic)
                 yield topic.name
         for state in request.topic_states:
-            yield self._take_in(state)
+            yield from self._take_in(state)
 
-    def _take_in(self, state: UpdateMetadataTopicState) -> str | None:
-        """A topic's news; its name if it is gone by them."""
+    def _take_in(self, state: UpdateMetadataTopicState) -> Iterator[str | None]:
+        """A topic's news; what is new of its partitions is seen as it comes, a new topic once it is whole."""
         topic = self.topics.get(state.topic_name)
         if topic is None or (state.topic_id not in (ZERO_ID, topic.topic_id)):
             if topic is not None:
                 self._forget(topic)
             topic = TopicMetadata(state.topic_name, state.topic_id)
-        for partition in state.partition_states:
+        for number, partition in enumerate(state.partition_states, 1):
+            if number % STEP_PARTITIONS == 0:
+                yield None
             known = topic.partitions.get(partition.partition_index)
             if partition.leader == DELETED:
                 topic.partitions.pop(partition.partition_index, None)
@@ -141,8 +146,9 @@ class MetadataCache:
             self.topics[topic.name] = topic
             self._names[topic.topic_id] = topic.name
         elif self._forget(topic):
-            return topic.name
-        return None
+            yield topic.name
+            return
+        yield None
 
     def _forget(self, topic: TopicMetadata) -> bool:
         self._names.pop(topic.topic_id, None)
