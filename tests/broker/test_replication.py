@@ -27,7 +27,7 @@ from ottla.network.channel import Channel
 from ottla.records.batch import iter_batches
 from ottla.replication.partition import Partition
 from tests.broker.test_several_brokers import run_with, server, until
-from tests.unit.log.samples import batch
+from tests.unit.log.samples import batch, idempotent
 
 Play = Callable[["Cluster"], Awaitable[None]]
 
@@ -59,13 +59,20 @@ class Cluster:
                 return partition
         return None
 
-    async def produce(self, count: int = 1, *, acks: int = -1, timeout_ms: int = 20_000) -> int:
+    async def produce(
+        self,
+        count: int = 1,
+        *,
+        acks: int = -1,
+        timeout_ms: int = 20_000,
+        records: bytearray | None = None,
+    ) -> int:
         """The error code of one Produce to the leader."""
         leader = self.leader
         assert leader is not None
         channel = await Channel.connect(*self.brokers[leader.node_id].address)
         try:
-            data = PartitionProduceData(index=0, records=memoryview(batch(count)))
+            data = PartitionProduceData(index=0, records=memoryview(records or batch(count)))
             topic = TopicProduceData(name="orders", partition_data=[data])
             request = ProduceRequest(acks=acks, timeout_ms=timeout_ms, topic_data=[topic])
             answer: Any = await channel.send(request, version=9)
@@ -265,3 +272,47 @@ def test_a_consumer_reads_from_the_follower_in_its_rack(tmp_path: Path) -> None:
             await keeper.close()
 
     asyncio.run(run())
+
+
+def test_a_producer_that_repeats_itself_to_the_next_leader_writes_nothing_twice(
+    tmp_path: Path,
+) -> None:
+    """What a leader knows of producers, its followers know: they have the batches."""
+
+    async def test(cluster: Cluster) -> None:
+        await cluster.create([2, 3])
+        for sequence in (0, 2):
+            assert await cluster.produce(records=idempotent(700, sequence, 2)) == 0
+        await cluster.brokers.pop(2).stop()
+        await until(lambda: cluster.leader is not None, "it is led again")
+        assert await cluster.produce(records=idempotent(700, 2, 2)) == 0
+        leader = cluster.leader
+        assert leader is not None
+        assert leader.log.log_end_offset == 4
+        gap = await cluster.produce(records=idempotent(700, 6, 2))
+        assert gap == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+        assert await cluster.produce(records=idempotent(700, 4, 2)) == 0
+        assert leader.log.log_end_offset == 6
+
+    play(tmp_path, test)
+
+
+def test_a_producer_that_asks_the_wrong_broker_is_told_the_right_one(tmp_path: Path) -> None:
+    async def test(cluster: Cluster) -> None:
+        await cluster.create([1, 2])
+        await until(lambda: 2 in cluster.brokers[2].metadata.brokers, "the brokers are known")
+        data = PartitionProduceData(index=0, records=memoryview(batch(1)))
+        topic = TopicProduceData(name="orders", partition_data=[data])
+        request = ProduceRequest(acks=-1, timeout_ms=1000, topic_data=[topic])
+        for version in (9, 10):
+            answer = await cluster.ask(2, request, version)
+            (told,) = answer.responses[0].partition_responses
+            assert told.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
+        assert (told.current_leader.leader_id, told.current_leader.leader_epoch) == (
+            1,
+            cluster.at(1).leader_epoch,
+        )
+        ports = [(one.node_id, one.port) for one in answer.node_endpoints]
+        assert ports == [(1, cluster.brokers[1].address[1])]
+
+    play(tmp_path, test)

@@ -108,8 +108,9 @@ class Node:
             config=SimpleNamespace(fetch_max_bytes=1 << 20),
             fetch_sessions=FetchSessions(100, lambda: next(numbers)),
             replicas=self.replicas,
-            metadata=SimpleNamespace(topic_name=lambda topic_id: TOPIC),
+            metadata=SimpleNamespace(topic_name=lambda topic_id: TOPIC, topics={}),
             parked_fetches=set(),
+            endpoints=lambda listener: [],
             is_stopping=True,  # no Fetch waits
         )
         self.copying: Copying | None = None

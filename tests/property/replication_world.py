@@ -29,6 +29,7 @@ from tests.unit.log.samples import all_records
 
 IDS = (1, 2, 3)
 VERSION = 17
+PEER = SimpleNamespace(listener_name="PLAINTEXT")
 MAY_BE_TOLD = (
     ErrorCode.NOT_LEADER_OR_FOLLOWER,
     ErrorCode.NOT_ENOUGH_REPLICAS,
@@ -182,7 +183,9 @@ class World:
             self._close(connection)
             connection.requests.clear()
             return
-        received: Any = SimpleNamespace(body=request, api_version=VERSION, received_ms=NOW_MS)
+        received: Any = SimpleNamespace(
+            body=request, api_version=VERSION, received_ms=NOW_MS, connection=PEER
+        )
         response: Any = fetch.handle(leader.broker, received)
         for topic in response.responses:
             for data in topic.partitions:

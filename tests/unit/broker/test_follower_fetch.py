@@ -43,9 +43,13 @@ class Stage:
                 peers=self.leader.peers,
                 leader_of=lambda topic, index: self.leader.partition,
                 replica_of=lambda topic, index: self.leader.partition,
+                get=lambda topic, index: self.leader.partition,
             ),
             metadata=SimpleNamespace(topic_name=lambda topic_id: "orders", brokers={}),
             parked_fetches=set(),
+            endpoints=lambda listener: [
+                (node, f"host-{node}", 9092, None) for node in self.leader.partition.replicas
+            ],
             is_stopping=False,
             loop=asyncio.get_running_loop(),
         )
@@ -91,7 +95,12 @@ class Stage:
             topics=[] if offset is None else [topic],
             rack_id=rack,
         )
-        request: Any = SimpleNamespace(body=body, api_version=version, received_ms=NOW_MS)
+        request: Any = SimpleNamespace(
+            body=body,
+            api_version=version,
+            received_ms=NOW_MS,
+            connection=SimpleNamespace(listener_name="PLAINTEXT"),
+        )
         return fetch.handle(self.broker, request)
 
     def racks(self, **racks: str) -> None:
@@ -126,6 +135,25 @@ def offsets(data: PartitionData | None) -> list[int]:
         return [header.last_offset for _, header in iter_batches(content)]
     finally:
         close_regions(regions)
+
+
+def test_who_asks_the_wrong_broker_is_told_the_right_one() -> None:
+    """KIP-951: so a client needs no metadata, which another broker may not have heard of yet."""
+
+    async def main() -> None:
+        stage = Stage([1, 2], [1, 2])
+        stage.leader.partition.follow(2, EPOCH + 1, 1, [1, 2], [2])
+        response = stage.send(0, version=16)
+        ((data,),) = [topic.partitions for topic in response.responses]
+        assert data.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
+        leader = data.current_leader
+        assert (leader.leader_id, leader.leader_epoch) == (2, EPOCH + 1)
+        assert [(one.node_id, one.host) for one in response.node_endpoints] == [(2, "host-2")]
+        stage.session = (0, 0)
+        older = stage.send(0, version=15)
+        assert (older.node_endpoints, older.responses[0].partitions[0].current_leader) == ([], None)
+
+    on_a_loop(main)
 
 
 async def turns(count: int = 20) -> None:

@@ -61,7 +61,7 @@ class Stage:
         self, *, acks: int = -1, timeout_ms: int = 60_000, budget: SharedBudget | None = None
     ) -> ProduceRun | None:
         """A run behind a request."""
-        peer: Any = SimpleNamespace()
+        peer: Any = SimpleNamespace(listener_name="PLAINTEXT")
         first = Request(0, VERSION, 0, "test", None, peer, NOW_MS, budget)
         topic = TopicProduceResponse(
             name="orders", partition_responses=[PartitionProduceResponse(index=0)]

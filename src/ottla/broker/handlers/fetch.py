@@ -21,7 +21,7 @@ Behaviour
   the reading is seen before the request is parked.
 
 Versions: 7 sessions (KIP-227), 9 the leader epoch is checked (KIP-320), 11 rack, 12 diverging epochs, 13
-topic ids, 15 the replica's state in a tag.
+topic ids, 16 who leads instead and where (KIP-951), 15 the replica's state in a tag.
 Errors: a partition's UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, NOT_LEADER_OR_FOLLOWER,
 FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, INCONSISTENT_TOPIC_ID, OFFSET_OUT_OF_RANGE, OFFSET_NOT_AVAILABLE, KAFKA_STORAGE_ERROR,
 UNSUPPORTED_COMPRESSION_TYPE (a topic of zstd, below version 10); the request's
@@ -34,6 +34,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ottla.broker.current_leaders import current_leader, endpoints_of
 from ottla.broker.fetch_sessions import FetchContext, Key, Position
 from ottla.errors import ErrorCode, KafkaError
 from ottla.log.reading import LogRead
@@ -42,6 +43,8 @@ from ottla.messages.fetch import (
     FetchableTopicResponse,
     FetchRequest,
     FetchResponse,
+    LeaderIdAndEpoch,
+    NodeEndpoint,
     PartitionData,
 )
 from ottla.network.outbox import close_regions
@@ -58,6 +61,8 @@ READ_COMMITTED = 1
 # answer at once, or it would ask in a tight loop. One that goes while the request waits is.
 UNKNOWN = frozenset((ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID))
 ZSTD_SINCE = 10
+LEADERS_SINCE = 16
+LEADS_ELSEWHERE = (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH)
 FROM_FOLLOWERS_SINCE = 11
 STORAGE_ERROR_SINCE = 6
 
@@ -147,6 +152,7 @@ class ParkedFetch:
         self.broker = broker
         self.context = context
         self.version = request.api_version
+        self.listener = request.connection.listener_name
         self.min_bytes = body.min_bytes
         self.max_bytes = min(body.max_bytes, broker.config.fetch_max_bytes)
         self.max_wait_ms = body.max_wait_ms
@@ -363,7 +369,25 @@ class ParkedFetch:
                 )
             topic.partitions.append(data)
         self.context.finish()
-        return FetchResponse(session_id=self.context.session_id, responses=list(topics.values()))
+        return FetchResponse(
+            session_id=self.context.session_id,
+            responses=list(topics.values()),
+            node_endpoints=self._tell_leaders(result) if self.version >= LEADERS_SINCE else [],
+        )
+
+    def _tell_leaders(self, result: _Result) -> list[NodeEndpoint]:
+        """Say who leads what this broker does not lead, or not in the client's epoch; and where to reach them."""
+        leaders: dict[int, None] = {}
+        for position, data in result.partitions:
+            if data.error_code in LEADS_ELSEWHERE:
+                leader, epoch = current_leader(
+                    self.broker, position.topic, position.topic_id, position.index
+                )
+                data.current_leader = LeaderIdAndEpoch(leader_id=leader, leader_epoch=epoch)
+                leaders[leader] = None
+        if not leaders:
+            return []
+        return endpoints_of(self.broker, leaders, self.listener, NodeEndpoint)
 
     def park(self) -> asyncio.Future[FetchResponse]:
         """Wait for a change or the time."""

@@ -14,7 +14,7 @@ Behaviour
   part of the memory for requests; ``timeout_ms`` begins when everything is appended.
 
 Versions: 0-2 are advertised (KAFKA-18659) and refused by closing the connection; 5 log start, 7 zstd, 8 record
-errors and a message, 13 topic ids.
+errors and a message, 10 who leads instead and where (KIP-951), 13 topic ids.
 Errors: INVALID_REQUIRED_ACKS, INVALID_TOPIC_EXCEPTION (an internal one), UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, NOT_LEADER_OR_FOLLOWER,
 NOT_ENOUGH_REPLICAS, NOT_ENOUGH_REPLICAS_AFTER_APPEND, REQUEST_TIMED_OUT, KAFKA_STORAGE_ERROR, and those of ``Log.append_as_leader``.
 Source: ``KafkaApis.handleProduceRequest``, ``ReplicaManager.appendRecords``, ``DelayedProduce``.
@@ -25,7 +25,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeAlias
 
-from ottla.broker.handlers.produce_errors import WITHOUT_LOG_START, fail
+from ottla.broker.handlers.produce_errors import (
+    LEADERS_SINCE,
+    WITHOUT_LOG_START,
+    fail,
+    tell_leaders,
+)
 from ottla.broker.handlers.produce_run import run_behind
 from ottla.broker.metadata_cache import INTERNAL_TOPICS
 from ottla.errors import ErrorCode, KafkaError
@@ -252,7 +257,12 @@ class _Produce(Unsettled):
 
     def _outcome(self) -> Answer:
         if self.acks:
-            return self._from_template() or self.response
+            encoded = self._from_template()
+            if encoded is not None:
+                return encoded
+            if self.version >= LEADERS_SINCE:
+                tell_leaders(self.broker, self.response, self.request.connection.listener_name)
+            return self.response
         self._close_if_failed()
         return None
 

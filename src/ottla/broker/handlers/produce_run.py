@@ -12,7 +12,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
-from ottla.broker.handlers.produce_errors import WITHOUT_LOG_START, fail
+from ottla.broker.handlers.produce_errors import (
+    LEADERS_SINCE,
+    WITHOUT_LOG_START,
+    fail,
+    tell_leaders,
+)
 from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
 from ottla.messages.produce import PartitionProduceResponse, ProduceResponse, TopicProduceResponse
@@ -52,6 +57,7 @@ class ProduceRun(Run):
         "_end_offset",
         "_future",
         "_index",
+        "_listener",
         "_now_ms",
         "_partition",
         "_taken",
@@ -81,6 +87,7 @@ class ProduceRun(Run):
         self._timeout_ms = timeout_ms
         self._answer = answer
         self._now_ms = first.received_ms
+        self._listener = first.connection.listener_name
         self._taken: list[_Taken] = []
         self._end_offset = 0
         self._future: asyncio.Future[Answers] | None = None
@@ -209,6 +216,8 @@ class ProduceRun(Run):
             name=self._topic, topic_id=self._topic_id, partition_responses=[partition]
         )
         message = ProduceResponse(responses=[topic])
+        if self.api_version >= LEADERS_SINCE:
+            tell_leaders(self._broker, message, self._listener)
         chunks = encode_response(PRODUCE, self.api_version, correlation_id, message)
         return encode_size(chunks) + b"".join(bytes(chunk) for chunk in chunks)
 
