@@ -6,7 +6,8 @@ Rules:
   partition's deletion, and the failure of either directory. What was copied is removed then.
 - Every batch is checked on its way. One that is damaged where it lies takes its partition out of service, as any
   damage does that is met; nothing of it is copied.
-- A lack of room in the destination ends nothing: the copy is removed, and the move begins again later.
+- A lack of room in the destination ends nothing: the copy is removed, and the move begins again later. So it is
+  where the log is cut meanwhile, to agree with its leader's.
 - A move that the broker's stop or a crash has cut short begins again with the next leadership.
 - ``replica.alter.log.dirs.io.max.bytes.per.second`` bounds what all moves together copy.
 """
@@ -38,6 +39,8 @@ log = logger(__name__)
 
 RETRY_S = 30.0
 """Pause before a move begins again that found no room."""
+RETRY_CUT_S = 0.1
+"""Pause before a move begins again whose log was cut."""
 
 Key = tuple[str, int]
 OffLoop = Callable[..., Awaitable[object]]
@@ -45,6 +48,10 @@ OffLoop = Callable[..., Awaitable[object]]
 
 class _Ended(Exception):
     """Nobody wants the move any more."""
+
+
+class _Cut(Exception):
+    """The log was cut: what was copied may be wrong."""
 
 
 class FutureReplica(NamedTuple):
@@ -159,8 +166,8 @@ class ReplicaMoves:
         if before is not None:
             await asyncio.wait((before,))
         try:
-            while not await self._try(move):
-                if not await self._pause(move, RETRY_S):
+            while (pause_s := await self._try(move)) is not None:
+                if not await self._pause(move, pause_s):
                     return
         except _Ended:
             return
@@ -172,11 +179,11 @@ class ReplicaMoves:
             if self._moves.get(move.key) is move:
                 del self._moves[move.key]
 
-    async def _try(self, move: _Move) -> bool:
-        """Whether the move is done; False where it has to begin again later."""
+    async def _try(self, move: _Move) -> float | None:
+        """None where the move is done, else after how many seconds it is to begin again."""
         current = move.partition.log
         if current.health is move.directory.health:  # a move before this one came to its end
-            return True
+            return None
         async with self._turns:
             self._check(move)
             future = move.future = FutureLog(current, move.directory, os.urandom(16).hex())
@@ -184,26 +191,42 @@ class ReplicaMoves:
             try:
                 await self._copy(move, future)
                 await self._change(move, future)
+            except _Cut:
+                log.info("a move begins again: the log was cut", partition=repr(move.partition))
+                return RETRY_CUT_S
             except (KafkaError, OSError) as error:
-                if isinstance(error, SourceDamaged) and not future.is_stale:
+                if isinstance(error, KafkaError) and self._was_cut(move, future):
+                    return RETRY_CUT_S
+                if isinstance(error, SourceDamaged):
                     current.quarantine(error.message or str(error))
                     move.partition.storage_failed()
                 if not self._passes(move, future, error):
                     raise
                 log.warning("a move begins again later", to=future.path, reason=str(error))
-                return False
+                return RETRY_S
             finally:
                 current.moving = False
                 move.future = None
                 if not future.is_taken_over and not self._closed:
                     await self._discard(future)
-        return True
+        return None
+
+    @staticmethod
+    def _was_cut(move: _Move, future: FutureLog) -> bool:
+        """Whether a failure is no more than the log's having been cut meanwhile."""
+        return (
+            future.is_stale
+            and not future.is_taken_over
+            and future.current.unusable is None
+            and future.current.health.failure is None
+            and move.directory.health.failure is None
+        )
 
     @staticmethod
     def _passes(move: _Move, future: FutureLog, error: KafkaError | OSError) -> bool:
         """Whether there was only a lack of room; else the directory that failed goes offline."""
         current = future.current
-        if future.is_taken_over or future.is_stale or isinstance(error, UnsupportedMagic):
+        if future.is_taken_over or isinstance(error, UnsupportedMagic):
             return False
         if isinstance(error, OSError) and error.errno not in NO_ROOM_ERRNOS:
             failed = current if isinstance(error, SourceFailed) else move.directory
@@ -246,6 +269,7 @@ class ReplicaMoves:
         future.log.relocate(future.path)
         partition, old = move.partition, future.current
         await self._catch_up(move, future, may_end=False)
+        self._check_cut(future)
         new = future.take_over(now_ms())
         self._directories.replace(old, new)
         partition.change_log(new)
@@ -294,12 +318,18 @@ class ReplicaMoves:
             future.directory.trash.put(path, 0)
 
     def _check(self, move: _Move) -> None:
-        """Raises ``_Ended`` if the move is not wanted any more, or cannot go on."""
-        future = move.future
-        if move.ended.is_set() or (future is not None and future.is_stale):
+        """Raises ``_Ended`` if the move is not wanted any more, ``_Cut``; ``KafkaError`` if it cannot go on."""
+        if move.ended.is_set():
             raise _Ended
+        if move.future is not None:
+            self._check_cut(move.future)
         move.directory.health.check()
         move.partition.log.check_usable()
+
+    @staticmethod
+    def _check_cut(future: FutureLog) -> None:
+        if future.is_stale:
+            raise _Cut
 
     async def _throttle(self, move: _Move, copied: int) -> None:
         """Wait so long that all moves together stay within their rate."""

@@ -737,3 +737,39 @@ def test_a_half_of_a_move_that_is_damaged_leaves_out_that_partition_only(damaged
         assert crashed.names("/b").isdisjoint({"orders-0"})
         return
     pytest.fail("no crash left the partition in two directories")
+
+
+@pytest.mark.parametrize("turn", range(1, 16))
+def test_a_log_that_is_cut_meanwhile_moves_as_it_is_then(
+    turn: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A follower's log, where it parts from its leader's."""
+    monkeypatch.setattr(moves_module, "RETRY_CUT_S", 0.0)
+
+    async def scene() -> None:
+        world = World()
+        partition = world.new_partition()
+        partition.follow(2, 6, 1, [1, 2], [2])
+        kept = [record for record in all_records(partition.log) if record.offset < 7]
+
+        def cut(world: World) -> None:
+            if world.turns == turn and world.partition.log.log_end_offset > 8:
+                world.directories.directory_of(partition.log).lower_recovery_points(
+                    {("orders", 0): 7}
+                )
+                partition.truncate_to(7, NOW_MS)
+                partition.append_as_follower(
+                    batch(2, base_offset=7, leader_epoch=6, size=33), NOW_MS
+                )
+
+        world.between = cut
+        await world.move()
+        assert world.place == "/b"
+        log = partition.log
+        assert turn > 6 or log.log_end_offset == 9
+        if log.log_end_offset == 9:  # it was cut in time
+            assert [r for r in all_records(log) if r.offset < 7] == kept
+            assert [r.value for r in all_records(log) if r.offset >= 7] == [b"v" * 33] * 2
+            assert log.epochs.entries[-1] == (6, 7)
+
+    run(scene())
