@@ -14,6 +14,7 @@ from ottla.network.channel import Channel
 from ottla.replication.copies import Limits
 from ottla.replication.fetcher import Surroundings
 from ottla.replication.fetchers import Fetchers
+from ottla.replication.quota import ReplicationQuota
 
 if TYPE_CHECKING:
     from ottla.broker.broker import Broker
@@ -34,6 +35,12 @@ def fetchers_of(broker: Broker, replicas: Replicas) -> Fetchers:
         connect=lambda host, port: _connect(broker, host, port),
         keep_log_starts=replicas.keep_log_starts,
         on_storage_error=replicas.storage_failed,
+        throttle=ReplicationQuota(
+            lambda: broker.config.follower_replication_throttled_rate,
+            broker.clock.monotonic,
+            windows=broker.config.replication_quota_window_num,
+            window_s=broker.config.replication_quota_window_size_seconds,
+        ),
     )
     return Fetchers(around, per_leader=lambda: broker.config.num_replica_fetchers)
 

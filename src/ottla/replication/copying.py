@@ -94,6 +94,8 @@ class Copying(FetchPlan):
             for piece in pieces(data.records):
                 if replica.append_as_follower(piece, now_ms) is not None:
                     self.appended[replica] = None
+                    if self._throttle is not None and self._is_throttled(replica):
+                        self._throttle.record(len(piece))
                 yield
                 if not self.is_current(copy) or copy.state is not State.READY:
                     return

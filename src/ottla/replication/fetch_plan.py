@@ -14,7 +14,7 @@ Sources: ``RemoteLeaderEndPoint``, ``FetchSessionHandler``.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ from ottla.messages.fetch import (
     ReplicaState,
 )
 from ottla.replication.copies import Copy, Cut, Limits, Position, State
+from ottla.replication.quota import ReplicationQuota, is_throttled
 from ottla.topic_ids import ZERO_ID
 
 if TYPE_CHECKING:
@@ -65,12 +66,12 @@ class FetchPlan:
         leader_id: int,
         *,
         node_id: int,
-        is_throttled: Callable[[Replica], bool] = lambda replica: False,
+        throttle: ReplicationQuota | None = None,
     ) -> None:
-        """``is_throttled`` says whether a partition that is behind has to wait (replication quota)."""
+        """``throttle`` is for replicas that are behind and whose topic says so."""
         self.leader_id = leader_id
         self._node_id = node_id
-        self._is_throttled = is_throttled
+        self._throttle = throttle
         self._copies: dict[tuple[str, int], Copy] = {}
         self._keyed: dict[Key, Copy] = {}
         self._by_id = False
@@ -259,7 +260,7 @@ class FetchPlan:
                 replica = copy.replica
                 if replica.acknowledged_end_offset < replica.log.log_end_offset:
                     self._unflushed[key] = None
-                elif copy.is_caught_up or not self._is_throttled(replica):
+                elif copy.is_caught_up or not self._has_to_wait(replica):
                     position = copy.position
                 else:
                     self._throttled.add(key)
@@ -272,6 +273,15 @@ class FetchPlan:
                 forgotten.append(key)
         self._dirty.clear()
         return wanted, forgotten
+
+    def _has_to_wait(self, replica: Replica) -> bool:
+        throttle = self._throttle
+        return throttle is not None and self._is_throttled(replica) and throttle.is_exceeded
+
+    @staticmethod
+    def _is_throttled(replica: Replica) -> bool:
+        throttled = replica.log.config.follower_replication_throttled_replicas
+        return is_throttled(throttled, replica.index, replica.node_id)
 
     def _topics(self, wanted: dict[Key, Position], max_bytes: int) -> list[FetchTopic]:
         topics: dict[str | bytes, FetchTopic] = {}

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ottla.log.directory import LogDirectory
     from ottla.log.flusher import Flusher
     from ottla.network.channel import Channel
+    from ottla.replication.quota import ReplicationQuota
     from ottla.replication.replica import Replica
 
 log = logger(__name__)
@@ -72,6 +73,7 @@ class Surroundings(NamedTuple):
     connect: Connect
     keep_log_starts: Callable[[dict[Any, int]], Awaitable[dict[Any, KafkaError]]]
     on_storage_error: Callable[[Any], None]
+    throttle: ReplicationQuota | None = None
 
 
 class Fetcher:

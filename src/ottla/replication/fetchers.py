@@ -72,7 +72,9 @@ class Fetchers:
             self.stop(self._replicas[name])
             fetcher = self._fetchers.get(key)
         if fetcher is None:
-            copying = Copying(leader_id, node_id=self._around.node_id)
+            copying = Copying(
+                leader_id, node_id=self._around.node_id, throttle=self._around.throttle
+            )
             fetcher = self._fetchers[key] = Fetcher(copying, self._around)
         self._fetcher_of[name] = fetcher
         self._replicas[name] = replica

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from ottla.clock import ManualClock
 from ottla.errors import ErrorCode
 from ottla.log.flusher import Durability
 from ottla.log.log import Log
@@ -16,6 +19,7 @@ from ottla.messages.list_offsets import (
 from ottla.replication.copies import Limits
 from ottla.replication.copying import Copying, pieces
 from ottla.replication.partition import Partition
+from ottla.replication.quota import ReplicationQuota
 from ottla.settings.definitions import TopicConfig
 from tests.unit.log.samples import NOW_MS, PARENT, TOPIC_ID, all_records, batch, disk
 from tests.unit.replication.leading import Leader, replica_of
@@ -25,7 +29,7 @@ LIMITS = Limits(
 )
 
 
-def a_log(topic: str = "orders", index: int = 0, **settings: int) -> Log:
+def a_log(topic: str = "orders", index: int = 0, **settings: Any) -> Log:
     """An empty log on a disk of its own."""
     topic_id = TOPIC_ID if topic == "orders" else topic.encode().ljust(16)
     return Log.create(disk(), PARENT, topic, index, topic_id, TopicConfig.of(**settings), NOW_MS)
@@ -37,14 +41,23 @@ def leading(log: Log, epoch: int = 5, durability: Durability = Durability.OS) ->
     return partition
 
 
+THROTTLED = {"follower_replication_throttled_replicas": ("0:1",)}
+
+
 class Follower:
     """Broker 1, which copies from broker 2; its clock is moved by hand."""
 
-    def __init__(self, *replicas: Partition, epoch: int = 5, version: int = 15) -> None:
+    def __init__(
+        self,
+        *replicas: Partition,
+        epoch: int = 5,
+        version: int = 15,
+        throttle: ReplicationQuota | None = None,
+    ) -> None:
         self.now = 0.0
         self.version = version
         self.limits = LIMITS
-        self.copying = Copying(2, node_id=1)
+        self.copying = Copying(2, node_id=1, throttle=throttle)
         for replica in replicas:
             replica.follow(2, epoch, 0, [1, 2], [2])
             self.copying.add(replica)
@@ -429,3 +442,31 @@ def test_large_records_come_in_pieces_of_whole_batches() -> None:
     found = list(pieces(content + bytes(batch(1))[:-3]))
     assert b"".join(found) == content
     assert [len(piece) > 190_000 for piece in found] == [True, False, True, False]
+
+
+def test_a_replica_that_is_behind_waits_while_more_was_copied_than_its_throttle_allows() -> None:
+    leader = Leader(leading(a_log()), leading(a_log(index=1)))
+    for _ in range(4):
+        leader.append(size=2000)
+        leader.append(index=1, size=2000)
+    clock = ManualClock(NOW_MS)
+    slow = follower_of(a_log(**THROTTLED))
+    free = follower_of(a_log(index=1, **THROTTLED))  # another partition: 0:1 does not name it
+    throttle = ReplicationQuota(lambda: 1100, clock.monotonic)
+    follower = Follower(slow, free, throttle=throttle)
+    follower.limits = follower.limits._replace(max_bytes=2000)
+    ends = []
+    for _ in range(6):
+        follower.fetch(leader)
+        ends.append(slow.log.log_end_offset)
+        clock.advance(1000)
+    assert ends == [1, 1, 2, 2, 3, 3]
+    assert free.log.log_end_offset == 4
+    for _ in range(4):
+        follower.fetch(leader)
+        clock.advance(1000)
+    assert slow.log.log_end_offset == 4
+    throttle.record(10**6)
+    leader.append(size=2000)
+    follower.fetch(leader)
+    assert slow.log.log_end_offset == 5  # it was in sync: it does not wait
