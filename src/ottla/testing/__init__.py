@@ -1,7 +1,8 @@
-"""A real broker inside a test: ``ottla.testing.Broker`` and the pytest fixture ``ottla_broker``."""
+"""Real brokers inside a test: ``Broker``, ``Cluster``, and the pytest fixtures ``ottla_broker`` and ``ottla_cluster``."""
 
 from __future__ import annotations
 
 from ottla.testing.broker import Broker
+from ottla.testing.cluster import Cluster
 
-__all__ = ["Broker"]
+__all__ = ["Broker", "Cluster"]
