@@ -7,10 +7,13 @@ PREFIX ?= /usr/local
 # An installation anew when these change: the record loops are compiled by it, where there is a C compiler.
 INSTALLED_FROM := pyproject.toml setup.py src/ottla/records/record_loops.py
 
-.PHONY: run test demo lint bench bench-cluster torture fuzz docs install-man clean
+.PHONY: run cluster test demo lint bench bench-cluster torture fuzz docs install-man clean
 
 run: $(VENV)/.installed  ## start a broker on 127.0.0.1:9092 with its data in ./data
 	$(BIN)/ottla serve --data ./data --listen 127.0.0.1:9092
+
+cluster: $(VENV)/.installed  ## three ZooKeeper servers and three brokers on 127.0.0.1:9092-9094, data in ./data-cluster
+	$(BIN)/python -m tools.cluster --data ./data-cluster
 
 test: $(VENV)/.installed-test  ## set up and pass the tests; names what this machine lacks for some of them
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)

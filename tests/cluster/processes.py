@@ -221,7 +221,7 @@ class ClusterProcesses:
         self.brokers[node].signal(signal.SIGCONT)
         self.paused.discard(node)
 
-    def kill_leader(self, topic: str, partition: int) -> int:
+    def kill_leader(self, topic: str, partition: int = 0) -> int:
         """SIGKILL for who leads a partition; who it was."""
         node = self.leader(topic, partition)
         self.kill_broker(node)
@@ -273,7 +273,7 @@ class ClusterProcesses:
         """One broker, as clients are to reach it."""
         return self._reached[node]
 
-    def leader(self, topic: str, partition: int) -> int:
+    def leader(self, topic: str, partition: int = 0) -> int:
         """Who leads a partition; waits until somebody who lives does."""
 
         def led() -> int | None:
@@ -289,6 +289,15 @@ class ClusterProcesses:
         assert found
         controller = self.zookeeper.controller()
         return self.controller() if controller is None else controller
+
+    def in_sync(self, topic: str, partition: int = 0) -> set[int]:
+        """A partition's in-sync replicas."""
+        state = self.zookeeper.state((topic, partition))
+        return set(state.isr) if state is not None else set()
+
+    def registered(self) -> set[int]:
+        """The brokers that ZooKeeper takes for alive."""
+        return self.zookeeper.brokers()
 
     def follower(self, topic: str, partition: int) -> int:
         """The first of a partition's replicas that does not lead it."""
