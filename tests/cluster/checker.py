@@ -6,8 +6,8 @@
 - vanished: a consumer has read a record that is not there (1, 5).
 - diverged: two values were told, read or kept at one (partition, offset) (2).
 - doubled: a record of an idempotent producer is there twice (37).
-- reordered: a producer's records are not in the order in which it sent them (37); in a producer that is not
-  idempotent, with one request in flight, the first copies count.
+- reordered: a producer's records are not in the order in which it sent them (37), as far as it promises one: see
+  ``history.Order``.
 - gap: a later record of an idempotent producer is there and an earlier one is not (37), or offsets are not dense (8).
 - phantom: a record that nobody sent to this partition.
 - watermark: the high watermark that clients see went back under one leader epoch, or the latest offset went back
@@ -26,7 +26,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from tests.cluster.history import NOWHERE, Acknowledged, Event, Read, Sent, Watermark
+from tests.cluster.history import NOWHERE, Acknowledged, Event, Order, Read, Sent, Watermark
 from tests.crash.checker import Found, Mark, Partition
 
 VIOLATIONS_MAX = 30
@@ -41,7 +41,7 @@ class Log(NamedTuple):
 
 
 def check_history(
-    events: Iterable[Event], idempotent: Mapping[str, bool], logs: Mapping[Partition, Log]
+    events: Iterable[Event], orders: Mapping[str, Order], logs: Mapping[Partition, Log]
 ) -> list[str]:
     """The violations, worst first; ``logs`` has every partition that anything was sent to."""
     of: dict[Partition, list[Event]] = defaultdict(list)
@@ -49,7 +49,7 @@ def check_history(
         of[event.partition].append(event)
     faults: list[str] = []
     for partition in sorted(of):
-        faults += _PartitionCheck(partition, of[partition], idempotent, logs[partition]).faults()
+        faults += _PartitionCheck(partition, of[partition], orders, logs[partition]).faults()
     worst_first = sorted(faults, key=lambda fault: _ORDER.index(fault.partition(":")[0]))
     return worst_first[:VIOLATIONS_MAX]
 
@@ -67,11 +67,11 @@ class _PartitionCheck:
         self,
         partition: Partition,
         events: Sequence[Event],
-        idempotent: Mapping[str, bool],
+        orders: Mapping[str, Order],
         log: Log,
     ) -> None:
         self.name = f"{partition[0]}-{partition[1]}"
-        self.idempotent = idempotent
+        self.orders = orders
         self.log = log
         self.at = {record.offset: record.mark for record in log.found}
         self.sent = {event.mark for event in events if isinstance(event, Sent)}
@@ -131,12 +131,15 @@ class _PartitionCheck:
         for offset, mark in self.log.found:
             producer, number = mark
             wanted = following[producer]
-            once = self.idempotent.get(producer, False)
+            order = self.orders.get(producer, Order.ONCE)
+            once = order is Order.ONCE
             if mark in known:
                 if once:
                     yield f"doubled: {self.name} {offset} is {producer}:{number} again"
                 continue
             known.add(mark)
+            if order is Order.NONE:
+                continue
             if number < wanted:
                 yield f"reordered: {self.name} {offset} is {producer}:{number} behind {wanted - 1}"
                 continue

@@ -11,6 +11,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterable
+from enum import Enum
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -19,6 +20,18 @@ from tests.crash.checker import Mark, Partition
 
 NOWHERE = -1
 """The offset of a record that is acknowledged without one: an answer of DUPLICATE_SEQUENCE_NUMBER."""
+
+
+class Order(Enum):
+    """What a producer promises of its records in a partition."""
+
+    ONCE = "each once, in order"
+    """Idempotent."""
+    FIRST_COPIES = "in order, some again"
+    """Not idempotent, one request under way."""
+    NONE = "in any order, some again"
+    """librdkafka's without idempotence: a batch that has to be sent again goes behind the one that is made already,
+    whatever ``max.in.flight.requests.per.connection`` says."""
 
 
 class Sent(NamedTuple):
@@ -72,16 +85,16 @@ class History:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
-        self.idempotent: dict[str, bool] = {}
-        """By producer, whether its records have to be there once."""
+        self.orders: dict[str, Order] = {}
+        """By producer, what it promises."""
         self._numbers: dict[tuple[Partition, str], int] = {}
         self._lock = Lock()
         self._acknowledged = 0
         self._last_acknowledged_at: dict[Partition, float] = {}
 
-    def producer(self, name: str, *, idempotent: bool) -> None:
+    def producer(self, name: str, order: Order) -> None:
         """Make a producer known before it sends."""
-        self.idempotent[name] = idempotent
+        self.orders[name] = order
 
     def send(self, partition: Partition, producer: str) -> Mark:
         """The mark of the next record that ``producer`` sends to ``partition``."""

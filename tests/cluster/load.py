@@ -16,7 +16,7 @@ from ottla.errors import ErrorCode
 from ottla.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from ottla.messages.metadata import MetadataRequest, MetadataRequestTopic
 from ottla.records.batch import iter_batches
-from tests.cluster.history import NOWHERE, History
+from tests.cluster.history import NOWHERE, History, Order
 from tests.crash.checker import Mark, Partition
 from tests.crash.load import LibrdkafkaLoad, Load, OttlaLoad
 from tests.interop.raw import LATEST, RawClient
@@ -40,20 +40,18 @@ IMPATIENT_OTTLA = {"request_timeout_ms": 3_000, "metadata_max_age_ms": 1_000}
 def producers(
     bootstrap: str, seed: int, history: History, places: Sequence[Partition]
 ) -> list[Load]:
-    """One of each kind: librdkafka's idempotent and not, and ours, all with acks=all."""
-    once_in_flight = {
-        **IMPATIENT_LIBRDKAFKA,
-        "enable.idempotence": False,
-        "max.in.flight.requests.per.connection": 1,
-    }
-    kinds: list[tuple[type[LibrdkafkaLoad | OttlaLoad], str, dict[str, Any]]] = [
-        (LibrdkafkaLoad, "librdkafka", dict(IMPATIENT_LIBRDKAFKA)),
-        (LibrdkafkaLoad, "librdkafka-plain", once_in_flight),
-        (OttlaLoad, "ottla", dict(IMPATIENT_OTTLA)),
+    """One of each kind: librdkafka's and ours, idempotent and not, all with acks=all."""
+    one_at_a_time = {**IMPATIENT_LIBRDKAFKA, "enable.idempotence": False, "max.in.flight": 1}
+    ours_at_a_time = {**IMPATIENT_OTTLA, "idempotent": False, "max_in_flight": 1}
+    kinds: list[tuple[type[LibrdkafkaLoad | OttlaLoad], str, dict[str, Any], Order]] = [
+        (LibrdkafkaLoad, "librdkafka", dict(IMPATIENT_LIBRDKAFKA), Order.ONCE),
+        (LibrdkafkaLoad, "librdkafka-plain", one_at_a_time, Order.NONE),
+        (OttlaLoad, "ottla", dict(IMPATIENT_OTTLA), Order.ONCE),
+        (OttlaLoad, "ottla-plain", ours_at_a_time, Order.FIRST_COPIES),
     ]
     made: list[Load] = []
-    for kind, name, settings in kinds:
-        history.producer(name, idempotent=settings.get("enable.idempotence") is not False)
+    for kind, name, settings, order in kinds:
+        history.producer(name, order)
         made.append(kind(name, bootstrap, seed, history, list(places), settings))
     return made
 

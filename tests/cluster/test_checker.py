@@ -14,6 +14,7 @@ from tests.cluster.history import (
     NOWHERE,
     Acknowledged,
     Event,
+    Order,
     Read,
     Sent,
     Watermark,
@@ -22,7 +23,7 @@ from tests.cluster.replica_files import check_replicas, read_replica
 from tests.crash.checker import Found, Mark
 
 PLACE = ("t", 0)
-IDEMPOTENT = {"a": True, "b": True, "n": False}
+ORDERS = {"a": Order.ONCE, "b": Order.ONCE, "n": Order.FIRST_COPIES, "l": Order.NONE}
 
 
 class Story:
@@ -43,7 +44,7 @@ class Story:
     def kinds(self) -> set[str]:
         """The kinds of violation that the checker finds."""
         log = Log(self.found, self.end)
-        faults = check_history(self.events, IDEMPOTENT, {PLACE: log})
+        faults = check_history(self.events, ORDERS, {PLACE: log})
         return {fault.partition(":")[0] for fault in faults}
 
     def drop(self, kind: type[Event], offset: int) -> None:
@@ -139,6 +140,14 @@ def test_records_in_another_order_than_they_were_sent_in_are_found() -> None:
     assert story.kinds() == {"reordered"}
 
 
+def test_a_producer_that_promises_no_order_may_have_its_records_in_any() -> None:
+    story = Story()
+    story.events += [Sent(30.0, PLACE, Mark("l", number)) for number in range(2)]
+    story.found += [Found(20 + at, Mark("l", number)) for at, number in enumerate((1, 0, 1))]
+    story.end = 23
+    assert story.kinds() == set()
+
+
 def test_an_idempotent_producers_missing_record_before_a_later_one_is_found() -> None:
     story = Story()
     story.events += [Sent(30.0, PLACE, Mark("a", number)) for number in (10, 11)]
@@ -177,7 +186,7 @@ def test_a_record_in_another_partition_than_it_was_sent_to_is_found() -> None:
     story.found.append(Found(20, Mark("a", 50)))
     story.end = 21
     logs = {PLACE: Log(story.found, 21), ("t", 1): Log([], 0)}
-    faults = check_history(story.events, IDEMPOTENT, logs)
+    faults = check_history(story.events, ORDERS, logs)
     assert {fault.partition(":")[0] for fault in faults} == {"phantom"}
 
 

@@ -149,7 +149,7 @@ class Trial:
         logs = {place: self._read_log(place) for place in self.places}
         self._end_readers(logs)
         faults = self.faults()
-        faults += check_history(self.history.events, self.history.idempotent, logs)
+        faults += check_history(self.history.events, self.history.orders, logs)
         faults += check_states(self.cluster.states_seen(), unclean_allowed=unclean_allowed)
         for place in self.places:
             faults += self.check_files(place, logs[place].end)

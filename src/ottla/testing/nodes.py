@@ -32,6 +32,9 @@ log = logger(__name__)
 LOCK = ".lock"
 COPIES_MAX = 20
 
+TURNS_TO_CLOSE = 3
+"""In the loop's next turns a connection that was taken just now is made, reset and closed."""
+
 _dialling: ContextVar[Callable[[int], int] | None] = ContextVar("_dialling", default=None)
 """The port to connect to in place of another broker's, for whom this context belongs to."""
 
@@ -262,6 +265,8 @@ class Nodes:
             with contextlib.suppress(StoreError):
                 await self._store.close()
             await self.keeper.close()
+            for _ in range(TURNS_TO_CLOSE):
+                await asyncio.sleep(0)
 
     # -- pausing
 

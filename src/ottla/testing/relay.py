@@ -69,6 +69,11 @@ class Relay:
         self._pairs.add(pair)
         return pair.near
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes connections."""
+        return self._server is not None
+
     def ended(self, pair: _Pair) -> None:
         """A connection is over."""
         self._pairs.discard(pair)
@@ -84,11 +89,17 @@ class _Pair:
         self.far = _End(self)
         self.near.other, self.far.other = self.far, self.near
         self._connecting: asyncio.Task[None] | None = None
+        self._aborted = False
 
     @property
     def held(self) -> bool:
         """Whether nothing may pass."""
         return self._relay.held
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the connection is to be no more."""
+        return self._aborted or not self._relay.is_open
 
     def connect(self) -> None:
         """Reach for the target, unless that has been done or must wait."""
@@ -109,6 +120,7 @@ class _Pair:
 
     def abort(self) -> None:
         """Reset both ends."""
+        self._aborted = True
         if self._connecting is not None and not self._connecting.done():
             self._connecting.cancel()
         for end in (self.near, self.far):
@@ -139,6 +151,9 @@ class _End(asyncio.Protocol):
         self.transport = transport
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._pair.is_over:  # it was taken in the turn in which all were reset
+            self._pair.abort()
+            return
         self._pair.steer()
         self._pair.connect()
 
