@@ -258,6 +258,22 @@ class LeadingReplica(Replica):
             self._waiters.advance(end)
             self._tell_readers()
 
+    def read(self, start_offset: int, max_bytes: int, *, at_least_one: bool) -> LogRead:
+        """As ``Replica.read``, but that nothing is out of range behind the end while the lease is over.
+
+        Another broker may lead and have more: its consumers are not to be sent back by one that does not know it.
+        """
+        try:
+            return super().read(start_offset, max_bytes, at_least_one=at_least_one)
+        except KafkaError as error:
+            if (
+                error.code is ErrorCode.OFFSET_OUT_OF_RANGE
+                and start_offset > self.log.log_end_offset
+                and self._lease.is_over()
+            ):
+                raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER) from None
+            raise
+
     # Followers
 
     def require_follower(self, replica_id: int, current_leader_epoch: int) -> None:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ottla.coordination import znodes
-from ottla.coordination.embedded import EmbeddedStore, Keeper
+from ottla.coordination.embedded import Keeper
+from ottla.coordination.embedded_session import EmbeddedStore
 from ottla.coordination.store import NoNode, StoreError
 from ottla.logs import logger
 from ottla.testing.relay import Relay

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ottla.clock import boottime
-from ottla.coordination.embedded import EmbeddedStore, Keeper
+from ottla.coordination.embedded import Keeper
+from ottla.coordination.embedded_session import EmbeddedStore
 from ottla.coordination.store import (
     ANY_VERSION,
     ConnectionLoss,

@@ -338,3 +338,18 @@ def test_a_partition_that_has_one_replica_left_counts_no_followers() -> None:
     leader.partition.become_leader(EPOCH + 1, 3, [1], [1])
     assert leader.partition.in_sync is None
     assert leader.high_watermark == 1
+
+
+def test_who_may_lead_no_more_sends_no_consumer_back_from_behind_its_end() -> None:
+    lease = Lease()
+    leader = Leader([1, 2], [1, 2], lease=lease)
+    leader.append(1)
+    for code, change in (
+        (ErrorCode.OFFSET_OUT_OF_RANGE, lambda: None),
+        (ErrorCode.NOT_LEADER_OR_FOLLOWER, lease.revoke),
+    ):
+        change()
+        with pytest.raises(KafkaError) as refused:
+            leader.partition.read(5, 1_000, at_least_one=True)
+        assert refused.value.code is code
+        assert leader.partition.read(1, 1_000, at_least_one=True) is not None
