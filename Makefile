@@ -35,10 +35,12 @@ bench-cluster: $(VENV)/.installed-test  ## figures of three brokers on this mach
 
 torture: ROUNDS ?= 500
 torture: SEED := $(shell date +%s)
-torture: $(VENV)/.installed-test  ## kills and power losses at many more moments (ROUNDS, SEED); wants root
+torture: BOUNCES ?= 40
+torture: $(VENV)/.installed-test  ## many more crashes (ROUNDS), and of each fault of a cluster (BOUNCES), SEED; wants root
 	@echo "OTTLA_TEST_SEED=$(SEED)"
 	OTTLA_TEST_SEED=$(SEED) OTTLA_TEST_KILLS=$(ROUNDS) OTTLA_TEST_ROUNDS=$(ROUNDS) \
 	  $(BIN)/python -m pytest -rP -n 2 tests/crash $(PYTEST_ARGS)
+	OTTLA_TEST_SEED=$(SEED) OTTLA_TEST_BOUNCES=$(BOUNCES) $(BIN)/python -m pytest -rP tests/cluster $(PYTEST_ARGS)
 
 fuzz: SECONDS_EACH ?= 60
 fuzz: TARGETS ?=

@@ -183,7 +183,12 @@ class LeadingReplica(Replica):
 
     @property
     def knows_its_latest_offset(self) -> bool:
-        """Whether the high watermark has reached the start of this leader's epoch (INVARIANTS 4)."""
+        """Whether the high watermark has reached the start of this leader's epoch (INVARIANTS 4).
+
+        While the lease is over another broker may lead, and have a later one.
+        """
+        if self._lease.end != FOREVER and self._lease.is_over():
+            return False
         return self.high_watermark >= self._epoch_start_offset
 
     @property

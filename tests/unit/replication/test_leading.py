@@ -344,11 +344,13 @@ def test_who_may_lead_no_more_sends_no_consumer_back_from_behind_its_end() -> No
     lease = Lease()
     leader = Leader([1, 2], [1, 2], lease=lease)
     leader.append(1)
+    leader.fetch(2, 1)
     for code, change in (
         (ErrorCode.OFFSET_OUT_OF_RANGE, lambda: None),
         (ErrorCode.NOT_LEADER_OR_FOLLOWER, lease.revoke),
     ):
         change()
+        assert leader.partition.knows_its_latest_offset == (code is ErrorCode.OFFSET_OUT_OF_RANGE)
         with pytest.raises(KafkaError) as refused:
             leader.partition.read(5, 1_000, at_least_one=True)
         assert refused.value.code is code
