@@ -51,7 +51,6 @@ NOTES = {
     40: "DELEGATION_TOKEN_AUTH_DISABLED",
     41: "DELEGATION_TOKEN_AUTH_DISABLED",
     42: "version 3 is newer than the release",
-    45: "to this broker only, which changes nothing",
     49: "refused: there are no quotas",
     51: "refused: there is no SASL",
     57: "refused: there are no features to update",

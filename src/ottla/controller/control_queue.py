@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from ottla.controller.transitions import FULL
 from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
 from ottla.messages.leader_and_isr import (
@@ -253,11 +254,13 @@ def _merged_leader_and_isr(
 def _merged_metadata(
     earlier: UpdateMetadataRequest, later: UpdateMetadataRequest
 ) -> UpdateMetadataRequest:
+    if later.type == FULL:  # what it does not name is no more
+        return later
     return UpdateMetadataRequest(
         controller_id=later.controller_id,
         controller_epoch=later.controller_epoch,
         broker_epoch=later.broker_epoch,
-        type=max(earlier.type, later.type),
+        type=earlier.type,
         topic_states=_merged_states(earlier.topic_states, later.topic_states),
         live_brokers=later.live_brokers,
     )

@@ -190,3 +190,18 @@ async def test_closed_queue_answers_nobody_and_lets_go_of_its_broker() -> None:
     assert broker.released
     assert len(broker.requests) == 1
     assert answers == []
+
+
+async def test_full_metadata_take_the_place_of_all_that_waits() -> None:
+    broker = HeldBroker()
+    queue, _ = queue_of(broker)
+    queue.put(know(9, 1))
+    await asyncio.sleep(0)  # under way
+    full = know(1, 2)
+    full.type = FULL
+    for request in (know(0, 1), full, know(2, 3)):
+        queue.put(request)
+    broker.let.set()
+    await queue.idle()
+    _, merged = broker.requests
+    assert (merged.type, seen(merged)[1]) == (FULL, [(1, 2), (2, 3)])
