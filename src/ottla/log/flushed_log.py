@@ -321,7 +321,7 @@ class FlushedLog:
         )
         try:
             for segment in self._unsynced_segments:
-                for file in segment.files:
+                for file in segment.files_there:
                     flush.add(file)
             flush.add(self._segments.active.log_file)
         except OSError as error:

@@ -349,12 +349,14 @@ class _Loader:
         """Write what recovery found out; returns the segments and files that are not synced yet."""
         changed = tuple(segment for segment in self.changed if segment not in self.dropped)
         for segment in changed:
-            segment.end_appends()
+            if clean or segment.is_indexed_on_disk:
+                segment.end_appends()
             segment.close()
         if clean:
             return changed, ()
         producers.end_offset = end
-        self.snapshots.take(producers)
+        if producers.producers or self._snapshots():  # else the clean stop takes the first one
+            self.snapshots.take(producers)
         self.snapshots.end()
         kept = self.snapshots.proven
         if self.snapshots.older or self.retired:  # some of which may be gone by now

@@ -108,7 +108,10 @@ class SegmentScan:
         segment = self._segment
         segment.forget_batches(over=again)
         reason = self._scan()
-        segment.end_appends()
+        # The indexes of an active segment that has none on disk stay in memory, as they were: with very many partitions
+        # the making of their files would take most of the start's time.
+        if segment.is_indexed_on_disk or self._limit_offset is not None or not again:
+            segment.end_appends()
         if reason is None:
             return 0
         if self.next_offset < self._recovery_point:

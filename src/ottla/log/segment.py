@@ -299,6 +299,17 @@ class Segment:
             self.time_index.maybe_append(self.max_timestamp_ms, self._max_timestamp_offset)
         return self.write_indexes()
 
+    @property
+    def files_there(self) -> list[File]:
+        """Of its files those that were made."""
+        indexes = (self.offset_index, self.time_index)
+        return [self.log_file, *(index.file for index in indexes if index.has_file)]
+
+    @property
+    def is_indexed_on_disk(self) -> bool:
+        """Whether its index files hold anything, if only of an earlier life; what is newer is in memory."""
+        return self.time_index.has_file or self.offset_index.is_in_file
+
     def write_indexes(self) -> bool:
         """Write what is only in memory of the indexes; whether there was any. Raises ``OSError``."""
         offsets_written = self.offset_index.write_out()

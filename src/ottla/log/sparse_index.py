@@ -39,7 +39,6 @@ class SparseIndex:
     """
 
     __slots__ = (
-        "_exists",
         "_loaded",
         "_stale",
         "_stored",
@@ -47,6 +46,7 @@ class SparseIndex:
         "base_offset",
         "entries",
         "file",
+        "has_file",
     )
 
     ENTRY: ClassVar[Struct]
@@ -61,13 +61,19 @@ class SparseIndex:
             raise CorruptIndex(f"{file.path}: {size_bytes} bytes")
         self.file = file
         self.base_offset = base_offset
-        self._exists = size_bytes is not None
+        self.has_file = size_bytes is not None
+        """Whether its file was made."""
         self._stored = size_bytes // self.ENTRY.size if size_bytes is not None else 0
         self._stale = 0  # entries of an earlier life that the file may hold behind the stored ones
         self._tail: bytearray | None = None
         self._loaded = self._stored == 0
         self.entries = self._stored
         """How many entries there are."""
+
+    @property
+    def is_in_file(self) -> bool:
+        """Whether the file holds anything, if only of an earlier life."""
+        return bool(self._stored or self._stale)
 
     @property
     def size_bytes(self) -> int:
@@ -79,9 +85,9 @@ class SparseIndex:
 
         Raises ``OSError``, and may then be called again.
         """
-        if not self._exists:
+        if not self.has_file:
             self.file.create()
-            self._exists = True
+            self.has_file = True
         elif not self._tail and not self._stale:
             return False
         self._write_tail()

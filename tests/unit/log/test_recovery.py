@@ -153,6 +153,24 @@ def test_recovery_of_a_log_that_nobody_wrote_to_changes_no_file() -> None:
     assert log.flushed_end_offset == 30
 
 
+def test_recovery_of_a_segment_that_was_never_closed_makes_no_files_for_it() -> None:
+    """With ten thousand such partitions, the making of two files each takes half of the start's time."""
+    on = disk()
+    log = filled(on, 5, segment_bytes=1 << 20)
+    log.flush(NOW_MS)
+    expected = offsets(log)
+    crashed(on, log)
+    before = files(on)
+    assert not any(path.endswith((".timeindex", ".snapshot")) for path in before)
+    log = reopened(on)
+    assert files(on) == before
+    assert offsets(log) == expected
+    log.close(NOW_MS)
+    undisturbed = disk()
+    filled(undisturbed, 5, segment_bytes=1 << 20).close(NOW_MS)
+    assert files(on) == files(undisturbed)
+
+
 def test_a_snapshot_that_the_log_does_not_bear_out_is_replaced_or_removed() -> None:
     on = disk()
     log = new_log(on)
