@@ -31,8 +31,8 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
 """What runs by default, and with which arguments: five minutes in all. Others are run by name."""
 CLUSTER: dict[str, tuple[str, ...]] = {
     "cluster_failover": ("--rounds", "5"),
-    "cluster_partitions": ("--counts", "1000", "10000", "--rounds", "5", "3"),
-    "cluster_throughput": ("--rounds", "3"),
+    "cluster_partitions": ("--counts", "1000", "10000", "--rounds", "5", "2"),
+    "cluster_throughput": ("--rounds", "2"),
 }
 """What ``--cluster`` runs, with a ZooKeeper ensemble: six minutes in all."""
 LIMIT_S = 240

@@ -226,7 +226,8 @@ class Cluster:
     def create(
         self, topics: dict[str, list[list[int]]], configs: dict[str, str] | None = None
     ) -> None:
-        """Create topics with these replicas, partition by partition."""
+        """Create topics with these replicas, partition by partition; what is written is as old as the benchmarks."""
+        configs = {"retention.ms": "-1", **(configs or {})}
         request = CreateTopicsRequest(
             topics=[
                 CreatableTopic(
@@ -239,7 +240,7 @@ class Cluster:
                     ],
                     configs=[
                         CreatableTopicConfig(name=key, value=value)
-                        for key, value in (configs or {}).items()
+                        for key, value in configs.items()
                     ],
                 )
                 for name, assignment in topics.items()
