@@ -71,6 +71,10 @@ class Trio:
         """Stop a broker in order."""
         await self.brokers.pop(node).stop()
 
+    def forget_port(self, node: int) -> None:
+        """Let it have another one the next time."""
+        del self._ports[node]
+
     async def close(self) -> None:
         """Stop all."""
         for session in self.sessions.values():

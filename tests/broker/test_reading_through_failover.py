@@ -126,3 +126,75 @@ def test_records_of_an_idempotent_producer_are_in_order_and_single_across_leader
             assert offsets == sorted(set(offsets))
 
     run(tmp_path, play)
+
+
+def test_clients_follow_brokers_that_come_back_under_other_addresses(tmp_path: Path) -> None:
+    """At the end nobody is left where the clients were told to begin."""
+
+    async def play(trio: Trio) -> None:
+        bootstrap, often = trio.bootstrap, 50
+        async with (
+            aio.Admin(bootstrap, metadata_max_age_ms=often) as admin,
+            aio.Producer(bootstrap, metadata_max_age_ms=often) as producer,
+            aio.Consumer(
+                bootstrap=bootstrap, auto_offset_reset="earliest", metadata_max_age_ms=often
+            ) as consumer,
+        ):
+            await admin.create_topic("t", 1, 3)
+            await consumer.assign([T0])
+            clusters = (admin.cluster, producer._core.cluster, consumer._core.cluster)
+
+            def is_known(node: int) -> bool:
+                _, port = trio.brokers[node].address
+                known = [cluster.metadata.nodes.get(node) for cluster in clusters]
+                return all(each is not None and each.port == port for each in known)
+
+            for number, node in enumerate(list(trio.brokers)):
+                await (await producer.send("t", value=b"%d" % number, partition=0))
+                assert await read(consumer, 1) == [number]
+                await trio.stop(node)
+                trio.forget_port(node)
+                await trio.start(node)
+                await until(lambda node=node: is_known(node), "every client knows where it is now")
+            await (await producer.send("t", value=b"3", partition=0))
+            assert await read(consumer, 1) == [3]
+            assert not set(bootstrap.split(",")) & set(trio.bootstrap.split(","))
+            await admin.create_topic("u", 1, 3)
+
+    run(tmp_path, play)
+
+
+def test_an_idle_client_hears_that_its_broker_has_gone(tmp_path: Path) -> None:
+    """Else it would go by what it knows until everybody has moved."""
+
+    async def play(trio: Trio) -> None:
+        async with aio.Admin(trio.bootstrap) as admin:
+            await admin.list_topics()
+            (only,) = admin.cluster.connections.connected()
+            ports = {broker.address[1]: node for node, broker in trio.brokers.items()}
+            await trio.stop(ports[only.port])
+            await until(
+                lambda: (
+                    {channel.port for channel in admin.cluster.connections.connected()}
+                    & (ports.keys() - {only.port})
+                ),
+                "it has asked another one",
+            )
+
+    run(tmp_path, play)
+
+
+def test_the_admin_client_finds_the_next_controller(tmp_path: Path) -> None:
+    async def play(trio: Trio) -> None:
+        async with aio.Admin(trio.bootstrap) as admin:
+            for number in range(4):
+                before = (await admin.describe_cluster()).controller_id
+                assert before in trio.brokers
+                await trio.stop(before)
+                await admin.create_topic(f"t-{number}", 1, 2)
+                await admin.alter_config(topic=f"t-{number}", set={"retention.ms": "1000"})
+                assert await admin.list_partition_reassignments() == {}
+                await trio.start(before)
+            assert await admin.list_topics() == [f"t-{number}" for number in range(4)]
+
+    run(tmp_path, play, controlled_shutdown_retry_backoff_ms=100)

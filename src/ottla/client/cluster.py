@@ -47,7 +47,8 @@ class Cluster:
     def __init__(self, settings: ConnectionSettings) -> None:
         self.settings = settings
         self.metadata = Metadata()
-        self.connections = Connections(settings)
+        # A broker that goes may come back elsewhere, and the others after it: who is idle hears of it in time.
+        self.connections = Connections(settings, self.request_refresh)
         self.all_topics = False
         """Whether the metadata of every topic are wanted (a subscription by pattern)."""
         self.on_update: list[Callable[[], None]] = []

@@ -28,8 +28,13 @@ Key = tuple[str, int, str]
 class Connections:
     """All channels of one client."""
 
-    def __init__(self, settings: ConnectionSettings) -> None:
+    def __init__(
+        self, settings: ConnectionSettings, on_lost: Callable[[], None] = lambda: None
+    ) -> None:
+        """``on_lost`` is called when a channel broke, whether or not it was in use."""
         self._settings = settings
+        self._on_lost = on_lost
+        self._watches: set[asyncio.Task[None]] = set()
         self._channels: dict[Key, Channel] = {}
         self._connecting: dict[Key, asyncio.Task[Channel]] = {}
         self._failures: dict[Key, int] = {}
@@ -94,6 +99,9 @@ class Connections:
         except TimeoutError:
             for channel in channels:
                 channel.abort("the broker does not read what we send")
+        for watch in self._watches:
+            watch.cancel()
+        await asyncio.gather(*self._watches, return_exceptions=True)
 
     def _attempt(self, key: Key) -> asyncio.Task[Channel]:
         task = self._connecting.get(key)
@@ -125,7 +133,15 @@ class Connections:
         if self._closed:
             channel.close()
         self._channels[key] = channel
+        watch = asyncio.get_running_loop().create_task(self._watch(channel))
+        self._watches.add(watch)
+        watch.add_done_callback(self._watches.discard)
         return channel
+
+    async def _watch(self, channel: Channel) -> None:
+        await channel.wait_closed()
+        if not self._closed:
+            self._on_lost()
 
     def _came_out(self, key: Key, task: asyncio.Task[Channel]) -> None:
         del self._connecting[key]
