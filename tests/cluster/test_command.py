@@ -148,7 +148,19 @@ def test_replicas_are_moved_to_the_brokers_that_are_named(
     (described,) = ottla("topic", "describe", "moved", "-o", "json")
     assert [sorted(row["isr"]) for row in described["partitions"]] == [[1, 3]] * 4
     assert sum(row["records"] for row in described["partitions"]) == 100
-    ottla("partition", "reassign", "moved:0", "--to", "2", "-r", "1", "--execute", "--wait")
+    set_here = ("topic", "describe", "moved", "-o", "json")
+    slowly = ("--execute", "--throttle", "50000000")
+    ottla("partition", "reassign", "moved:0", "--to", "2", "-r", "1", *slowly)
+    (described,) = ottla(*set_here)
+    throttled = {row["name"]: row["value"] for row in described["settings"]}
+    assert throttled["follower.replication.throttled.replicas"] == "0:2"
+
+    def is_done() -> bool:
+        return ottla("partition", "reassign", "moved:0", "--verify", "-o", "json") == []
+
+    eventually(is_done, "it is moved, and the throttle goes with that")
+    (described,) = ottla(*set_here)
+    assert not [row for row in described["settings"] if row["source"] == "topic"]
     eventually(lambda: leaders(ottla, "moved")[0] == 2, "the new replica leads")
     assert ottla("partition", "reassign", "--all", "--cancel", "-o", "json") == []
 

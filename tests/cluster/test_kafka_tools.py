@@ -271,7 +271,7 @@ def test_a_reassignment_is_proposed(tool: Tool, topic: str, tmp_path: Path) -> N
     assert {len(each["replicas"]) for each in proposed["partitions"]} == {3}
 
 
-def test_replicas_are_moved(
+def test_replicas_are_moved_and_the_throttle_goes_when_that_is_seen(
     tool: Tool, znodes: Znodes, cluster: ClusterProcesses, tmp_path: Path
 ) -> None:
     tool("kafka-topics", "--create", "--topic", "moved", "--replica-assignment", "1:2,2:1")
@@ -281,8 +281,17 @@ def test_replicas_are_moved(
             producer.send("moved", value=b"%d" % number * 100, partition=number % 2)
     wanted = written(tmp_path / "plan.json", plan("moved", [3, 2], [2, 3]))
     file = ("--reassignment-json-file", wanted)
-    done = tool("kafka-reassign-partitions", *file, "--execute")
+    done = tool("kafka-reassign-partitions", *file, "--execute", "--throttle", 50_000_000)
     assert "Successfully started partition reassignments for moved-0,moved-1" in done.out
+    assert znodes("/config/topics/moved")["config"] == {
+        "leader.replication.throttled.replicas": "0:1,0:2,1:1,1:2",
+        "follower.replication.throttled.replicas": "0:3,1:3",
+    }
+    for node in BROKERS:
+        assert znodes(f"/config/brokers/{node}")["config"] == {
+            "leader.replication.throttled.rate": "50000000",
+            "follower.replication.throttled.rate": "50000000",
+        }
 
     def is_complete() -> bool:
         return tool("kafka-reassign-partitions", *file, "--verify").out.count("is completed") == 2
@@ -293,9 +302,42 @@ def test_replicas_are_moved(
     assert found["adding_replicas"] == found["removing_replicas"] == {}
     eventually(lambda: znodes.in_sync("moved", 0) == {2, 3}, "its ISR is what is wanted")
     assert znodes.leader("moved", 0) in (2, 3)
+    assert znodes("/config/topics/moved") == {"version": 1, "config": {}}
+    for node in BROKERS:
+        assert znodes(f"/config/brokers/{node}")["config"] == {}
     gone = cluster.log_directory(1, ("moved", 0))
     eventually(lambda: not gone.exists(), "the replica that was left is gone")
     assert "No partition reassignments found" in tool("kafka-reassign-partitions", "--list").out
+
+
+def test_a_reassignment_that_takes_long_is_listed_and_cancelled(
+    tool: Tool, znodes: Znodes, cluster: ClusterProcesses, tmp_path: Path
+) -> None:
+    tool("kafka-topics", "--create", "--topic", "long", "--replica-assignment", "1:2")
+    cluster.wait_until_whole(["long"])
+    with Producer(cluster.bootstrap) as producer:
+        sent = [producer.send("long", value=bytes(100_000)) for _ in range(80)]
+        assert [each.result().offset for each in sent] == list(range(80))
+    wanted = written(tmp_path / "plan.json", plan("long", [2, 3]))
+    file = ("--reassignment-json-file", wanted)
+    tool("kafka-reassign-partitions", *file, "--execute", "--throttle", 1_000)
+    found = znodes("/brokers/topics/long")
+    assert found["partitions"] == {"0": [2, 3, 1]}
+    assert found["adding_replicas"] == {"0": [3]}
+    assert found["removing_replicas"] == {"0": [1]}
+    listed = tool("kafka-reassign-partitions", "--list").out
+    assert "long-0: replicas: 2,3,1. adding: 3. removing: 1." in listed
+    assert "is still in progress" in tool("kafka-reassign-partitions", *file, "--verify").out
+    rates = znodes("/config/brokers/3")["config"]
+    assert rates["follower.replication.throttled.rate"] == "1000"
+    done = tool("kafka-reassign-partitions", *file, "--cancel")
+    assert "Successfully cancelled partition reassignment for: long-0" in done.out
+    found = znodes("/brokers/topics/long")
+    assert set(found["partitions"]["0"]) == {1, 2}
+    assert found["adding_replicas"] == found["removing_replicas"] == {}
+    assert znodes("/config/brokers/3")["config"] == {}
+    cluster.wait_until_whole()
+    assert znodes.in_sync("long", 0) == {1, 2}
 
 
 def test_an_impossible_reassignment_changes_nothing(
