@@ -23,7 +23,7 @@ from ottla.controller.config_changes import ConfigChanges
 from ottla.controller.configs import ConfigAlteration, ConfigResult, read_config
 from ottla.controller.control_queue import ControlRequest, ControlResponse, ControlTarget
 from ottla.controller.deletions import Deletions
-from ottla.controller.isr_changes import IsrChanges
+from ottla.controller.isr_changes import IsrChanges, IsrRequest
 from ottla.controller.isr_notices import IsrNotices
 from ottla.controller.leader_changes import LeaderChanges
 from ottla.controller.office import load_cluster, read_brokers, run_for_office
@@ -89,14 +89,6 @@ OFFICE_RETRY_S = 0.5
 _T = TypeVar("_T")
 
 
-class _IsrRequest:
-    """An AlterPartition that waits to be written with others."""
-
-    def __init__(self, request: AlterPartitionRequest) -> None:
-        self.request = request
-        self.response: AlterPartitionResponse | None = None
-
-
 class Controller:
     """Runs for the office, and answers the brokers' administrative requests while it holds it."""
 
@@ -140,7 +132,7 @@ class Controller:
         )
         self._isrs = IsrChanges(store, self._announcer)
         self._isr_notices = IsrNotices(store, self._announcer)
-        self._isr_requests: list[_IsrRequest] = []
+        self._isr_requests: list[IsrRequest] = []
         self._shutdown = ControlledShutdown(self._announcer, self._leaders)
         self._balancing = Balancing(store, self._announcer, self._leaders)
         self._balance = balance
@@ -258,7 +250,7 @@ class Controller:
 
     async def alter_partition(self, request: AlterPartitionRequest) -> AlterPartitionResponse:
         """Alter ISRs as their leader asks. Requests that wait together are written together."""
-        waiting = _IsrRequest(request)
+        waiting = IsrRequest(request)
         self._isr_requests.append(waiting)
         try:
             await self._in_office(self._alter_partitions)  # perhaps those before it have done it
@@ -281,11 +273,15 @@ class Controller:
     async def controlled_shutdown(
         self, request: ControlledShutdownRequest
     ) -> ControlledShutdownResponse:
-        """Move leadership off a broker that is about to stop."""
+        """Move leadership off a broker that is about to stop; answered once others lead."""
         try:
-            return await self._in_office(lambda state: self._shutdown.let_go(state, request))
+            response, told = await self._in_office(
+                lambda state: self._shutdown.let_go(state, request)
+            )
         except KafkaError as error:
             return ControlledShutdownResponse(error_code=error.code)
+        await told.settle()
+        return response
 
     async def allocate_producer_ids(
         self, request: AllocateProducerIdsRequest

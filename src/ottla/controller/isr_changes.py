@@ -36,6 +36,14 @@ ANY_EPOCH = -1
 """The broker epoch of an ISR's member that its leader does not know: not compared."""
 
 
+class IsrRequest:
+    """An AlterPartition that waits to be written with others, and then its response."""
+
+    def __init__(self, request: AlterPartitionRequest) -> None:
+        self.request = request
+        self.response: AlterPartitionResponse | None = None
+
+
 class _Answer(NamedTuple):
     """What is answered for one partition: where ``error`` is NONE, the state that is stored then."""
 

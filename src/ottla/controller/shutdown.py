@@ -7,7 +7,7 @@ ask again. Source: ``KafkaController.doControlledShutdown``.
 
 from __future__ import annotations
 
-from ottla.controller.announcer import Announcer
+from ottla.controller.announcer import Announcement, Announcer
 from ottla.controller.cluster_state import ClusterState, PartitionId
 from ottla.controller.election import leader_for_shutdown, without_replicas
 from ottla.controller.leader_changes import Decide, LeaderChanges
@@ -34,14 +34,19 @@ class ControlledShutdown:
 
     async def let_go(
         self, state: ClusterState, request: ControlledShutdownRequest
-    ) -> ControlledShutdownResponse:
-        """Move what can be moved; what the broker still leads is in the response."""
+    ) -> tuple[ControlledShutdownResponse, Announcement]:
+        """Move what can be moved; what the broker still leads is in the response.
+
+        It had better not go before the new leaders have been told: they are in the announcement.
+        """
         broker_id = request.broker_id
         live = state.brokers.get(broker_id)
         if live is None:
-            return ControlledShutdownResponse(error_code=ErrorCode.BROKER_NOT_AVAILABLE)
+            code = ErrorCode.BROKER_NOT_AVAILABLE
+            return ControlledShutdownResponse(error_code=code), Announcement()
         if request.broker_epoch != UNKNOWN_EPOCH and request.broker_epoch != live.epoch:
-            return ControlledShutdownResponse(error_code=ErrorCode.STALE_BROKER_EPOCH)
+            code = ErrorCode.STALE_BROKER_EPOCH
+            return ControlledShutdownResponse(error_code=code), Announcement()
         log.info("a broker stops", broker=broker_id)
         state.shutting_down.add(broker_id)
         led: list[PartitionId] = []
@@ -50,11 +55,12 @@ class ControlledShutdown:
             current = state.leader_and_isr(partition)
             if current is not None and len(state.assignment(partition)) > 1:
                 (led if current.leader == broker_id else followed).append(partition)
-        self._announcer.announce(state, await self._leaders.change(state, led, self._moved(state)))
+        moved = await self._leaders.change(state, led, self._moved(state))
+        told = self._announcer.announce(state, moved) if moved else Announcement()
         self._announcer.stop_replicas(state, {broker_id: followed}, delete=False)
         left = await self._leaders.change(state, followed, self._left(state, broker_id))
         self._announcer.announce(state, left)
-        return ControlledShutdownResponse(
+        response = ControlledShutdownResponse(
             remaining_partitions=[
                 ControlledShutdownRemainingPartition(
                     topic_name=partition.topic, partition_index=partition.partition
@@ -64,6 +70,7 @@ class ControlledShutdown:
                 if current is not None and current.leader == broker_id
             ]
         )
+        return response, told
 
     @staticmethod
     def _moved(state: ClusterState) -> Decide:

@@ -301,6 +301,12 @@ class Server:
         """Stop accepting, let the answers that are owed go out for up to ``grace_s``, close everything."""
         if self._sweeper is not None:
             self._sweeper.cancel()
+        for listener in self.listeners:
+            for sock in (
+                listener.sockets
+            ):  # or asyncio accepts for a task that is cancelled, and leaks that
+                if sock.fileno() >= 0:
+                    self.loop.remove_reader(sock)
         for task in list(self._accepting):
             task.cancel()
         await asyncio.gather(*self._accepting, return_exceptions=True)

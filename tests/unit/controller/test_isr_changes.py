@@ -281,3 +281,17 @@ async def test_isr_that_its_leader_wrote_itself_is_heard_of_by_its_notice(cluste
 
 async def _is_empty(session: Any) -> bool:
     return not await session.children(znodes.ISR_CHANGES)
+
+
+async def test_broker_that_stops_is_answered_once_others_lead(cluster: Any) -> None:
+    subject = await orders(cluster)
+    successor = cluster.brokers[2]
+    successor.unreachable = True
+    request = ControlledShutdownRequest(broker_id=1, broker_epoch=subject.epochs[1])
+    asked = asyncio.ensure_future(subject.controller.controlled_shutdown(request))
+    await become(lambda: subject.now.leader == 2)
+    assert not asked.done()
+    successor.unreachable = False
+    response = await asked
+    assert (response.error_code, response.remaining_partitions) == (0, [])
+    assert successor.replicas[("orders", 0)] == (2, 1)
