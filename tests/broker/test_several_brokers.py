@@ -18,6 +18,7 @@ from ottla.coordination import znodes
 from ottla.coordination.embedded import Keeper
 from ottla.coordination.znodes import BrokerRegistration
 from ottla.errors import ErrorCode, KafkaError
+from ottla.messages.allocate_producer_ids import AllocateProducerIdsResponse
 from ottla.messages.describe_cluster import DescribeClusterRequest
 from ottla.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResource
 from ottla.messages.describe_topic_partitions import (
@@ -574,3 +575,29 @@ def test_what_the_store_gives_to_a_broker_or_has_marked_for_deletion_is_no_stray
         assert await unknown_to_cluster(broker, asked) == [beyond, gone]
 
     run_with(tmp_path, [1], order)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        ErrorCode.BROKER_ID_NOT_REGISTERED,
+        ErrorCode.STALE_BROKER_EPOCH,
+        ErrorCode.NOT_CONTROLLER,
+        ErrorCode.NETWORK_EXCEPTION,
+    ],
+)
+def test_a_producer_asks_again_when_the_controller_gives_no_ids_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: ErrorCode
+) -> None:
+    async def ids(keeper: Keeper, broker: Server) -> None:
+        async def refuse(request: Any, *, timeout_s: float) -> Any:
+            return AllocateProducerIdsResponse(error_code=code)
+
+        monkeypatch.setattr(broker.controller_link, "send", refuse)
+        answer = await told(broker, InitProducerIdRequest(transactional_id=None), 4)
+        assert answer.error_code == ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+        monkeypatch.undo()
+        answer = await told(broker, InitProducerIdRequest(transactional_id=None), 4)
+        assert (answer.error_code, answer.producer_id) == (0, 0)
+
+    run_with(tmp_path, [1], ids)

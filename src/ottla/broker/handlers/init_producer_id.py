@@ -3,7 +3,8 @@
 Behaviour: each call gives an id that was never given before, with epoch 0; also to a producer that sends
 its old id and epoch (version 3), as only a transactional id has a memory. Ids come from blocks of 1,000 that
 the controller has made durable first (INVARIANTS 38).
-Errors: COORDINATOR_LOAD_IN_PROGRESS while there is no controller; INVALID_REQUEST for an empty transactional id, and for an id without an epoch or an epoch without an id; TRANSACTIONAL_ID_AUTHORIZATION_FAILED for any other:
+Errors: COORDINATOR_LOAD_IN_PROGRESS, as in Kafka, whatever keeps the controller from giving a block now (a broker
+whose session has just ended is not registered): clients ask again; INVALID_REQUEST for an empty transactional id, and for an id without an epoch or an epoch without an id; TRANSACTIONAL_ID_AUTHORIZATION_FAILED for any other:
 transactions are not supported yet, and clients take this error as final.
 Source: ``TransactionCoordinator.handleInitProducerId``.
 """
@@ -18,14 +19,6 @@ from ottla.messages.init_producer_id import InitProducerIdRequest, InitProducerI
 if TYPE_CHECKING:
     from ottla.broker.broker import Broker
     from ottla.network.request import Request
-
-LATER = (
-    ErrorCode.NOT_CONTROLLER,
-    ErrorCode.NETWORK_EXCEPTION,
-    ErrorCode.REQUEST_TIMED_OUT,
-    ErrorCode.STALE_BROKER_EPOCH,
-)
-"""Why there may be no block now and one soon: clients ask again after COORDINATOR_LOAD_IN_PROGRESS, as with Kafka."""
 
 
 async def handle(broker: Broker, request: Request) -> InitProducerIdResponse:
@@ -46,6 +39,8 @@ async def handle(broker: Broker, request: Request) -> InitProducerIdResponse:
     try:
         producer_id = await broker.producer_ids.next()
     except KafkaError as error:
-        code = ErrorCode.COORDINATOR_LOAD_IN_PROGRESS if error.code in LATER else error.code
+        code = error.code
+        if code is not ErrorCode.UNKNOWN_SERVER_ERROR:  # which means that there are no more
+            code = ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
         return InitProducerIdResponse(error_code=code, producer_id=-1, producer_epoch=-1)
     return InitProducerIdResponse(producer_id=producer_id, producer_epoch=0)
