@@ -1,4 +1,4 @@
-"""Our consumer and our producer where leaders move: truncated logs (KIP-320), and sequences."""
+"""Our consumer and our producer where leaders move: truncated logs (KIP-320), followers (KIP-392), sequences."""
 
 from __future__ import annotations
 
@@ -84,6 +84,41 @@ def test_a_consumer_with_a_reset_policy_goes_on_where_the_logs_part(tmp_path: Pa
             assert await read(consumer, 3) == [100, 101, 102]
 
     run(tmp_path, play, **ALONE)
+
+
+def test_a_consumer_reads_from_a_replica_in_its_rack_and_from_others_when_that_is_gone(
+    tmp_path: Path,
+) -> None:
+    async def play(trio: Trio) -> None:
+        for node in (1, 2, 3):
+            await trio.start(node, broker_rack=f"rack-{node}")
+        async with aio.Admin(trio.bootstrap) as admin:
+            await admin.create_topic("t", 1, 3)
+            await send(trio, range(10))
+            leader, _ = await leader_of(admin)
+            near = next(node for node in trio.brokers if node != leader)
+            async with aio.Consumer(
+                bootstrap=trio.bootstrap,
+                client_rack=f"rack-{near}",
+                auto_offset_reset="earliest",
+                fetch_max_wait_ms=50,
+            ) as consumer:
+                await consumer.assign([T0])
+                assert await read(consumer, 10) == list(range(10))
+                state = consumer._core.positions.get(T0)
+                await send(trio, range(10, 20))
+                assert await read(consumer, 10) == list(range(10, 20))
+                assert state.preferred_replica == near
+                await trio.stop(near)
+                await send(trio, range(20, 30))
+                assert await read(consumer, 10) == list(range(20, 30))
+                assert state.preferred_replica == -1
+                await trio.start(near, broker_rack=f"rack-{near}")
+                await send(trio, range(30, 40))
+                assert await read(consumer, 10) == list(range(30, 40))
+
+    selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
+    run(tmp_path, play, nodes=(), replica_selector_class=selector)
 
 
 def test_records_of_an_idempotent_producer_are_in_order_and_single_across_leaders(
