@@ -507,3 +507,20 @@ def test_what_is_not_throttled_does_not_wait_for_what_is() -> None:
         assert quota.rate == 10_000
 
     on_a_loop(main)
+
+
+def test_a_follower_is_told_the_high_watermark_that_its_fetch_made_though_nothing_else_comes() -> (
+    None
+):
+    async def main() -> None:
+        stage = Stage([1, 2], [1, 2])
+        stage.leader.append(2)
+        assert offsets(await stage.told(stage.send(0))) == [1]
+        parked = stage.send(2, wait_ms=20)
+        assert stage.leader.high_watermark == 2
+        data = await stage.told(parked)
+        assert data is not None
+        assert (offsets(data), data.high_watermark) == ([], 2)
+        assert await stage.told(stage.send(None, wait_ms=0)) is None
+
+    on_a_loop(main)

@@ -204,11 +204,12 @@ class ParkedFetch:
             if size and not self.is_consumer and position.partition is not None:
                 result.throttled += size if position.partition.is_throttled else 0
             room = max(0, room - size)
-            if not quiet or self.context.includes(
+            is_news = not quiet or self.context.includes(
                 position, data.high_watermark, data.log_start_offset
-            ):
+            )
+            if is_news:  # which stays so until it is told, if this look does not answer
                 result.partitions.append((position, data))
-            self.context.settle(key, quiet=quiet)
+            self.context.settle(key, quiet=not is_news)
         if result.unknown and (
             self.future is not None or result.unknown == len(self.context.positions)
         ):
