@@ -44,6 +44,7 @@ class Brokers:
                 "node.id": node_id,
                 "min.insync.replicas": 2,
                 "replica.lag.time.max.ms": 10_000,
+                "controlled.shutdown.retry.backoff.ms": 10,
             }
         )
         broker = self.running[node_id] = Server(config, connector=self.keeper)
