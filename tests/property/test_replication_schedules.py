@@ -12,7 +12,7 @@ STEPS = 1200
 
 @pytest.mark.parametrize("minimum_isr", [1, 2])
 @pytest.mark.parametrize("durability", [Durability.DISK, Durability.OS])
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", [*range(10), 1155])
 def test_no_schedule_loses_or_changes_what_was_committed(
     seed: int, durability: Durability, minimum_isr: int
 ) -> None:

@@ -13,6 +13,7 @@ Rules:
   dirty and wakes no parked Fetch, unless consumers read from followers: it goes with the next response.
 - The leader counts on every partition of a follower's session having been asked for with each Fetch: before a partition
   that was clean becomes dirty, it is told until when the follower was there.
+- Whatever a follower names is in the response: it passes over what answers an earlier Fetch where it has moved on since.
 - Followers' sessions take the places of consumers' where there is none left, never the other way round.
 Source: ``FetchSession.scala``.
 """
@@ -64,6 +65,7 @@ class Position:
         "current_leader_epoch",
         "fetch_offset",
         "index",
+        "is_named",
         "last_fetched_epoch",
         "log_start_offset",
         "max_bytes",
@@ -80,6 +82,8 @@ class Position:
         self.partition: Partition | None = None
         self.sent_high_watermark = -1
         self.sent_log_start = -1
+        self.is_named = False
+        """Whether a follower has said where it is, and was not told anything of the partition since."""
 
     def move(self, wanted: FetchPartition) -> None:
         """Take the client's word for where it is."""
@@ -132,6 +136,7 @@ class FetchContext:
                         wanted.topic, wanted.topic_id if by_id else ZERO_ID
                     )
                 position.move(partition)
+                position.is_named = self.replica_id >= 0
                 self.dirty[key] = None
 
     def due(self) -> Iterator[tuple[Key, Position]]:
@@ -228,8 +233,11 @@ class FetchSession(FetchContext):
 
     def includes(self, position: Position, high_watermark: int, log_start: int) -> bool:
         """Incrementally, only what the client has not been told."""
-        return not self._incremental or (
-            position.sent_high_watermark != high_watermark or position.sent_log_start != log_start
+        return (
+            not self._incremental
+            or position.is_named
+            or position.sent_high_watermark != high_watermark
+            or position.sent_log_start != log_start
         )
 
     def settle(self, key: Key, *, quiet: bool) -> None:

@@ -74,6 +74,8 @@ class Copying(FetchPlan):
                         asked.leader_epoch == position.leader_epoch
                     ):
                         yield from self._take(copy, data, now, now_ms)
+                        continue
+                self._unheard.add(key)
 
     def _take(
         self, copy: Copy, data: PartitionData, now: Callable[[], float], now_ms: int

@@ -79,6 +79,8 @@ class FetchPlan:
         self._throttled: set[Key] = set()
         self._unflushed: dict[Key, None] = {}
         self._known: dict[Key, Position] = {}
+        self._unheard: set[Key] = set()
+        """Partitions of which an answer was passed over: the leader takes them for told, until they are named again."""
         self._session_id = NO_SESSION
         self._session_epoch = INITIAL_EPOCH
         self._is_refused = False
@@ -266,7 +268,8 @@ class FetchPlan:
                     self._throttled.add(key)
             before = known.get(key)
             if position is not None:
-                if position != before:
+                if position != before or key in self._unheard:
+                    self._unheard.discard(key)
                     known[key] = wanted[key] = position
             elif before is not None:
                 del known[key]
@@ -328,6 +331,7 @@ class FetchPlan:
         self._session_epoch = INITIAL_EPOCH
         self._dirty = dict.fromkeys(self._keyed)
         self._known.clear()
+        self._unheard.clear()
 
     def _session_answered(self, sent: Sent, response: FetchResponse) -> bool:
         """What the answer means for the session; whether it says anything of partitions."""

@@ -360,6 +360,7 @@ class ParkedFetch:
         topics: dict[Any, FetchableTopicResponse] = {}
         by_id = self.version >= 13
         for position, data in result.partitions:
+            position.is_named = False
             position.sent_high_watermark = data.high_watermark
             position.sent_log_start = data.log_start_offset
             key = position.topic_id if by_id else position.topic
