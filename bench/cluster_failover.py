@@ -36,8 +36,6 @@ SIGTERM_GOAL = Goal(at_most=200)
 SIGKILL_GOAL = Goal(at_most=300)
 CALM_S = 1.0
 AFTER_TERM_S = 1.0
-AFTER_DELETION_S = 2.0
-"""Others' clients wait a second at the most before they try again."""
 
 
 def assignment() -> list[list[int]]:
@@ -58,13 +56,12 @@ class Rounds:
         victim, who = self._prepare(controller=controller)
         signalled = self._brokers.signal(victim, signal.SIGTERM)
         ended = self._brokers.await_end(victim)
-        time.sleep(AFTER_TERM_S)
         self._figures[f"stop|SIGTERM to the end of the process, {who}"].append(
             (ended - signalled) * 1000
         )
         for producer in self._producers:
-            found = producer.report()
-            last, first = longest_gap(found, signalled, ended + AFTER_TERM_S / 2)
+            found = producer.await_since(ended + AFTER_TERM_S)
+            last, first = longest_gap(found, signalled, ended + AFTER_TERM_S)
             self._figures[f"term|{producer.kind}, {who}"].append((first.at - last.at) * 1000)
             self._calm(producer, found, signalled)
         self._restore(victim)
@@ -76,12 +73,11 @@ class Rounds:
         signalled = self._brokers.signal(victim, signal.SIGKILL)
         self._brokers.await_end(victim)
         deleted = gone.wait()
-        time.sleep(AFTER_DELETION_S)
         self._figures["session|SIGKILL to the deletion of the znode"].append(
             (deleted - signalled) * 1000
         )
         for producer in self._producers:
-            found = producer.report()
+            found = producer.await_since(deleted)
             last, first = longest_gap(found, signalled, deleted)
             if first.broker_id == victim or first.at < signalled:
                 raise RuntimeError(f"{producer.kind}: no acknowledgement by another broker")
@@ -97,7 +93,7 @@ class Rounds:
         for producer in self._producers:
             producer.go(BROKER_IDS.index(victim))
         for producer in self._producers:
-            producer.await_first()
+            producer.await_since(0)
         time.sleep(CALM_S)
         return victim, "leader and controller" if controller else "leader"
 

@@ -33,7 +33,7 @@ from ottla.messages.metadata import MetadataRequest, MetadataRequestTopic
 from tests.support.ports import HeldPorts
 from tests.support.zookeeper import Ensemble
 
-SESSION_TIMEOUT_MS = 2_500
+SESSION_TIMEOUT_MS = 4_000
 POLL_S = 0.005
 BROKER_IDS = (1, 2, 3)
 
@@ -48,13 +48,18 @@ class PartitionState(NamedTuple):
     written: float
 
 
-def wait_for(probe: Callable[[], _T | None], what: str, deadline_s: float = DEADLINE_S) -> _T:
+def wait_for(
+    probe: Callable[[], _T | None],
+    what: str,
+    deadline_s: float = DEADLINE_S,
+    every_s: float = POLL_S,
+) -> _T:
     """The first answer that is not None; raises ``TimeoutError``."""
     deadline = time.monotonic() + deadline_s
     while (answer := probe()) is None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {deadline_s} s: {what}")
-        time.sleep(POLL_S)
+        time.sleep(every_s)
     return answer
 
 

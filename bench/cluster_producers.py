@@ -74,9 +74,14 @@ class Producer:
         """Begin (or go on) with this partition; what was acknowledged before is forgotten."""
         self._tell(f"go {partition}")
 
-    def await_first(self) -> None:
-        """Return once something was acknowledged."""
-        wait_for(lambda: self.report() or None, f"{self.kind} is at work")
+    def await_since(self, moment: float) -> list[Acknowledged]:
+        """What was acknowledged since ``go``, once there is something from that moment on."""
+
+        def found() -> list[Acknowledged] | None:
+            acknowledged = self.report()
+            return acknowledged if acknowledged and acknowledged[-1].at >= moment else None
+
+        return wait_for(found, f"{self.kind} is at work", every_s=0.1)
 
     def report(self) -> list[Acknowledged]:
         """What was acknowledged since ``go``."""
