@@ -7,13 +7,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.figures import JSON_LINES, Goal, table
+from tests.support.zookeeper import require_zookeeper
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 120
+TIMEOUT_S = 240
 
 TINY = {
     "first_record": (("--rounds", "1"), {"ms", "MB"}),
@@ -26,6 +28,18 @@ TINY = {
     "clients": (("--rounds", "1", "--records", "2000"), {"records/s", "CPU s", "x"}),
 }
 
+TINY_CLUSTER = {
+    "cluster_failover": (("--rounds", "1", "--clients", "raw"), {"ms"}),
+    "cluster_partitions": (
+        ("--counts", "100", "--rounds", "1", "--starts", "0"),
+        {"s", "CPU s", "MB"},
+    ),
+    "cluster_throughput": (
+        ("--rounds", "1", "--seconds", "0.2"),
+        {"ms", "GB/s", "CPU s/GB", "requests/s", "us/request", "MB"},
+    ),
+}
+
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 
 
@@ -35,7 +49,19 @@ def test_a_benchmark_runs_and_notes_its_figures(name: str, tmp_path: Path) -> No
     if name == "clients" and os.environ.get("OTTLA_TEST_REQUIRE_ALL") != "1":
         pytest.importorskip("aiokafka")
         pytest.importorskip("confluent_kafka")
-    arguments, units = TINY[name]
+    figures = run(name, *TINY[name], tmp_path)
+    assert any(figure["met"] is not None for figure in figures)
+
+
+@linux
+@pytest.mark.parametrize("name", TINY_CLUSTER)
+def test_a_benchmark_of_a_cluster_runs_and_notes_its_figures(name: str, tmp_path: Path) -> None:
+    require_zookeeper()
+    figures = run(name, *TINY_CLUSTER[name], tmp_path)
+    assert name != "cluster_failover" or sum(figure["met"] is not None for figure in figures) == 4
+
+
+def run(name: str, arguments: tuple[str, ...], units: set[str], tmp_path: Path) -> list[Any]:
     notes = tmp_path / "figures"
     environment = {**os.environ, JSON_LINES: str(notes), "TMPDIR": str(tmp_path)}
     done = subprocess.run(
@@ -51,7 +77,7 @@ def test_a_benchmark_runs_and_notes_its_figures(name: str, tmp_path: Path) -> No
     figures = [json.loads(line) for line in notes.read_text().splitlines()]
     assert {figure["unit"] for figure in figures} == units
     assert all(figure["least"] <= figure["median"] <= figure["most"] for figure in figures)
-    assert any(figure["met"] is not None for figure in figures)
+    return figures
 
 
 def test_a_figure_says_whether_its_goal_is_met(capsys: pytest.CaptureFixture[str]) -> None:
