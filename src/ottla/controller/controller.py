@@ -158,14 +158,18 @@ class Controller:
         return self._state
 
     async def start(self) -> bool:
-        """Run for the office and, if elected, bring the brokers up to date. Whether we were.
+        """Run for the office and, if elected, bring the brokers up to date: this one itself is then, the others are told.
 
-        This broker itself is up to date then; the others are told.
-
-        Raises MalformedZnode if the store holds what can't be read, and what the store raises.
+        Whether we were; where a ZooKeeper gives no answer now, that is looked at again in a while. Raises MalformedZnode
+        if the store holds what can't be read, and what a store raises that is in this process.
         """
         self._store.on_state(self._on_session_state)
-        await self._check_office()
+        try:
+            await self._check_office()
+        except StoreError as error:
+            if self._store.session_timeout_ms is None:
+                raise
+            self._on_store_failure(error)
         self._queue.start()
         for _ in range(2):  # what this broker answered, and what it was told because of that
             await self._announcer.idle(self._broker_id)

@@ -16,7 +16,14 @@ import pytest
 
 from ottla.controller import office
 from ottla.coordination import znodes
-from ottla.coordination.store import ConnectionLoss, Operation, OperationResult, SessionState
+from ottla.coordination.store import (
+    ConnectionLoss,
+    Operation,
+    OperationResult,
+    SessionExpired,
+    SessionState,
+)
+from tests.support.waiting import eventually_true
 from tests.unit.controller.conftest import Cluster
 from tests.unit.controller.history import History
 from tests.unit.controller.telling import Teller
@@ -181,3 +188,29 @@ def _ends(told: list[str]) -> list[str]:
 
 def _replicas(told: list[str]) -> list[str]:
     return [line.partition(";")[0] for line in told]
+
+
+async def test_a_controller_that_cannot_see_the_office_at_its_start_looks_again(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ottla.controller.controller.OFFICE_RETRY_S", 0.01)
+    await cluster.start(1, 2)
+    store = CutStore(cluster.sessions[1])
+    store.is_cut = True  # a ZooKeeper without a leader, say
+    controller = cluster.controller(1, store)  # type: ignore[arg-type]
+    assert not await controller.start()
+    store.is_cut = False
+
+    async def elected() -> bool:
+        return controller.is_active
+
+    await eventually_true(elected, "it is elected after all")
+
+
+async def test_a_store_of_this_process_that_fails_at_the_start_fails_the_start(
+    cluster: Cluster,
+) -> None:
+    await cluster.start(1)
+    await cluster.sessions[1].close()
+    with pytest.raises(SessionExpired):
+        await cluster.controller(1).start()
