@@ -56,12 +56,7 @@ DOES_NOTHING = (
     ("transaction", "there are no transactions"),
     ("quota.", "there are no quotas"),
     ("client.quota.", "there are no quotas"),
-    ("replica.", "there is one broker, and nothing is replicated"),
-    ("num.replica.", "there is one broker, and nothing is replicated"),
-    ("replication.quota.", "there is one broker, and nothing is replicated"),
-    ("leader.", "there is one broker, and it leads everything"),
-    ("auto.leader.", "there is one broker, and it leads everything"),
-    ("controlled.shutdown.", "there is no other broker to hand leadership to"),
+    ("num.replica.alter.log.dirs", "moves between log directories run on the broker's one loop"),
     ("num.network.threads", "one event loop does all the work"),
     ("num.io.threads", "one event loop does all the work"),
     ("num.recovery.threads", "recovery reads one log after the other"),
@@ -234,29 +229,31 @@ class SettingsDoctor:
 
     def _look_at_replication(self, config: BrokerConfig) -> None:
         found, replicas = self._found, config.default_replication_factor
-        if replicas > 1:
+        is_alone = config.zookeeper_connect is None
+        if replicas > 1 and is_alone:
             found.error(
                 "replication",
                 "default.replication.factor",
                 f"it is {replicas}, and there is one broker",
                 "Topics that are created without a replication factor are refused.",
-                "Set it to 1.",
+                "Set it to 1, or zookeeper.connect, which makes brokers a cluster.",
             )
         if config.min_insync_replicas > replicas:
             found.warn(
                 "replication",
                 "min.insync.replicas",
                 f"{config.min_insync_replicas} is more than default.replication.factor ({replicas})",
-                "No more replicas than there are can be in sync: one is enough here, where Kafka would "
-                "refuse every acks=all.",
-                "Set it to 1 as long as there is one broker.",
+                "No more replicas than there are can be in sync: all of a partition's are enough, as in Kafka.",
+                "Set it to 1 as long as there is one broker."
+                if is_alone
+                else "Set it to less than default.replication.factor.",
             )
         if not config.durable_on_disk:
             found.info(
                 "durability",
                 "durability",
                 "os: a record is acknowledged before it is on the disk",
-                "With one replica a power cut may lose acknowledged records.",
+                "A power cut of all brokers that have replicas of it may lose an acknowledged record.",
                 "durability=disk, the default, waits for the disk.",
             )
 
