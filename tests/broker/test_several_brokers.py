@@ -15,7 +15,8 @@ from ottla.broker.strays import unknown_to_cluster
 from ottla.controller.remote_target import RemoteTarget
 from ottla.controller.topics import NewTopic
 from ottla.coordination import znodes
-from ottla.coordination.embedded import Keeper
+from ottla.coordination.embedded import Keeper, TimedSessions
+from ottla.coordination.store import ConnectionLoss, Store
 from ottla.coordination.znodes import BrokerRegistration
 from ottla.errors import ErrorCode, KafkaError
 from ottla.messages.allocate_producer_ids import AllocateProducerIdsResponse
@@ -601,3 +602,56 @@ def test_a_producer_asks_again_when_the_controller_gives_no_ids_now(
         assert (answer.error_code, answer.producer_id) == (0, 0)
 
     run_with(tmp_path, [1], ids)
+
+
+class Unanswered:
+    """A way to the store on which the call with a certain number gets no answer, or ends its session."""
+
+    def __init__(self, keeper: Keeper, number: int, *, expires: bool) -> None:
+        self.sessions = TimedSessions(keeper, 60_000)
+        self.keeper = keeper
+        self.left = number
+        self.expires = expires
+
+    async def connect(self) -> Store:
+        store = await self.sessions.connect()
+        for name in ("get", "get_many", "exists", "children", "set", "create", "multi"):
+            setattr(store, name, self.unreliable(store, getattr(store, name)))
+        return store
+
+    def unreliable(self, store: Store, call: Callable[..., Awaitable[Any]]) -> Any:
+        async def made(*arguments: Any, **named: Any) -> Any:
+            self.left -= 1
+            if self.left == 0:
+                if not self.expires:
+                    raise ConnectionLoss("no answer")
+                await self.keeper.expire(store.session_id)
+            return await call(*arguments, **named)
+
+        return made
+
+    async def close(self) -> None:
+        await self.sessions.close()
+
+
+@pytest.mark.parametrize("expires", [False, True], ids=["no answer", "expired"])
+@pytest.mark.parametrize("number", range(1, 13))
+def test_a_broker_starts_though_its_store_fails_to_answer_at_any_step_of_it(
+    tmp_path: Path, number: int, expires: bool
+) -> None:
+    async def run() -> None:
+        keeper = await Keeper.open()
+        connector = Unanswered(keeper, number, expires=expires)
+        broker = server(keeper, tmp_path, 1)
+        broker = Server(broker.config, connector=connector)
+        try:
+            await broker.start()
+            assert connector.left <= 0, "the start asks less often"
+            await until(lambda: broker.controller.is_active, "it takes office")
+            assert not broker.lease.is_over()
+        finally:
+            await broker.stop()
+            await connector.close()
+            await keeper.close()
+
+    asyncio.run(run())

@@ -44,7 +44,7 @@ from ottla.coordination.bootstrap import (
     prepare_layout,
     read_cluster_id,
 )
-from ottla.coordination.store import Connector, StoreError
+from ottla.coordination.store import Connector, Store, StoreError
 from ottla.coordination.znodes import BrokerRegistration, Endpoint
 from ottla.errors import ErrorCode, KafkaError
 from ottla.groups.settings import GroupSettings
@@ -144,6 +144,8 @@ class Broker:
         """Whether records may be lost that were acknowledged, and the controller does not know that it knows."""
         self._exits = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.has_rooms = False
+        """Whether ``controller``, ``groups`` and the others are there that need a session to be made."""
         self._takes_part = False
         self._stopping = False
         self._ready: asyncio.Event
@@ -161,8 +163,8 @@ class Broker:
         if self.in_cluster:
             connector = await self._find_cluster(connector)
         await self._open_store_and_logs(connector)
-        self._make_rooms(await self._group_settings())
-        await self.config_listener.start()
+        self._make_rooms(await self.session.ask(self._group_settings))
+        await self.session.ask(self.config_listener.go_on)
         await self._load_logs()
         self._endpoints = await self._listen()
         await self.session.register()
@@ -272,15 +274,16 @@ class Broker:
         else:
             self.directories.suspect_new()
         self.session = session_of(self)
-        store = await self.session.open(connector)
+        await self.session.open(connector)
         self._exits.push_async_callback(self.session.close)
-        if self.in_cluster and known_id is not None and await read_cluster_id(store) is None:
+        ask = self.session.ask
+        if self.in_cluster and known_id is not None and await ask(read_cluster_id) is None:
             raise KafkaError(
                 ErrorCode.INCONSISTENT_CLUSTER_ID,
                 f"the log directories belong to cluster {known_id}, and in this store there is none: "
                 "is zookeeper.connect right, its path included?",
             )
-        self.cluster_id = await prepare_layout(store, known_id)
+        self.cluster_id = await ask(lambda store: prepare_layout(store, known_id))
         if known_id is not None and known_id != self.cluster_id:
             raise KafkaError(
                 ErrorCode.INCONSISTENT_CLUSTER_ID,
@@ -288,10 +291,10 @@ class Broker:
             )
         self.directories.sign(MetaProperties(self.node_id, self.cluster_id))
 
-    async def _group_settings(self) -> GroupSettings:
+    async def _group_settings(self, store: Store) -> GroupSettings:
         """As set; but where groups have a topic already, it says how many partitions they hash to."""
         settings = GroupSettings.of(self.config)
-        (znode,) = await self.session.store.get_many([znodes.topic_path(CONSUMER_OFFSETS)])
+        (znode,) = await store.get_many([znodes.topic_path(CONSUMER_OFFSETS)])
         if znode is None:
             return settings
         topic = znodes.TopicAssignment.decode(CONSUMER_OFFSETS, znode.data)
@@ -318,6 +321,7 @@ class Broker:
             self._exits.push_async_callback(self.replicas.peers.changes.close)
         self._exits.push_async_callback(self._end_tasks)
         self.producer_ids = ProducerIds(partial(allocate, self))
+        self.has_rooms = True
 
     async def _close_controller(self) -> None:
         await self.controller.close()
@@ -341,13 +345,16 @@ class Broker:
         return fetchers_of(self, replicas)
 
     async def _load_logs(self) -> None:
-        await self.config_listener.load_topics(await self.session.store.children(znodes.TOPICS))
+        await self.session.ask(self._load_topic_settings)
         self._loading = asyncio.ensure_future(
             asyncio.to_thread(self.directories.load, self.topic_config, self.clock.now_ms())
         )
         # A thread goes on, cancelled or not: the stop waits for it.
         await asyncio.shield(self._loading)
         self.may_have_lost = self.directories.may_have_lost
+
+    async def _load_topic_settings(self, store: Store) -> None:
+        await self.config_listener.load_topics(await store.children(znodes.TOPICS))
 
     async def _close_directories(self) -> None:
         loaded = False

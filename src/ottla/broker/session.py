@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ottla.clock import boottime
 from ottla.coordination import znodes
@@ -43,6 +43,8 @@ REGISTRATION_MARGIN_S = 2.0
 
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
 """Pauses between attempts to have a session again."""
+
+_T = TypeVar("_T")
 
 LEASE_CHECK_S = 0.05
 """How soon a lease that is over and renewed again is noticed, for what was held up."""
@@ -90,6 +92,25 @@ class Session:
         self._connector = connector
         await self._connect()
         return self.store
+
+    async def ask(self, question: Callable[[Store], Awaitable[_T]]) -> _T:
+        """What a broker has to know before it can register: asked again while the store gives no answer.
+
+        For reads, and for what may be repeated. If the session expires meanwhile, another one is asked. Raises what
+        else ``question`` raises, and ConnectionLoss where the store is in this process: it does not come back.
+        """
+        while True:
+            store = self.store
+            try:
+                return await question(store)
+            except (ConnectionLoss, SessionExpired) as error:
+                if store.session_timeout_ms is None:
+                    raise
+                log.warning("the store gives no answer yet", reason=str(error))
+                if isinstance(error, SessionExpired):
+                    await self._begin_again()
+                else:
+                    await asyncio.sleep(RETRY_MIN_S)
 
     async def register(self) -> None:
         """Announce the broker, by another session if this one has expired meanwhile; hold on to it from now on.

@@ -25,6 +25,8 @@ def session_of(broker: Broker) -> Session:
         broker.group_loading.resign_all()
 
     async def renewed() -> None:
+        if not broker.has_rooms:  # they will be made with the session of then
+            return
         await broker.controller.close()
         await broker.config_listener.go_on(broker.session.store)
         broker.controller = new_controller(broker)

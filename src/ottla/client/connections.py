@@ -14,7 +14,7 @@ from ottla.client.metadata import Node
 from ottla.client.settings import ConnectionSettings
 from ottla.errors import KafkaError
 from ottla.logs import logger
-from ottla.network.channel import Channel
+from ottla.network.channel import Channel, ConnectionClosed
 
 log = logger(__name__)
 
@@ -34,7 +34,8 @@ class Connections:
         """``on_lost`` is called when a channel broke, whether or not it was in use."""
         self._settings = settings
         self._on_lost = on_lost
-        self._watches: set[asyncio.Task[None]] = set()
+        self._watches: dict[asyncio.Task[None], Channel] = {}
+        """Every channel whose socket is open, also one that is of no use any more."""
         self._channels: dict[Key, Channel] = {}
         self._connecting: dict[Key, asyncio.Task[Channel]] = {}
         self._failures: dict[Key, int] = {}
@@ -46,7 +47,7 @@ class Connections:
         return channel if channel is not None and not channel.closed else None
 
     async def channel(self, host: str, port: int, purpose: str) -> Channel:
-        """The channel, connected now if need be; raises ``KafkaError`` when that fails.
+        """The channel, connected now if need be; raises ``KafkaError`` when that fails, or all are closed.
 
         A failed address is left alone for the back-off first; callers share one attempt.
         """
@@ -57,7 +58,12 @@ class Connections:
         return await asyncio.shield(self._attempt(key))
 
     def connect(self, node: Node, purpose: str, then: Callable[[], None]) -> None:
-        """See that the channel gets connected; ``then`` is called once that has come out either way."""
+        """See that the channel gets connected; ``then`` is called once that has come out either way.
+
+        Nothing happens once all channels are closed.
+        """
+        if self._closed:
+            return
         task = self._attempt((node.host, node.port, purpose))
         task.add_done_callback(lambda _: then())
 
@@ -89,23 +95,21 @@ class Connections:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        channels = list(self._channels.values())
         self._channels.clear()
-        for channel in channels:
+        watches = dict(self._watches)
+        for channel in watches.values():
             channel.close()
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await asyncio.gather(*(channel.wait_closed() for channel in channels))
-        except TimeoutError:
-            for channel in channels:
-                channel.abort("the broker does not read what we send")
-        for watch in self._watches:
-            watch.cancel()
-        await asyncio.gather(*self._watches, return_exceptions=True)
+        if watches:
+            _, slow = await asyncio.wait(watches, timeout=CLOSE_TIMEOUT_S)
+            for watch in slow:
+                watches[watch].abort("the broker does not read what we send")
+            await asyncio.wait(watches)
 
     def _attempt(self, key: Key) -> asyncio.Task[Channel]:
         task = self._connecting.get(key)
         if task is None:
+            if self._closed:
+                raise ConnectionClosed("the client is closed")
             task = asyncio.get_running_loop().create_task(self._connect(key))
             self._connecting[key] = task
             task.add_done_callback(lambda done: self._came_out(key, done))
@@ -130,12 +134,10 @@ class Connections:
             client_id=self._settings.client_id,
             timeout=self._settings.connect_timeout_ms / 1000,
         )
-        if self._closed:
-            channel.close()
         self._channels[key] = channel
         watch = asyncio.get_running_loop().create_task(self._watch(channel))
-        self._watches.add(watch)
-        watch.add_done_callback(self._watches.discard)
+        self._watches[watch] = channel
+        watch.add_done_callback(self._watches.pop)
         return channel
 
     async def _watch(self, channel: Channel) -> None:

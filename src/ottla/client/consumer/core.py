@@ -129,11 +129,13 @@ class ConsumerCore:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             self.fetcher.close()
-            await self._keeper.close()
-            if self.membership is not None:
-                await self.membership.close(min(timeout_ms, 5_000))
-            await self.cluster.close()
-            self._news.set()
+            try:
+                await self._keeper.close()
+                if self.membership is not None:
+                    await self.membership.close(min(timeout_ms, 5_000))
+            finally:
+                await self.cluster.close()
+                self._news.set()
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
