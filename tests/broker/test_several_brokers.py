@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,13 @@ from ottla.controller.remote_target import RemoteTarget
 from ottla.controller.topics import NewTopic
 from ottla.coordination import znodes
 from ottla.coordination.embedded import Keeper, TimedSessions
-from ottla.coordination.store import ConnectionLoss, Store
+from ottla.coordination.store import (
+    ConnectionLoss,
+    Operation,
+    OperationResult,
+    Store,
+    Znode,
+)
 from ottla.coordination.znodes import BrokerRegistration
 from ottla.errors import ErrorCode, KafkaError
 from ottla.messages.allocate_producer_ids import AllocateProducerIdsResponse
@@ -649,6 +655,56 @@ def test_a_broker_starts_though_its_store_fails_to_answer_at_any_step_of_it(
             assert connector.left <= 0, "the start asks less often"
             await until(lambda: broker.controller.is_active, "it takes office")
             assert not broker.lease.is_over()
+        finally:
+            await broker.stop()
+            await connector.close()
+            await keeper.close()
+
+    asyncio.run(run())
+
+
+class Behind:
+    """A way to the store by a server that, while ``is_behind``, knows nothing until it takes a write."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self.sessions = TimedSessions(keeper, 60_000)
+        self.is_behind = False
+
+    async def connect(self) -> Store:
+        store = await self.sessions.connect()
+        get_many, multi = store.get_many, store.multi
+
+        async def old(paths: Sequence[str]) -> list[Znode | None]:
+            found = await get_many(paths)
+            return [None] * len(found) if self.is_behind else found
+
+        async def up_to_date(operations: Sequence[Operation]) -> list[OperationResult]:
+            self.is_behind = False
+            return await multi(operations)
+
+        store.get_many, store.multi = old, up_to_date  # type: ignore[method-assign]
+        return store
+
+    async def close(self) -> None:
+        await self.sessions.close()
+
+
+def test_a_topics_settings_are_those_it_was_made_with_however_far_a_brokers_server_is_behind(
+    tmp_path: Path,
+) -> None:
+    async def run() -> None:
+        keeper = await Keeper.open()
+        connector = Behind(keeper)
+        broker = Server(server(keeper, tmp_path, 1).config, connector=connector)
+        try:
+            await broker.start()
+            other = await keeper.connect()
+            path = znodes.config_path("topics", "orders")
+            await other.create(path, znodes.encode_config({"retention.ms": "-1"}))
+            connector.is_behind = True
+            assert codes(await told(broker, lead(1, 3), 7)) == [0, 0]
+            partition = broker.replicas.leader_of("orders", 0)
+            assert partition.log.config.retention_ms == -1
         finally:
             await broker.stop()
             await connector.close()

@@ -40,6 +40,7 @@ from ottla.clock import Clock, SystemClock
 from ottla.controller.configs import ConfigListener
 from ottla.coordination import znodes
 from ottla.coordination.bootstrap import (
+    catch_up,
     notify_log_dir_event,
     prepare_layout,
     read_cluster_id,
@@ -354,6 +355,8 @@ class Broker:
         self.may_have_lost = self.directories.may_have_lost
 
     async def _load_topic_settings(self, store: Store) -> None:
+        if self.in_cluster:  # retention by settings of before would delete what was to be kept
+            await catch_up(store)
         await self.config_listener.load_topics(await store.children(znodes.TOPICS))
 
     async def _close_directories(self) -> None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from ottla.broker.internal_topics import CONSUMER_OFFSETS
 from ottla.broker.strays import unknown_to_cluster
+from ottla.coordination.bootstrap import catch_up
 from ottla.coordination.store import SessionExpired, StoreError
 from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
@@ -127,6 +128,10 @@ class Control:
         }
         while topics:
             try:
+                if (
+                    self._broker.in_cluster
+                ):  # the controller has written them, perhaps by another server
+                    await catch_up(self._broker.session.store)
                 await self._broker.config_listener.load_topics(topics)
             except SessionExpired:  # whoever leads after it will be told anew
                 return ErrorCode.STALE_BROKER_EPOCH

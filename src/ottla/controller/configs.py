@@ -187,9 +187,10 @@ class ConfigListener:
 
     async def load_topics(self, names: Iterable[str]) -> None:
         """Read the settings of topics into ``topic_config``: before their logs are opened."""
-        for name, stored in (await read_configs(self._store, TOPICS, names)).items():
-            self._loaded.add(name)
-            self._remember(name, stored.config)
+        async with self._turn:  # a change that is heard of meanwhile is newer, and comes after
+            for name, stored in (await read_configs(self._store, TOPICS, names)).items():
+                self._loaded.add(name)
+                self._remember(name, stored.config)
 
     def forget_topic(self, name: str) -> None:
         """The topic is gone."""

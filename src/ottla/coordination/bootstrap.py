@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ottla import topic_ids
 from ottla.coordination import znodes
-from ottla.coordination.store import Create, NodeExists, NoNode, Store
+from ottla.coordination.store import Check, Create, NodeExists, NoNode, Store
 from ottla.coordination.znodes import BrokerRegistration
 from ottla.errors import ErrorCode, KafkaError
 
@@ -70,6 +70,17 @@ async def prepare_layout(store: Store, cluster_id: str | None = None) -> str:
             await store.multi(missing)
         except (NodeExists, NoNode):  # another broker of the cluster is at it too
             continue
+
+
+async def catch_up(store: Store) -> None:
+    """Have the server that this session is connected to know all that was written before now, by whomever.
+
+    A server of an ensemble may be behind the one that took another session's write: what a broker was just told of
+    may not be there yet when it reads it. A write, even one that changes nothing, is answered by a server only after
+    it has taken in all before it. (``sync`` would do, but for a leader that has lost its quorum.) Raises what the
+    store raises.
+    """
+    await store.multi((Check(znodes.CONTROLLER_EPOCH),))
 
 
 async def read_cluster_id(store: Store) -> str | None:
