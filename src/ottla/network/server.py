@@ -15,6 +15,8 @@ import errno
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from time import thread_time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -109,6 +111,7 @@ class Server:
         self._serial = 0
         self._room: asyncio.Event = asyncio.Event()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._stopping = False
 
     # -- listening
 
@@ -221,6 +224,9 @@ class Server:
                 if exhausted:
                     exhausted = False
                     log.info("accepting connections again", listener=name)
+                if self._stopping:
+                    accepted.close()
+                    return
                 self._admit(accepted, address[0], name, ssl)
                 await asyncio.sleep(0)  # a flood of peers must not hold up those that are here
         finally:
@@ -238,7 +244,7 @@ class Server:
         self._per_host[host] += 1
         task = self.loop.create_task(self._welcome(connection, sock, host, ssl))
         self._accepting.add(task)
-        task.add_done_callback(self._accepting.discard)
+        task.add_done_callback(partial(self._welcomed, connection, sock))
 
     async def _welcome(
         self, connection: Connection, sock: socket.socket, host: str, ssl: SSLContext | None
@@ -248,9 +254,14 @@ class Server:
         except OSError as error:
             self._left(connection.serial)
             log.info("connection failed at its start", peer=host, reason=str(error))
-        except asyncio.CancelledError:
+
+    def _welcomed(
+        self, connection: Connection, sock: socket.socket, task: asyncio.Task[None]
+    ) -> None:
+        self._accepting.discard(task)
+        if task.cancelled():  # perhaps before it had begun
             self._left(connection.serial)
-            raise
+            sock.close()
 
     # -- what connections call
 
@@ -301,12 +312,14 @@ class Server:
         """Stop accepting, let the answers that are owed go out for up to ``grace_s``, close everything."""
         if self._sweeper is not None:
             self._sweeper.cancel()
+        self._stopping = True
         for listener in self.listeners:
-            for sock in (
-                listener.sockets
-            ):  # or asyncio accepts for a task that is cancelled, and leaks that
-                if sock.fileno() >= 0:
-                    self.loop.remove_reader(sock)
+            for sock in listener.sockets:
+                # Or asyncio accepts for a task that is cancelled, and leaks that. Windows' loop has no readers.
+                with suppress(NotImplementedError):
+                    if sock.fileno() >= 0:
+                        self.loop.remove_reader(sock)
+        await asyncio.sleep(0)  # who was accepted in this very turn is let go
         for task in list(self._accepting):
             task.cancel()
         await asyncio.gather(*self._accepting, return_exceptions=True)

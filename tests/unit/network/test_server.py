@@ -225,3 +225,19 @@ def test_hundreds_of_connections_come_and_go(kit: Any) -> None:
             assert not on.server._per_host
 
     kit.run(main())
+
+
+def test_who_was_accepted_in_the_turn_of_the_stop_is_closed(kit: Any) -> None:
+    async def main() -> None:
+        server = Server(kit.ToyBroker().dispatch)
+        listener = await server.listen("127.0.0.1", 0)
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            near = socket.create_connection(other.getsockname())
+            accepted, address = other.accept()
+        server._admit(accepted, address[0], listener.name, None)  # its task has not begun
+        await server.stop()
+        assert accepted.fileno() == -1
+        assert near.recv(1) == b""
+        near.close()
+
+    kit.run(main())
