@@ -85,9 +85,11 @@ class Control:
         self.metadata_known = asyncio.Event()
         """Set once this life of the broker was told of the cluster."""
 
-    def _refusal(self, controller_epoch: int, broker_epoch: int) -> ErrorCode:
+    async def _refusal(self, controller_epoch: int, broker_epoch: int) -> ErrorCode:
         """Why a request is not followed, or NONE; if it is, its controller's epoch is the newest."""
-        if broker_epoch != ANY_EPOCH and broker_epoch < self._broker.session.oldest_epoch:
+        if broker_epoch != ANY_EPOCH:  # until we know our epoch nobody knows which life it is for
+            await self._broker.session.registered.wait()
+        if self._is_past(broker_epoch):
             code = ErrorCode.STALE_BROKER_EPOCH
         elif controller_epoch < self.controller_epoch:
             code = ErrorCode.STALE_CONTROLLER_EPOCH
@@ -102,16 +104,22 @@ class Control:
         )
         return code
 
+    def _is_past(self, broker_epoch: int) -> bool:
+        """Whether the life that a request was meant for has ended while it was carried out."""
+        return broker_epoch != ANY_EPOCH and broker_epoch < self._broker.session.oldest_epoch
+
     # LeaderAndIsr
 
     async def leader_and_isr(self, request: LeaderAndIsrRequest) -> LeaderAndIsrResponse:
         """Lead and follow what the request says; answered once this broker does."""
         async with self._turn:
-            refusal = self._refusal(request.controller_epoch, request.broker_epoch)
+            refusal = await self._refusal(request.controller_epoch, request.broker_epoch)
             if not refusal:
                 refusal = await self._know_settings(request)
             if not refusal and self._broker.may_have_lost:
                 refusal = await self._loss_is_known()
+            if not refusal and self._is_past(request.broker_epoch):
+                refusal = ErrorCode.STALE_BROKER_EPOCH
             if refusal:
                 return _refused(request, refusal)
             for leader in request.live_leaders:
@@ -200,6 +208,8 @@ class Control:
             answers = LeaderAndIsrTopicError(topic_id=topic.topic_id)
             response.topics.append(answers)
             for state in topic.partition_states:
+                if self._is_past(request.broker_epoch):
+                    return _refused(request, ErrorCode.STALE_BROKER_EPOCH)
                 answers.partition_errors.append(
                     LeaderAndIsrPartitionError(
                         partition_index=state.partition_index,
@@ -231,7 +241,7 @@ class Control:
         """Know the cluster as it is now."""
         broker = self._broker
         async with self._turn:
-            refusal = self._refusal(request.controller_epoch, request.broker_epoch)
+            refusal = await self._refusal(request.controller_epoch, request.broker_epoch)
             if refusal:
                 return UpdateMetadataResponse(error_code=refusal)
             listener = broker.config.inter_broker_listener
@@ -258,7 +268,7 @@ class Control:
         """
         response = StopReplicaResponse()
         async with self._turn:
-            refusal = self._refusal(request.controller_epoch, request.broker_epoch)
+            refusal = await self._refusal(request.controller_epoch, request.broker_epoch)
             if refusal:
                 return StopReplicaResponse(error_code=refusal)
             turns = _Turns()

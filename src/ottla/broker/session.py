@@ -81,6 +81,8 @@ class Session:
         self._lease_ended = lease_ended
         self._lease_renewed = lease_renewed
         self._connector: Connector
+        self.registered = asyncio.Event()
+        """Set once this process has registered: before that nothing is meant for it."""
         self._expired = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -181,6 +183,9 @@ class Session:
                 return
             except StoreError as error:
                 log.warning("no new session with the store yet", reason=str(error))
+            except Exception as error:
+                log.error("no new session with the store yet", error=error)
+                await asyncio.sleep(RETRY_MAX_S)
 
     async def _leave(self, store: Store) -> None:
         try:
@@ -214,6 +219,7 @@ class Session:
                     told = True
                 await self._until_gone(znodes.broker_path(registration.broker_id), deadline)
         self.broker_epoch = self.oldest_epoch = epoch
+        self.registered.set()
         log.info("registered", broker_epoch=epoch)
 
     async def _until_gone(self, path: str, deadline: float) -> None:
@@ -230,10 +236,14 @@ class Session:
             log.warning("out of touch with the store")
         elif state is SessionState.EXPIRED and not self._expired.is_set():
             log.error("the session with the store has expired", broker_epoch=self.broker_epoch)
-            self.lease.revoke()
-            self.oldest_epoch = self.broker_epoch + 1
-            self._expired.set()
-            self._ended()
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """The session, and all that was led and followed by it, counts no more."""
+        self.lease.revoke()
+        self.oldest_epoch = self.broker_epoch + 1
+        self._expired.set()
+        self._ended()
 
     async def _hold(self) -> None:
         """Have a session, as long as the broker lives."""
@@ -245,9 +255,9 @@ class Session:
                 await self._registered()
             except SessionExpired:
                 continue
-            except (StoreError, KafkaError) as error:
-                log.error("the broker is not registered", reason=str(error))
-                self._expired.set()
+            except Exception as error:  # whatever it is, this broker is to come back
+                log.error("the broker is not registered", error=error)
+                self._give_up()
                 await asyncio.sleep(RETRY_MAX_S)
 
     # The lease

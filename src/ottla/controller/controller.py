@@ -113,7 +113,7 @@ class Controller:
         self._store = store
         self._broker_id = broker_id
         self._clock = clock or SystemClock()
-        self._queue = WorkQueue(self._on_moved, self._on_store_failure)
+        self._queue = WorkQueue(self._on_moved, self._on_store_failure, self._on_fault)
         self._announcer = Announcer(targets, listener, self._answered, reach)
         self._leaders = LeaderChanges(store, self._announcer, rules)
         self._deletions = Deletions(store, self._announcer)
@@ -461,9 +461,17 @@ class Controller:
             await self._reassignments.resume(state, come)
 
     async def _read_brokers(self) -> Any:
-        return await read_brokers(
-            self._store, watch=self._watch(self._check_brokers), watch_data=self._watch_of_broker
-        )
+        try:
+            found = await read_brokers(
+                self._store,
+                watch=self._watch(self._check_brokers),
+                watch_data=self._watch_of_broker,
+            )
+        except StoreError:
+            self._watched_brokers.clear()  # nobody knows which of them the store watches
+            raise
+        self._watched_brokers &= found.keys()  # there is no watch on what was not there
+        return found
 
     def _watch_of_broker(self, broker_id: int) -> Watch | None:
         """One watch a registration: it fires once, when it is altered or gone."""
@@ -584,6 +592,12 @@ class Controller:
     def _on_store_failure(self, error: StoreError) -> None:
         if not isinstance(error, SessionExpired):
             self._look_again_later()
+
+    def _on_fault(self) -> None:
+        """What it was about is used up: nobody tells of it again, so everything is looked at again."""
+        if self._state is not None:
+            self._state.stale = True
+        self._look_again_later()
 
     def _look_again_later(self) -> None:
         """The store gave no answer: see who holds the office, and what is so, in a while."""

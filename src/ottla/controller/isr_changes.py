@@ -107,11 +107,13 @@ def _judge_topic(
             continue
         partition = PartitionId(known.name, index)
         verdict = judge(state, partition, broker_id, wanted, by_id=by_id)
-        if isinstance(verdict, LeaderAndIsr):
-            if partition in changes:
-                answers.append(_Answer(told, partition, index, ErrorCode.INVALID_UPDATE_VERSION))
-                continue
-            changes[partition] = verdict
+        if (
+            isinstance(verdict, LeaderAndIsr)
+            # The same asked for again, its first answer being lost, is no other.
+            and changes.setdefault(partition, verdict) != verdict
+        ):
+            answers.append(_Answer(told, partition, index, ErrorCode.INVALID_UPDATE_VERSION))
+            continue
         error = ErrorCode.NONE if isinstance(verdict, LeaderAndIsr) else verdict
         answers.append(_Answer(told, partition, index, error))
     return answers
@@ -130,9 +132,10 @@ def judge(
     current = known.get(partition.partition)
     if current is None:
         return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-    members = [(member, ANY_EPOCH) for member in wanted.new_isr] or [
+    # A leader of this process sends both, as it made them: the epochs must count there, too (KIP-903).
+    members = [
         (member.broker_id, member.broker_epoch) for member in wanted.new_isr_with_epochs
-    ]
+    ] or [(member, ANY_EPOCH) for member in wanted.new_isr]
     isr = tuple(member for member, _ in members)
     if (
         wanted.partition_epoch > current.partition_epoch

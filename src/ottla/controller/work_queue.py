@@ -30,11 +30,15 @@ class WorkQueue:
     """Runs coroutines in turn, in a task of its own."""
 
     def __init__(
-        self, on_moved: Callable[[], None], on_store_failure: Callable[[StoreError], None]
+        self,
+        on_moved: Callable[[], None],
+        on_store_failure: Callable[[StoreError], None],
+        on_fault: Callable[[], None],
     ) -> None:
         """``on_moved``: the office is lost. ``on_store_failure``: work of the controller itself failed."""
         self._on_moved = on_moved
         self._on_store_failure = on_store_failure
+        self._on_fault = on_fault
         self._queue: asyncio.Queue[_Work] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
 
@@ -89,6 +93,8 @@ class WorkQueue:
             except Exception as error:
                 if not isinstance(error, KafkaError):
                     log.error("controller could not do its work", error=error)
+                    if future is None:
+                        self._on_fault()
                 _refuse(future, error)
             except asyncio.CancelledError:
                 _refuse(future, not_controller())

@@ -263,6 +263,7 @@ class LocalLog(CleanedLog):
             raise self.health.offline_error() from error
         except (CorruptBatch, CorruptIndex, UnsupportedMagic) as error:
             raise self.quarantine(str(error)) from error
+        self.want_flush()
         return True
 
     def _end_at(self, offset: int) -> None:

@@ -325,6 +325,13 @@ class FetchPlan:
     def lost(self) -> None:
         """The connection is gone, and with it what is under way."""
         self._sent.clear()
+        self.cuts.clear()
+        self.asking.clear()
+        for copy in self:
+            if (
+                copy.state is State.HELD
+            ):  # what it waits for went with the connection: it is asked for again
+                copy.state = State.READY
         self._begin_session()
 
     def _begin_session(self) -> None:

@@ -121,6 +121,15 @@ class IsrChanges:
         self, partition: Partition, proposal: Proposal, answer: AlterPartitionResponsePartitionData
     ) -> bool:
         """Tell the partition; whether it has to be asked for again."""
+        try:
+            return self._told(partition, proposal, answer)
+        except Exception as error:  # ours to mend: the other partitions' changes go on
+            log.error("an answer was not taken in", partition=repr(partition), error=error)
+            return False
+
+    def _told(
+        self, partition: Partition, proposal: Proposal, answer: AlterPartitionResponsePartitionData
+    ) -> bool:
         if not answer.error_code:
             partition.isr_accepted(
                 proposal, answer.isr, answer.leader_epoch, answer.partition_epoch

@@ -365,9 +365,12 @@ class LeadingReplica(Replica):
 
         To be told before anything that comes after: a session names a partition in which nothing happens once only.
         """
-        follower = self._in_sync.get(replica_id) if self._in_sync is not None else None
-        if follower is not None:
-            follower.was_quiet(heard_ms)
+        in_sync = self._in_sync
+        follower = in_sync.get(replica_id) if in_sync is not None else None
+        if in_sync is not None and follower is not None and replica_id in in_sync.isr:
+            follower.was_quiet(
+                heard_ms
+            )  # who was taken out of the ISR is not awaited until it fetches again
 
     def add_tail_reader(self, reader: Reader) -> None:
         """Tell ``reader``, a follower's, of appends, too."""
