@@ -7,6 +7,7 @@ from typing import Any
 
 from ottla.coordination import znodes
 from ottla.coordination.bootstrap import register_broker
+from ottla.coordination.store import NoNode
 from ottla.coordination.znodes import BrokerRegistration, Endpoint
 from ottla.errors import ErrorCode
 from tests.support.waiting import become
