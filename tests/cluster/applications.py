@@ -69,14 +69,16 @@ class Application(ABC):
         self._reading = False
         self.end()
 
-    def await_progress(self, count: int = 30) -> None:
-        """Return once so many more were acknowledged, and so many more seen."""
-        acked, seen = len(self.acked), len(self.seen)
+    def further(self, count: int) -> tuple[int, int]:
+        """How many will be acknowledged and seen once it is so many more of each."""
+        return len(self.acked) + count, len(self.seen) + count
+
+    def await_progress(self, goal: tuple[int, int]) -> None:
+        """Return once so many are acknowledged, and so many seen."""
+        acked, seen = goal
         eventually(
-            lambda: (
-                self.faults or (len(self.acked) >= acked + count and len(self.seen) >= seen + count)
-            ),
-            f"{self.topic}: {count} more are acknowledged and seen",
+            lambda: self.faults or (len(self.acked) >= acked and len(self.seen) >= seen),
+            f"{self.topic}: {acked} are acknowledged and {seen} seen",
             END_S,
         )
         assert not self.faults, self.faults
@@ -289,12 +291,8 @@ class Java(Application):
 
     def begin(self) -> None:
         """Start the process, and read what it tells."""
-        try:
-            command = java("Riding", self.bootstrap, self.topic, str(int(PAUSE_S * 1000)))
-        except MissingTool as missing:
-            leave_out(str(missing))
         self._process = subprocess.Popen(
-            command,
+            java("Riding", self.bootstrap, self.topic, str(int(PAUSE_S * 1000))),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -348,3 +346,8 @@ def check_installed(name: str) -> None:
         require_module("confluent_kafka", "confluent-kafka")
     elif name == "aiokafka":
         require_module("aiokafka", "aiokafka")
+    elif name == "java":
+        try:
+            java("Riding")
+        except MissingTool as missing:
+            leave_out(str(missing))

@@ -6,7 +6,7 @@ A bounce is over once every partition takes records again and the cluster is who
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from tests.cluster.processes import SESSION_TIMEOUT_MS
 from tests.cluster.trial import Trial
@@ -42,6 +42,13 @@ def follower(trial: Trial) -> int:
 
 
 VICTIMS: dict[str, Victim] = {"leader": leader, "controller": controller, "follower": follower}
+
+
+def to_each(
+    trial: Trial, fault: Callable[[Trial, int], None], who: Iterable[str] = VICTIMS
+) -> list[Callable[[int], None]]:
+    """The fault as ``Trial.repeat`` takes it, once for each kind of victim."""
+    return [lambda _, name=name: fault(trial, VICTIMS[name](trial)) for name in who]  # type: ignore[misc]
 
 
 def kill(trial: Trial, victim: int) -> None:

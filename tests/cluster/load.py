@@ -24,6 +24,8 @@ from tests.support.requests import fetch_request
 
 POLL_S = 0.1
 SETTLE_S = 0.05
+BETWEEN_BURSTS_S = 0.015
+"""What a producer waits between two bursts: three brokers on two cores are to be busy, and not to be late."""
 ANSWER_S = 3.0
 """How long a watcher waits for an answer: a broker that is stopped gives none."""
 
@@ -49,11 +51,13 @@ def producers(
         (OttlaLoad, "ottla", dict(IMPATIENT_OTTLA), Order.ONCE),
         (OttlaLoad, "ottla-plain", ours_at_a_time, Order.FIRST_COPIES),
     ]
-    made: list[Load] = []
+    made: list[LibrdkafkaLoad | OttlaLoad] = []
     for kind, name, settings, order in kinds:
         history.producer(name, order)
         made.append(kind(name, bootstrap, seed, history, list(places), settings))
-    return made
+    for load in made:
+        load.pause_s = BETWEEN_BURSTS_S
+    return list(made)
 
 
 class Reader(Load):

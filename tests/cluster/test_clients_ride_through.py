@@ -6,6 +6,7 @@ come back. No client tells its application of an error, nothing acknowledged is 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 
@@ -29,70 +30,100 @@ def cluster(
         yield running
 
 
-@pytest.fixture(params=sorted(APPLICATIONS))
-def application(cluster: ClusterProcesses, request: pytest.FixtureRequest) -> Iterator[Application]:
-    """A client's application that is under way."""
-    check_installed(request.param)
-    topic = f"{request.param}-{request.node.originalname}"[:90]
-    cluster.create_topic(topic, PARTITIONS)
-    with APPLICATIONS[request.param](cluster.bootstrap, topic) as running:
-        running.await_progress()
+@pytest.mark.parametrize("name", sorted(APPLICATIONS))
+def test_every_client_is_there(name: str) -> None:
+    """Who is not takes no part in the others; this says so."""
+    check_installed(name)
+
+
+@pytest.fixture
+def applications(
+    cluster: ClusterProcesses, request: pytest.FixtureRequest
+) -> Iterator[list[Application]]:
+    """The applications of all clients, under way side by side: they suffer the same."""
+    running: list[Application] = []
+    with contextlib.ExitStack() as ends:
+        for name in filter(_is_installed, sorted(APPLICATIONS)):
+            topic = f"{name}-{request.node.originalname}"[:90]
+            cluster.create_topic(topic, PARTITIONS)
+            running.append(ends.enter_context(APPLICATIONS[name](cluster.bootstrap, topic)))
+        await_progress(running, 30)
         yield running
 
 
-def coordinator_of(cluster: ClusterProcesses, group: str) -> int:
-    """Who coordinates a group."""
-    with Admin(cluster.bootstrap) as admin:
-        return admin.describe_group(group).coordinator.node_id
+def _is_installed(name: str) -> bool:
+    try:
+        check_installed(name)
+    except pytest.skip.Exception:
+        return False
+    return True
 
 
-def test_a_leader_and_a_coordinator_are_killed(
-    cluster: ClusterProcesses, application: Application
+def await_progress(applications: list[Application], count: int = 100) -> None:
+    """Return once each of them has so many more acknowledged, and so many more seen."""
+    goals = [application.further(count) for application in applications]
+    for application, goal in zip(applications, goals, strict=True):
+        application.await_progress(goal)
+
+
+def finish(cluster: ClusterProcesses, applications: list[Application]) -> None:
+    """Return once each has seen everything that was acknowledged, and its group is well."""
+    for application in applications:
+        application.stop_sending()
+    for application in applications:
+        application.finish()
+        check_group(cluster, application)
+
+
+def leaders(cluster: ClusterProcesses, application: Application) -> list[int]:
+    """Who leads each of its partitions."""
+    return [cluster.leader(application.topic, number) for number in range(PARTITIONS)]
+
+
+def test_each_leader_and_coordinator_is_killed(
+    cluster: ClusterProcesses, applications: list[Application]
 ) -> None:
-    for victim in (
-        cluster.leader(application.topic, 0),
-        coordinator_of(cluster, application.group),
-    ):
+    """All brokers in turn: each application loses every leader and its group's coordinator."""
+    for victim in cluster.brokers:
         cluster.kill_broker(victim)
-        application.await_progress(100)
+        await_progress(applications)
         cluster.start_broker(victim)
         cluster.wait_until_whole()
-    application.finish()
-    check_group(cluster, application)
+    finish(cluster, applications)
 
 
 def test_every_broker_is_stopped_in_its_turn(
-    cluster: ClusterProcesses, application: Application
+    cluster: ClusterProcesses, applications: list[Application]
 ) -> None:
     for node in cluster.brokers:
         cluster.stop_broker(node)
-        application.await_progress(100)
+        await_progress(applications)
         cluster.start_broker(node)
         cluster.wait_until_whole()
-    application.finish()
-    check_group(cluster, application)
+    finish(cluster, applications)
 
 
 def test_a_leader_stands_still_for_twice_its_session_and_wakes(
-    cluster: ClusterProcesses, application: Application
+    cluster: ClusterProcesses, applications: list[Application]
 ) -> None:
     """Nobody hears from it, and no connection breaks; when it wakes, it leads no more and says so."""
-    victim = cluster.leader(application.topic, 0)
+    led = [leaders(cluster, application) for application in applications]
+    victim = max(cluster.brokers, key=lambda node: sum(node in one for one in led))
     cluster.pause(victim)
     try:
         eventually(
             lambda: cluster.zookeeper.brokers() == set(cluster.brokers) - {victim},
             "its session is over",
         )
-        assert cluster.leader(application.topic, 0) != victim
+        for application in applications:
+            assert victim not in leaders(cluster, application)
         until = time.monotonic() + SESSION_TIMEOUT_MS / 1000
         eventually(lambda: time.monotonic() > until, "as long again has passed")
     finally:
         cluster.resume(victim)
-    application.await_progress(100)
+    await_progress(applications)
     cluster.wait_until_whole()
-    application.finish()
-    check_group(cluster, application)
+    finish(cluster, applications)
 
 
 def check_group(cluster: ClusterProcesses, application: Application) -> None:

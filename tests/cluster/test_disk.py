@@ -16,16 +16,17 @@ from tests.support.zookeeper import Ensemble
 pytestmark = pytest.mark.interop
 
 VICTIM = 2
+SETTINGS = {"replica.lag.time.max.ms": 1_500}
 
 
 def test_a_full_disk_costs_nothing_acknowledged_and_heals_with_room(
     ensemble: Ensemble, tmp_path: Path
 ) -> None:
     require_volumes()
-    with Volume(tmp_path, size_mb=128) as volume:
+    with Volume(tmp_path, size_mb=64) as volume:
         data = {VICTIM: volume.path / "data"}
         with (
-            ClusterProcesses(tmp_path, ensemble, data=data) as cluster,
+            ClusterProcesses(tmp_path, ensemble, SETTINGS, data=data) as cluster,
             Trial(cluster, SEED) as trial,
         ):
             trial.begin()
@@ -49,10 +50,10 @@ def test_a_full_disk_costs_nothing_acknowledged_and_heals_with_room(
 
 def test_a_failed_sync_costs_nothing_acknowledged(ensemble: Ensemble, tmp_path: Path) -> None:
     require_volumes()
-    with ThinVolume(tmp_path, size_mb=128) as volume:
+    with ThinVolume(tmp_path, size_mb=64) as volume:
         data = {VICTIM: volume.path / "data"}
         with (
-            ClusterProcesses(tmp_path, ensemble, data=data) as cluster,
+            ClusterProcesses(tmp_path, ensemble, SETTINGS, data=data) as cluster,
             Trial(cluster, SEED) as trial,
         ):
             trial.begin()

@@ -9,10 +9,10 @@ import pytest
 from tests.cluster.bounces import (
     BOUNCES,
     SEED,
-    VICTIMS,
     kill,
     kill_and_start_at_once,
     leader,
+    to_each,
     zookeeper_kill,
 )
 from tests.cluster.processes import ClusterProcesses
@@ -22,22 +22,18 @@ from tests.support.zookeeper import Ensemble
 pytestmark = pytest.mark.interop
 
 
-@pytest.mark.parametrize("who", VICTIMS)
-def test_nothing_acknowledged_is_lost_when_brokers_are_killed(
-    who: str, ensemble: Ensemble, tmp_path: Path
-) -> None:
-    with ClusterProcesses(tmp_path, ensemble) as cluster, Trial(cluster, SEED) as trial:
-        trial.begin()
-        trial.repeat(BOUNCES, lambda _: kill(trial, VICTIMS[who](trial)))
-        trial.finish()
-
-
-def test_a_leader_that_is_back_before_its_death_is_noticed_changes_nothing_acknowledged(
+def test_nothing_acknowledged_is_lost_when_brokers_and_zookeepers_leader_are_killed(
     ensemble: Ensemble, tmp_path: Path
 ) -> None:
     with ClusterProcesses(tmp_path, ensemble) as cluster, Trial(cluster, SEED) as trial:
         trial.begin()
-        trial.repeat(BOUNCES, lambda _: kill_and_start_at_once(trial, leader(trial)))
+        trial.repeat(
+            BOUNCES,
+            *to_each(trial, kill),
+            # Back before its death is noticed.
+            *to_each(trial, kill_and_start_at_once, ["leader"]),
+            lambda _: zookeeper_kill(trial),
+        )
         trial.finish()
 
 
@@ -48,13 +44,4 @@ def test_replicas_that_acknowledge_without_the_disk_lose_nothing_to_killed_proce
     with ClusterProcesses(tmp_path, ensemble, settings) as cluster, Trial(cluster, SEED) as trial:
         trial.begin()
         trial.repeat(BOUNCES, lambda _: kill(trial, leader(trial)))
-        trial.finish()
-
-
-def test_the_cluster_goes_on_when_the_leader_of_zookeeper_is_killed(
-    ensemble: Ensemble, tmp_path: Path
-) -> None:
-    with ClusterProcesses(tmp_path, ensemble) as cluster, Trial(cluster, SEED) as trial:
-        trial.begin()
-        trial.repeat(BOUNCES, lambda _: zookeeper_kill(trial))
         trial.finish()

@@ -13,11 +13,13 @@ from tests.cluster.bounces import BOUNCES, SEED, leader
 from tests.cluster.processes import ClusterProcesses
 from tests.cluster.trial import TOPIC, Trial
 from tests.crash.process import newest_segments
+from tests.support.waiting import eventually
 from tests.support.zookeeper import Ensemble
 
 pytestmark = pytest.mark.interop
 
 Spoil = Callable[[Path, random.Random], None]
+CHECKPOINT = "replication-offset-checkpoint"
 
 
 def wipe(data: Path, _: random.Random) -> None:
@@ -46,7 +48,7 @@ def lose_indexes(data: Path, chance: random.Random) -> None:
 
 def lose_checkpoints(data: Path, _: random.Random) -> None:
     """Nobody knows the high watermark (KAFKA-1647)."""
-    (data / "replication-offset-checkpoint").unlink()
+    (data / CHECKPOINT).unlink()
 
 
 SPOILS: dict[str, Spoil] = {
@@ -57,32 +59,31 @@ SPOILS: dict[str, Spoil] = {
 }
 
 
-@pytest.mark.parametrize("how", SPOILS)
 def test_a_replica_that_comes_back_with_less_than_it_had_is_made_whole(
-    how: str, ensemble: Ensemble, tmp_path: Path
-) -> None:
-    with ClusterProcesses(tmp_path, ensemble) as cluster, Trial(cluster, SEED) as trial:
-        trial.begin()
-
-        def bounce(_: int) -> None:
-            victim = leader(trial)
-            trial.note(f"SIGKILL of broker {victim}, its disk {how}")
-            cluster.kill_broker(victim)
-            SPOILS[how](cluster.brokers[victim].data, trial.random)
-            cluster.start_broker(victim)
-
-        trial.repeat(BOUNCES, bounce)
-        trial.finish()
-
-
-def test_all_high_watermarks_lost_at_once_lose_no_record(
     ensemble: Ensemble, tmp_path: Path
 ) -> None:
     with ClusterProcesses(tmp_path, ensemble) as cluster, Trial(cluster, SEED) as trial:
         trial.begin()
 
-        def bounce(_: int) -> None:
-            trial.note("SIGKILL of all brokers")
+        def await_checkpoint(node: int) -> None:
+            """Who has just come back without one writes it a moment later."""
+            path = cluster.brokers[node].data / CHECKPOINT
+            eventually(path.exists, f"broker {node} has written its high watermarks")
+
+        def spoil(how: str) -> None:
+            victim = leader(trial)
+            await_checkpoint(victim)
+            trial.note(f"SIGKILL of broker {victim}, its disk {how}")
+            cluster.kill_broker(victim)
+            # As at its end, only sooner: what matters here is the disk.
+            cluster.zookeeper.end_session_of_dead(victim)
+            SPOILS[how](cluster.brokers[victim].data, trial.random)
+            cluster.start_broker(victim)
+
+        def lose_all_checkpoints(_: int) -> None:
+            for node in cluster.brokers:
+                await_checkpoint(node)
+            trial.note("SIGKILL of all brokers, all high watermarks lost")
             for node in cluster.brokers:
                 cluster.kill_broker(node)
             for broker in cluster.brokers.values():
@@ -91,5 +92,6 @@ def test_all_high_watermarks_lost_at_once_lose_no_record(
             for broker in cluster.brokers.values():
                 broker.wait_until_ready()
 
-        trial.repeat(BOUNCES, bounce)
+        spoils = [lambda _, how=how: spoil(how) for how in SPOILS]  # type: ignore[misc]
+        trial.repeat(BOUNCES, *spoils, lose_all_checkpoints)
         trial.finish()

@@ -9,11 +9,10 @@ import pytest
 from tests.cluster.bounces import (
     BOUNCES,
     SEED,
-    VICTIMS,
     cut_from_others,
     cut_from_zookeeper,
     expire,
-    leader,
+    to_each,
 )
 from tests.cluster.processes import ClusterProcesses
 from tests.cluster.trial import Trial
@@ -22,36 +21,19 @@ from tests.support.zookeeper import Ensemble
 pytestmark = pytest.mark.interop
 
 
-@pytest.mark.parametrize("who", ["leader", "controller"])
-def test_a_session_that_is_ended_costs_nothing_acknowledged(
-    who: str, ensemble: Ensemble, tmp_path: Path
-) -> None:
-    with ClusterProcesses(tmp_path, ensemble) as cluster, Trial(cluster, SEED) as trial:
-        trial.begin()
-        trial.repeat(BOUNCES, lambda _: expire(trial, VICTIMS[who](trial)))
-        trial.finish()
-
-
-@pytest.mark.parametrize("who", ["leader", "controller"])
-def test_a_broker_that_is_cut_off_from_zookeeper_alone_stops_acknowledging_before_others_begin(
-    who: str, ensemble: Ensemble, tmp_path: Path
-) -> None:
-    with (
-        ClusterProcesses(tmp_path, ensemble, proxied=True) as cluster,
-        Trial(cluster, SEED) as trial,
-    ):
-        trial.begin()
-        trial.repeat(BOUNCES, lambda _: cut_from_zookeeper(trial, VICTIMS[who](trial)))
-        trial.finish()
-
-
-def test_a_leader_that_only_zookeeper_reaches_loses_nothing(
+def test_a_session_that_is_ended_or_cut_off_costs_nothing_acknowledged(
     ensemble: Ensemble, tmp_path: Path
 ) -> None:
+    """Who is cut off from ZooKeeper alone stops acknowledging before others begin."""
     with (
         ClusterProcesses(tmp_path, ensemble, proxied=True) as cluster,
         Trial(cluster, SEED) as trial,
     ):
         trial.begin()
-        trial.repeat(BOUNCES, lambda _: cut_from_others(trial, leader(trial)))
+        trial.repeat(
+            BOUNCES,
+            *to_each(trial, expire, ["leader", "controller"]),
+            *to_each(trial, cut_from_zookeeper, ["leader", "controller"]),
+            *to_each(trial, cut_from_others, ["leader"]),
+        )
         trial.finish()

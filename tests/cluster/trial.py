@@ -132,12 +132,13 @@ class Trial:
         """What clients met that they should not have."""
         return [fault for load in self.loads for fault in load.faults]
 
-    def repeat(self, times: int, fault: Callable[[int], None]) -> None:
-        """Do ``fault(number)`` so often, with progress and a whole cluster after each."""
+    def repeat(self, times: int, *faults: Callable[[int], None]) -> None:
+        """Do each ``fault(number)`` so often, in turn, with progress and a whole cluster after each."""
         for number in range(times):
-            fault(number)
-            self.await_progress()
-            self.cluster.wait_until_whole()
+            for fault in faults:
+                fault(number)
+                self.await_progress()
+                self.cluster.wait_until_whole()
 
     # The end
 

@@ -186,6 +186,13 @@ class ZooKeeperView:
 
         eventually(anew, f"broker {node} has a new session", EXPIRY_S)
 
+    def end_session_of_dead(self, node: int) -> None:
+        """End the session that a dead broker's registration is of, and wait until that is gone."""
+        found = self._get(f"/brokers/ids/{node}")
+        if found is not None:
+            end_session(self._servers, found[1].ephemeralOwner)
+        eventually(lambda: node not in self.brokers(), f"broker {node} is gone", EXPIRY_S)
+
 
 def _state_path(partition: Partition) -> str:
     return f"/brokers/topics/{partition[0]}/partitions/{partition[1]}/state"

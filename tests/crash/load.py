@@ -77,6 +77,8 @@ class Load(threading.Thread):
         self.abandoned = threading.Event()
         """Nobody waits for what is still to be acknowledged."""
         self.faults: list[str] = []
+        self.pause_s = PAUSE_S
+        """Between two bursts of records."""
         self.key = name.encode()
         """What its records have as key."""
 
@@ -149,7 +151,7 @@ class LibrdkafkaLoad(Load):
         while not self.stopped.is_set():
             for _ in range(self.random.randrange(BURST_MAX)):
                 self._produce(self.random.choice(self.places))
-            self.producer.poll(PAUSE_S)
+            self.producer.poll(self.pause_s)
         if self.abandoned.is_set():
             self.producer.purge()
         if self.producer.flush(60.0):
@@ -224,7 +226,7 @@ class OttlaLoad(Load):
             while not self.stopped.is_set():
                 for _ in range(self.random.randrange(BURST_MAX)):
                     self._produce(producer, self.random.choice(self.places))
-                self.pause(PAUSE_S)
+                self.pause(self.pause_s)
 
     def _produce(self, producer: Producer, place: Partition) -> None:
         mark = self.history.send(place, self.name)
