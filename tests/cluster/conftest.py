@@ -20,8 +20,23 @@ def ensemble() -> Iterator[Ensemble]:
         yield servers
 
 
+BESIDE = frozenset(
+    {
+        "test_both_stores.py",
+        "test_clients_ride_through.py",
+        "test_command.py",
+        "test_kafka_tools.py",
+        "test_make_cluster.py",
+        "test_mixes.py",
+        "test_session.py",
+    }
+)
+"""What takes about as long as all the rest here: two workers have half of the work each."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests here run on one worker: they share its ensemble, and three brokers want a machine for themselves."""
+    """At most two clusters at a time: workers have an ensemble each, and three brokers want a core for themselves."""
     for item in items:
         if item.path.parent == HOME:
-            item.add_marker(pytest.mark.xdist_group("cluster"))
+            group = "cluster-beside" if item.path.name in BESIDE else "cluster"
+            item.add_marker(pytest.mark.xdist_group(group))
