@@ -19,6 +19,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from ottla.errors import ErrorCode
+from ottla.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from tests.cluster.checker import Log, check_history, check_states
 from tests.cluster.history import History
 from tests.cluster.load import LibrdkafkaReader, OttlaReader, Reader, Watcher, producers
@@ -26,7 +28,7 @@ from tests.cluster.processes import ClusterProcesses
 from tests.cluster.replica_files import check_replicas, read_replica
 from tests.crash.checker import Found, Mark, Partition
 from tests.crash.load import Load, RequestLoad
-from tests.interop.raw import RawClient
+from tests.interop.raw import LATEST, RawClient
 from tests.support.waiting import eventually
 
 TOPIC = "load"
@@ -179,13 +181,25 @@ class Trial:
         """All that consumers can read of a partition, from its leader."""
         leader = self.cluster.leader(*place)
         with RawClient(self.cluster.bootstrap_of(leader), "checker") as raw:
-            end = raw.offset(*place)
+            (end,) = eventually(lambda: self._end_of(raw, place), f"{place} has an end")
             found = [
                 Found(record.offset, Mark.decode(record.value or b""))
                 for record in raw.records(*place)
                 if record.offset < end
             ]
         return Log(found, end)
+
+    @staticmethod
+    def _end_of(raw: RawClient, place: Partition) -> tuple[int] | None:
+        """The latest offset; None while who has just become the leader says OFFSET_NOT_AVAILABLE (KIP-207)."""
+        latest = ListOffsetsPartition(partition_index=place[1], timestamp=LATEST)
+        wanted = ListOffsetsTopic(name=place[0], partitions=[latest])
+        answer = raw.call(ListOffsetsRequest(replica_id=-1, topics=[wanted]), 7)
+        found = answer.topics[0].partitions[0]
+        if found.error_code == ErrorCode.OFFSET_NOT_AVAILABLE:
+            return None
+        assert found.error_code == ErrorCode.NONE, found
+        return (found.offset,)
 
     def _end_readers(self, logs: dict[Partition, Log]) -> None:
         def behind() -> list[str]:
