@@ -43,10 +43,14 @@ def producers(
     bootstrap: str, seed: int, history: History, places: Sequence[Partition]
 ) -> list[Load]:
     """One of each kind: librdkafka's and ours, idempotent and not, all with acks=all."""
-    one_at_a_time = {**IMPATIENT_LIBRDKAFKA, "enable.idempotence": False, "max.in.flight": 1}
+    # With several requests in flight librdkafka takes OUT_OF_ORDER_SEQUENCE_NUMBER, the right answer to those behind
+    # one that failed, for a reason to begin a new epoch, and sends again what other partitions have taken but not
+    # answered (its issue 4953). One at a time it has no such reason: whatever is doubled then is the brokers' doing.
+    idempotent = {**IMPATIENT_LIBRDKAFKA, "max.in.flight": 1}
+    one_at_a_time = {**idempotent, "enable.idempotence": False}
     ours_at_a_time = {**IMPATIENT_OTTLA, "idempotent": False, "max_in_flight": 1}
     kinds: list[tuple[type[LibrdkafkaLoad | OttlaLoad], str, dict[str, Any], Order]] = [
-        (LibrdkafkaLoad, "librdkafka", dict(IMPATIENT_LIBRDKAFKA), Order.ONCE),
+        (LibrdkafkaLoad, "librdkafka", idempotent, Order.ONCE),
         (LibrdkafkaLoad, "librdkafka-plain", one_at_a_time, Order.NONE),
         (OttlaLoad, "ottla", dict(IMPATIENT_OTTLA), Order.ONCE),
         (OttlaLoad, "ottla-plain", ours_at_a_time, Order.FIRST_COPIES),
