@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ottla.testing import Cluster
 from tests.support.waiting import DEADLINE_S, wait_until
 from tests.support.zookeeper import Ensemble
 from tools import cli_reference
@@ -21,8 +22,9 @@ BIN = Path(sys.executable).parent
 EXAMPLES = list(dict.fromkeys(line for page in cli_reference.pages() for line in page.examples))
 SERVE = [line for line in EXAMPLES if line.startswith("ottla serve")]
 EXPORT = [line for line in EXAMPLES if line.startswith("ottla store export")]
+REASSIGN = [line for line in EXAMPLES if line.startswith("ottla partition reassign")]
 WITH_A_BROKER = [
-    line for line in EXAMPLES if line not in (*SERVE, *EXPORT) and "salvage" not in line
+    line for line in EXAMPLES if line not in (*SERVE, *EXPORT, *REASSIGN) and "salvage" not in line
 ]
 
 
@@ -58,8 +60,9 @@ class _Stage:
         self.environment = _environment(home, OTTLA_BOOTSTRAP=self.address)
 
     def run(self, line: str) -> subprocess.CompletedProcess[str]:
-        """The line in a shell; a consumer that would go on for ever is interrupted."""
-        line = line.replace("localhost:9092", self.address)
+        """The line in a shell; a consumer, or a watch, that would go on for ever is interrupted."""
+        for address in ("localhost:9092", "host1:9092,host2:9092,host3:9092"):
+            line = line.replace(address, self.address)
         process = subprocess.Popen(
             ["bash", "-o", "pipefail", "-c", line],
             cwd=self.home,
@@ -77,6 +80,13 @@ class _Stage:
                 out, err = process.communicate(timeout=DEADLINE_S)
                 assert process.returncode in (0, 130, -signal.SIGINT), err
                 return subprocess.CompletedProcess(line, 0, shown + out, err)
+            if "--watch" in line:
+                assert process.stdout is not None
+                shown = process.stdout.readline()
+                os.killpg(process.pid, signal.SIGINT)
+                out, err = process.communicate(timeout=DEADLINE_S)
+                assert process.returncode in (0, 130, -signal.SIGINT), err
+                return subprocess.CompletedProcess(line, 0 if shown else 1, shown + out, err)
             out, err = process.communicate("key:value\n", timeout=DEADLINE_S)
         finally:
             if process.poll() is None:
@@ -101,7 +111,8 @@ class _Stage:
         topic = "weather.observations"
         for line in (
             f"ottla topic create {topic} --partitions 3",
-            "ottla topic create audit prices events table scratch old.one old.two",
+            "ottla topic create audit --partitions 5",
+            "ottla topic create prices events table scratch old.one old.two",
             *(f"seq 1200 | ottla produce {topic} --partition {number}" for number in range(3)),
             "seq 10 | ottla produce audit",
             "seq 10 | ottla produce scratch",
@@ -114,6 +125,15 @@ class _Stage:
             done = self.run(line)
             assert done.returncode == 0, (line, done.stderr)
         self.run(f"ottla topic delete {topic}-unused")
+
+
+class _ClusterStage(_Stage):
+    """The same with four brokers in this process, and nothing in them."""
+
+    def __init__(self, home: Path, bootstrap: str) -> None:
+        self.home = home
+        self.address = bootstrap.partition(",")[0]
+        self.environment = _environment(home, OTTLA_BOOTSTRAP=self.address)
 
 
 def _serve(home: Path, argv: list[str], **more: str) -> subprocess.Popen[str]:
@@ -165,6 +185,16 @@ def test_every_example_does_what_it_says(stage: _Stage) -> None:
     stage.run("mkdir -p data/weather.observations-0")
     done = stage.run(salvage)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_example_of_a_reassignment_finds_its_brokers(tmp_path: Path) -> None:
+    with Cluster(brokers=4) as cluster:
+        stage = _ClusterStage(tmp_path, cluster.bootstrap)
+        assert stage.run("ottla topic create audit weather.observations").returncode == 0
+        for line in REASSIGN:
+            done = stage.run(line)
+            assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+            assert "Traceback" not in done.stderr
 
 
 def test_every_example_of_an_export_finds_a_zookeeper(stage: _Stage, zookeeper: Ensemble) -> None:
