@@ -212,6 +212,28 @@ def test_control_requests_of_the_network_make_a_broker_lead_follow_and_let_go(
     run_with(tmp_path, [1], order)
 
 
+def test_a_stop_of_an_earlier_leader_epoch_takes_no_replica_away(tmp_path: Path) -> None:
+    async def order(keeper: Keeper, broker: Server) -> None:
+        assert codes(await told(broker, lead(1, 3), 7)) == [0, 0]
+
+        def stop(leader_epoch: int) -> StopReplicaRequest:
+            partition = StopReplicaPartitionState(
+                partition_index=0, leader_epoch=leader_epoch, delete_partition=True
+            )
+            topic = StopReplicaTopicState(topic_name="orders", partition_states=[partition])
+            return StopReplicaRequest(controller_id=9, controller_epoch=100, topic_states=[topic])
+
+        partition = broker.replicas.leader_of("orders", 0)
+        late = await told(broker, stop(partition.leader_epoch - 1), 4)
+        assert [e.error_code for e in late.partition_errors] == [ErrorCode.FENCED_LEADER_EPOCH]
+        assert broker.replicas.leader_of("orders", 0) is partition
+        due = await told(broker, stop(partition.leader_epoch), 4)
+        assert [e.error_code for e in due.partition_errors] == [ErrorCode.NONE]
+        assert broker.replicas.get("orders", 0) is None
+
+    run_with(tmp_path, [1], order)
+
+
 @pytest.mark.parametrize("version", range(8))
 def test_every_version_of_leader_and_isr_is_followed(tmp_path: Path, version: int) -> None:
     async def order(keeper: Keeper, broker: Server) -> None:

@@ -164,8 +164,11 @@ async def _serve(config: BrokerConfig, release_events: Callable[[], None]) -> in
         _write(sys.stdout, ready_line(config, broker))
         capabilities.notify_service_manager(f"READY=1\nMAINPID={os.getpid()}")
         _keep_watchdog(loop)
-        loop.call_later(RELEASE_AFTER_S, loop.run_in_executor, None, release_events)
-        await broker.serve_until(stop)
+        release = loop.call_later(RELEASE_AFTER_S, loop.run_in_executor, None, release_events)
+        try:
+            await broker.serve_until(stop)
+        finally:
+            release.cancel()  # or it may come when the executor is gone
     finally:
         await broker.stop()
     return EXIT_OK
