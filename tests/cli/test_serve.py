@@ -71,7 +71,7 @@ def test_a_stock_properties_file_starts_a_broker(tmp_path: Path) -> None:
     file = tmp_path / "server.properties"
     file.write_text(
         "broker.id=4\nnum.network.threads=3\nnum.io.threads=8\nlog.dirs=/nowhere/at/all\n"
-        "num.partitions=2\nprocess.roles=broker,controller\noffsets.topic.replication.factor=3\n"
+        "num.partitions=2\nbackground.threads=10\noffsets.topic.replication.factor=3\n"
     )
     with _serve(tmp_path / "data", "--config", str(file), "--set", "num.partitions=3") as served:
         process, bootstrap = served
@@ -83,7 +83,7 @@ def test_a_stock_properties_file_starts_a_broker(tmp_path: Path) -> None:
         warnings = [line for line in process.stderr if line.startswith("ottla: warning")]
     assert warnings == [
         "ottla: warning: settings of Kafka's that do nothing here: "
-        "num.network.threads, num.io.threads, process.roles\n"
+        "num.network.threads, num.io.threads, background.threads\n"
     ]
 
 
