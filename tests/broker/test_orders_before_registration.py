@@ -51,7 +51,9 @@ def test_what_is_meant_for_the_life_before_is_not_followed_while_its_registratio
             creating = asyncio.create_task(
                 first.controller.create_topics([NewTopic("orders", assignments={0: [2, 1]})])
             )
-            await asyncio.sleep(1)
+            await until(
+                lambda: second.has_rooms and second.control._turn.locked(), "an order has come"
+            )
             assert second.broker_epoch == -1, "it waits for its old registration to go"
             stat = await ghost.exists(znodes.broker_path(2))
             assert stat is not None

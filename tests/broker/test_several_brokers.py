@@ -452,7 +452,9 @@ def test_settings_that_were_altered_between_two_sessions_are_heeded(tmp_path: Pa
     run_with(tmp_path, [1], alter)
 
 
-def test_a_registration_of_an_earlier_life_is_waited_for(tmp_path: Path) -> None:
+def test_a_registration_of_an_earlier_life_is_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async def run() -> None:
         keeper = await Keeper.open()
         earlier = await keeper.connect()
@@ -461,7 +463,7 @@ def test_a_registration_of_an_earlier_life_is_waited_for(tmp_path: Path) -> None
         await broker_layout(keeper)
         await earlier.create(znodes.broker_path(1), monkey.encode(), ephemeral=True)
         starting = asyncio.create_task(start_with_timeout(broker))
-        await asyncio.sleep(0.05)
+        await until(lambda: "waiting for an older registration" in caplog.text, "it waits")
         assert not starting.done()
         await earlier.close()
         await starting

@@ -126,12 +126,7 @@ def reassign(
         else:
             current = selected(admin, topics, everything)
             if to is not None:
-                racks = {node.node_id: node.rack for node in admin.describe_cluster().nodes}
-                brokers = parse_brokers(to)
-                unknown = sorted(set(brokers) - racks.keys())
-                if unknown:
-                    raise CommandFailed(f"--to: there is no broker {', '.join(map(str, unknown))}")
-                plan = Plan(propose(current, brokers, racks, replication_factor), {})
+                plan = _plan_to(admin, current, to, replication_factor)
         if cancel:
             _cancel(admin, current, keep_throttle, output)
         elif verify:
@@ -144,6 +139,16 @@ def reassign(
                     _let_go(admin, current, plan)
         elif plan is not None:
             _propose(current, plan, output)
+
+
+def _plan_to(admin: Admin, current: Assignment, to: str, replication_factor: int | None) -> Plan:
+    """The plan of ``--to``: the replicas spread over these brokers."""
+    racks = {node.node_id: node.rack for node in admin.describe_cluster().nodes}
+    brokers = parse_brokers(to)
+    unknown = sorted(set(brokers) - racks.keys())
+    if unknown:
+        raise CommandFailed(f"--to: there is no broker {', '.join(map(str, unknown))}")
+    return Plan(propose(current, brokers, racks, replication_factor), {})
 
 
 def _check_words(*, execute: bool, verify: bool, cancel: bool, only_execute: object) -> None:

@@ -25,6 +25,7 @@ from ottla.controller.control_queue import ControlRequest, ControlResponse, Cont
 from ottla.controller.deletions import Deletions
 from ottla.controller.isr_changes import IsrChanges, IsrRequest
 from ottla.controller.isr_notices import IsrNotices
+from ottla.controller.later import Later
 from ottla.controller.leader_changes import LeaderChanges
 from ottla.controller.office import load_cluster, read_brokers, run_for_office
 from ottla.controller.offline_replicas import OfflineReplicas
@@ -136,13 +137,13 @@ class Controller:
         self._shutdown = ControlledShutdown(self._announcer, self._leaders)
         self._balancing = Balancing(store, self._announcer, self._leaders)
         self._balance = balance
-        self._balance_timer: asyncio.TimerHandle | None = None
+        self._balance_later = Later(lambda: self._happened(self._rebalance))
         self._reassignments = Reassignments(store, self._announcer, self._leaders)
         self._configs = ConfigChanges(store)
         self._producer_ids = ProducerIdBlocks(store)
         self._state: ClusterState | None = None
-        self._resumption: asyncio.TimerHandle | None = None
-        self._second_look: asyncio.TimerHandle | None = None
+        self._resumption = Later(lambda: self._happened(self._resume_deletions))
+        self._second_look = Later(self._look_at_office)
         self._watched_brokers: set[int] = set()
         self._events: set[Callable[[ClusterState], Awaitable[None]]] = set()
         self._watches: dict[Callable[[ClusterState], Awaitable[None]], Watch] = {}
@@ -179,9 +180,8 @@ class Controller:
     async def close(self) -> None:
         """Leave office; what is under way is dropped, to be made good by the next controller."""
         await self._queue.close()
-        for timer in (self._resumption, self._balance_timer, self._second_look):
-            if timer is not None:
-                timer.cancel()
+        for later in (self._resumption, self._balance_later, self._second_look):
+            later.cancel()
         self._resign()
 
     # What brokers ask for
@@ -403,7 +403,7 @@ class Controller:
                 log.warning("the controller's own broker is not registered")
             self._state = state
             self._resume_later(state)
-            self._balance_later(BALANCE_FIRST_S)
+            self._balance_later.after(BALANCE_FIRST_S)
             return
 
     def _has_session(self) -> bool:
@@ -507,22 +507,13 @@ class Controller:
             elected = await self._leaders.elect_offline(state, list(state.partition_ids(topics)))
             self._announcer.announce(state, elected)
 
-    def _balance_later(self, delay_s: float) -> None:
-        if self._balance_timer is None:
-            loop = asyncio.get_running_loop()
-            self._balance_timer = loop.call_later(delay_s, self._balance_now)
-
-    def _balance_now(self) -> None:
-        self._balance_timer = None
-        self._happened(self._rebalance)
-
     async def _rebalance(self, state: ClusterState) -> None:
         balance = self._balance()
         try:
             if balance.enabled:
                 await self._balancing.rebalance(state, balance.percentage)
         finally:
-            self._balance_later(balance.interval_s)
+            self._balance_later.after(balance.interval_s)
 
     async def _check_log_dirs(self, state: ClusterState) -> None:
         await self._offline.ask(
@@ -550,13 +541,8 @@ class Controller:
 
     def _resume_later(self, state: ClusterState) -> None:
         """See to it that deletions that are not complete go on, though nobody can ask for them again."""
-        if state.deleting and self._resumption is None:
-            loop = asyncio.get_running_loop()
-            self._resumption = loop.call_later(DELETION_RETRY_S, self._resume)
-
-    def _resume(self) -> None:
-        self._resumption = None
-        self._happened(self._resume_deletions)
+        if state.deleting:
+            self._resumption.after(DELETION_RETRY_S)
 
     async def _resume_deletions(self, state: ClusterState) -> None:
         try:
@@ -601,13 +587,7 @@ class Controller:
 
     def _look_again_later(self) -> None:
         """The store gave no answer: see who holds the office, and what is so, in a while."""
-        if self._second_look is None:
-            loop = asyncio.get_running_loop()
-            self._second_look = loop.call_later(OFFICE_RETRY_S, self._look_again)
-
-    def _look_again(self) -> None:
-        self._second_look = None
-        self._look_at_office()
+        self._second_look.after(OFFICE_RETRY_S)
 
 
 def _random_index(count: int) -> int:

@@ -236,7 +236,7 @@ class Teller:
         self.controller.unclean_election_allowed(name)
 
     async def do_balance(self) -> None:
-        self.controller._balance_now()
+        self.controller._happened(self.controller._rebalance)
 
     def answer(self, code: ErrorCode, message: str | None) -> None:
         self.answers.append(code.name + (f": {message}" if message else ""))

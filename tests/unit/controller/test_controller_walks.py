@@ -152,7 +152,7 @@ class Walk:
                 await self.grow(partition, 4)
         await self.do("elect preferred")
         controller: Any = self.teller.controller
-        controller._resume()
+        controller._happened(controller._resume_deletions)
         await self.teller.settle()
 
     async def check(self) -> None:
