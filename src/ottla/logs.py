@@ -27,6 +27,11 @@ class Logger:
     def __init__(self, name: str) -> None:
         self._log = logging.getLogger(name)
 
+    @property
+    def is_debug(self) -> bool:
+        """Whether DEBUG is written: who would have to gather what it says asks first."""
+        return self._log.isEnabledFor(logging.DEBUG)
+
     def debug(self, event: str, **fields: Any) -> None:
         """What a developer of the broker wants to see."""
         self._write(logging.DEBUG, event, fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 import threading
 from typing import Any
@@ -164,6 +165,37 @@ def test_a_gap_in_the_sequence_and_an_old_epoch_are_refused(wire: Wire) -> None:
     )
     assert old.error_code == ErrorCode.INVALID_PRODUCER_EPOCH
     assert list_offset(wire, "t", -1).offset == 1
+
+
+def test_what_a_producer_is_refused_with_is_logged_for_who_looks_for_the_cause(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With what the leader knew of the producer; those that came alone, and those behind another in one read."""
+    create_topic(wire, "t")
+    producer_id = new_producer(wire)
+    first = {"producer_id": producer_id, "producer_epoch": 1}
+    assert produce(wire, "t", batch(b"x", b"y", base_sequence=0, **first)).error_code == 0
+    with caplog.at_level(logging.DEBUG):
+        produce(wire, "t", batch(b"x", base_sequence=7, **first))
+        requests = [
+            produce_request("t", batch(b"x", base_sequence=sequence, **first))
+            for sequence in (2, 9, 3)
+        ]
+        for number in [wire.send(request, 9) for request in requests]:
+            wire.receive(requests[0], 9, number)
+        produce(wire, "t", batch(b"plain"))
+    logged = [vars(record)["fields"] for record in caplog.records if "batch" in record.msg]
+    assert [
+        (one["refused_with"], one["first_sequence"], one["appended_at"], one["known_sequences"])
+        for one in logged
+    ] == [
+        ("OUT_OF_ORDER_SEQUENCE_NUMBER", 7, -1, "0-1"),
+        ("OUT_OF_ORDER_SEQUENCE_NUMBER", 9, -1, logged[1]["known_sequences"]),
+    ]
+    assert logged[1]["known_sequences"] in ("0-1, 2-2", "0-1, 2-2, 3-3")
+    assert {(one["partition"], one["producer_id"], one["producer_epoch"]) for one in logged} == {
+        ("t-0", producer_id, 1)
+    }
 
 
 def test_producer_state_survives_a_restart(ottla_broker: Broker) -> None:

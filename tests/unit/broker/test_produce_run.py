@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,7 @@ from ottla.network.request import Answers, Request
 from ottla.replication.gathering import Gathering
 from ottla.replication.partition import Partition
 from ottla.replication.recompression import Unpacking
-from tests.unit.log.samples import NOW_MS, TOPIC_ID, batch, disk, new_log
+from tests.unit.log.samples import NOW_MS, TOPIC_ID, batch, disk, idempotent, new_log
 
 OUT_OF_TIME = ErrorCode.REQUEST_TIMED_OUT
 VERSION = 9
@@ -109,6 +110,28 @@ def test_the_answers_of_a_run_wait_for_its_last_record() -> None:
         assert decoded(await behind) == [(0, 0, 2), (1, 0, 3), (2, 0, 4)]
 
     on_a_loop(main)
+
+
+def test_a_producers_batch_that_time_ran_out_for_is_logged_with_its_offset(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        stage = Stage()
+        run = stage.run(timeout_ms=0)
+        assert run is not None
+        for sequence in (0, 2):
+            assert run.joined(sequence, memoryview(idempotent(7, sequence, 2)), 100)
+        stage.gathering.settle(NOW_MS)
+        parked: Any = run.settle()
+        stage.commit(2)
+        assert decoded(await parked) == [(0, 0, 0), (2, OUT_OF_TIME, -1)]
+
+    with caplog.at_level(logging.DEBUG):
+        on_a_loop(main)
+    (logged,) = [vars(record)["fields"] for record in caplog.records if "batch" in record.msg]
+    assert logged["refused_with"] == "REQUEST_TIMED_OUT"
+    assert (logged["producer_id"], logged["first_sequence"], logged["appended_at"]) == (7, 2, 2)
+    assert logged["known_sequences"] == "0-1, 2-3"
 
 
 def test_when_time_is_up_what_is_committed_is_said_to_be() -> None:

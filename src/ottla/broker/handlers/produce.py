@@ -32,6 +32,7 @@ from ottla.broker.handlers.produce_errors import (
     tell_leaders,
 )
 from ottla.broker.handlers.produce_run import run_behind
+from ottla.broker.handlers.refused_batches import SentBatch, log_refused, sent_batch
 from ottla.broker.metadata_cache import INTERNAL_TOPICS
 from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
@@ -84,6 +85,7 @@ def handle(broker: Broker, request: Request) -> Unsettled:
         for data in topic.partition_data:
             answer = PartitionProduceResponse(index=data.index)
             answers.append(answer)
+            produce.note(name, data, answer)
             try:
                 produce.append(name, data, answer)
             except KafkaError as error:
@@ -104,6 +106,7 @@ class _Produce(Unsettled):
         "request",
         "response",
         "rewrites",
+        "sent",
         "timeout_ms",
         "timer",
         "transactional",
@@ -127,6 +130,14 @@ class _Produce(Unsettled):
         self.gathered: list[tuple[Partition, PartitionProduceResponse, int, int]] = []
         # Parked partitions' answers, by identity: they are the tokens of the waiters.
         self.unanswered: dict[int, PartitionProduceResponse] = {}
+        # By the answer's identity, what is logged of a producer's batch if it is refused; mostly nothing is.
+        self.sent: dict[int, SentBatch] = {}
+
+    def note(self, name: str, data: PartitionProduceData, answer: PartitionProduceResponse) -> None:
+        """Keep what is to be logged of a batch if it is refused."""
+        batch = sent_batch(name, data.index, data.records)
+        if batch is not None:
+            self.sent[id(answer)] = batch
 
     def append(
         self,
@@ -205,6 +216,8 @@ class _Produce(Unsettled):
         answer.base_offset = appended.base_offset
         answer.log_append_time_ms = appended.log_append_time_ms
         answer.log_start_offset = appended.log_start_offset
+        if self.sent and id(answer) in self.sent:
+            self.sent[id(answer)].appended(appended)
 
     def _commit(self, partition: Partition, answer: PartitionProduceResponse, end: int) -> None:
         if self.acks != ALL:
@@ -256,6 +269,8 @@ class _Produce(Unsettled):
             )
 
     def _outcome(self) -> Answer:
+        if self.sent:
+            self._log_refused()
         if self.acks:
             encoded = self._from_template()
             if encoded is not None:
@@ -265,6 +280,14 @@ class _Produce(Unsettled):
             return self.response
         self._close_if_failed()
         return None
+
+    def _log_refused(self) -> None:
+        for topic in self.response.responses:
+            for answer in topic.partition_responses:
+                batch = self.sent.get(id(answer))
+                if answer.error_code and batch is not None:
+                    partition = self.broker.replicas.get(batch.topic, batch.index)
+                    log_refused(partition, batch, answer)
 
     def _from_template(self) -> Answers | None:
         """The answer, encoded, if it is of the kind that most are: one partition, and all well."""

@@ -18,6 +18,7 @@ from ottla.broker.handlers.produce_errors import (
     fail,
     tell_leaders,
 )
+from ottla.broker.handlers.refused_batches import SentBatch, log_refused, sent_batch
 from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
 from ottla.messages.produce import PartitionProduceResponse, ProduceResponse, TopicProduceResponse
@@ -45,6 +46,8 @@ class _Taken(NamedTuple):
     """The log's, behind the append."""
     refused: PartitionProduceResponse | None
     """Not the error itself: its traceback would keep the records, and the run, alive."""
+    sent: SentBatch | None
+    """What is logged of it if it is refused."""
 
 
 class ProduceRun(Run):
@@ -98,6 +101,7 @@ class ProduceRun(Run):
         if not records:
             return False
         partition = self._partition
+        sent = sent_batch(partition.topic, self._index, records)
         try:
             appended = partition.append_as_leader(
                 records,
@@ -107,22 +111,32 @@ class ProduceRun(Run):
             )
         except KafkaError as error:
             known = error.code not in WITHOUT_LOG_START
-            self._refuse(correlation_id, error, partition.log.log_start_offset if known else -1)
+            start = partition.log.log_start_offset if known else -1
+            self._refuse(correlation_id, error, start, sent)
         except Exception as error:
             log.error("a request failed", error=error, partition=repr(partition))
-            self._refuse(correlation_id, KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR), -1)
+            self._refuse(correlation_id, KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR), -1, sent)
         else:
             assert not isinstance(appended, asyncio.Future)  # see ``appends_at_once``
             end_offset = appended.last_offset + 1
             if end_offset > self._end_offset:
                 self._end_offset = end_offset
-            self._taken.append(_Taken(correlation_id, appended, partition.log.undone, None))
+            if sent is not None:
+                sent.appended(appended)
+            undone = partition.log.undone
+            self._taken.append(_Taken(correlation_id, appended, undone, None, sent))
         return True
 
-    def _refuse(self, correlation_id: int, error: KafkaError, log_start_offset: int) -> None:
+    def _refuse(
+        self,
+        correlation_id: int,
+        error: KafkaError,
+        log_start_offset: int,
+        sent: SentBatch | None,
+    ) -> None:
         refused = PartitionProduceResponse(index=self._index, log_start_offset=log_start_offset)
         fail(refused, error)
-        self._taken.append(_Taken(correlation_id, None, 0, refused))
+        self._taken.append(_Taken(correlation_id, None, 0, refused, sent))
 
     def settle(self) -> Answers | asyncio.Future[Answers]:
         """What was gathered has been written now, or has failed."""
@@ -207,6 +221,8 @@ class ProduceRun(Run):
                     )
                     continue
                 refused = self._not_kept(appended, uncommitted)
+            if one.sent is not None:
+                log_refused(self._partition, one.sent, refused)
             codes.append(refused.error_code)
             out.append(self._refusal(one.correlation_id, refused))
         return Answers(b"".join(out), tuple(codes))
