@@ -1,7 +1,9 @@
 """The heartbeats of a session with ZooKeeper: each goes through the quorum and extends the session's lease.
 
 One is under way at a time. One that is not answered for a third of the session timeout will not be: the
-connection is given up, while there is time enough to take the session to another server.
+connection is given up, while there is time enough to take the session to another server. So it is where a server says
+that it does not know the session and yet keeps the connection, as it does if the session ended (or moved) while it was
+being taken up: writes fail there for ever, and only the next connection is told that the session is over.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 from ottla.clock import boottime
 from ottla.coordination import zookeeper_requests as requests
 from ottla.coordination.session_lease import SessionLease
-from ottla.coordination.store import Check
+from ottla.coordination.store import Check, ConnectionLoss, SessionExpired
 from ottla.coordination.zookeeper_requests import Request
 from ottla.logs import logger
 
@@ -83,6 +85,13 @@ class Heart:
         self.stop()
         now = boottime()
         refusal = requests.refusal(probe, answer)
+        if isinstance(refusal, SessionExpired | ConnectionLoss):
+            log.warning(
+                "ZooKeeper does not know our session on this connection",
+                reason=str(refusal) or type(refusal).__name__,
+            )
+            self._cut()
+            return  # there will be another connection, or none
         if refusal is not None:
             log.error("ZooKeeper does not let us see our path", error=refusal)
         else:
