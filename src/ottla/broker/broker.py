@@ -298,7 +298,11 @@ class Broker:
         (znode,) = await store.get_many([znodes.topic_path(CONSUMER_OFFSETS)])
         if znode is None:
             return settings
-        topic = znodes.TopicAssignment.decode(CONSUMER_OFFSETS, znode.data)
+        try:
+            topic = znodes.TopicAssignment.decode(CONSUMER_OFFSETS, znode.data)
+        except znodes.MalformedZnode as error:  # nobody leads it before the controller can read it
+            log.error("how many partitions groups hash to can't be read", reason=str(error))
+            return settings
         return settings._replace(offsets_topic_num_partitions=len(topic.partitions))
 
     def _make_rooms(self, group_settings: GroupSettings) -> None:

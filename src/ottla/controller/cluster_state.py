@@ -69,6 +69,10 @@ class ClusterState:
         self.brokers: dict[int, LiveBroker] = {}
         self.topics: dict[str, Topic] = {}
         self.deleting: set[str] = set()
+        self.unreadable_topics: set[str] = set()
+        """Topics that are in the store, and not in ``topics``: nobody can read what they are."""
+        self.unreadable_partitions: set[PartitionId] = set()
+        """Partitions that have a state in the store, which nobody can read, and none here."""
         self.shutting_down: set[int] = set()
         """Brokers that are registered still, and have asked to be let go of."""
         self.offline_replicas: dict[int, set[PartitionId]] = {}
@@ -89,6 +93,7 @@ class ClusterState:
     def remove_topic(self, name: str) -> None:
         """A topic that the store has no more."""
         self.deleting.discard(name)
+        self.unreadable_partitions = {p for p in self.unreadable_partitions if p.topic != name}
         for offline in self.offline_replicas.values():
             offline -= {partition for partition in offline if partition.topic == name}
         topic = self.topics.pop(name, None)

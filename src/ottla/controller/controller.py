@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ottla.clock import Clock, SystemClock
 from ottla.controller.announcer import Announcer, Reach
@@ -27,12 +27,20 @@ from ottla.controller.isr_changes import IsrChanges, IsrRequest
 from ottla.controller.isr_notices import IsrNotices
 from ottla.controller.later import Later
 from ottla.controller.leader_changes import LeaderChanges
-from ottla.controller.office import load_cluster, read_brokers, run_for_office
+from ottla.controller.office import (
+    ControllerMoved,
+    give_up_office,
+    load_cluster,
+    look_at_unreadable,
+    run_for_office,
+)
 from ottla.controller.offline_replicas import OfflineReplicas
 from ottla.controller.producer_ids import ProducerIdBlocks
 from ottla.controller.reassignments import Reassignments
 from ottla.controller.refusals import not_controller
+from ottla.controller.registrations import Registrations
 from ottla.controller.remote_target import RemoteTarget
+from ottla.controller.second_look import SecondLook
 from ottla.controller.shutdown import ControlledShutdown
 from ottla.controller.taking_office import TakingOffice
 from ottla.controller.topic_changes import TopicChanges, TopicDefaults
@@ -84,9 +92,6 @@ DELETION_RETRY_S = 30.0
 BALANCE_FIRST_S = 5.0
 """When a new controller looks at the leaders' balance for the first time."""
 
-OFFICE_RETRY_S = 0.5
-"""Pause before the office is looked at again after the store gave no answer."""
-
 _T = TypeVar("_T")
 
 
@@ -114,7 +119,7 @@ class Controller:
         self._store = store
         self._broker_id = broker_id
         self._clock = clock or SystemClock()
-        self._queue = WorkQueue(self._on_moved, self._on_store_failure, self._on_fault)
+        self._queue = WorkQueue(self._on_moved, self._on_failure)
         self._announcer = Announcer(targets, listener, self._answered, reach)
         self._leaders = LeaderChanges(store, self._announcer, rules)
         self._deletions = Deletions(store, self._announcer)
@@ -143,8 +148,8 @@ class Controller:
         self._producer_ids = ProducerIdBlocks(store)
         self._state: ClusterState | None = None
         self._resumption = Later(lambda: self._happened(self._resume_deletions))
-        self._second_look = Later(self._look_at_office)
-        self._watched_brokers: set[int] = set()
+        self._second_look = SecondLook(self._look_at_office)
+        self._registrations = Registrations(store, lambda: self._happened(self._check_brokers))
         self._events: set[Callable[[ClusterState], Awaitable[None]]] = set()
         self._watches: dict[Callable[[ClusterState], Awaitable[None]], Watch] = {}
 
@@ -161,16 +166,18 @@ class Controller:
     async def start(self) -> bool:
         """Run for the office and, if elected, bring the brokers up to date: this one itself is then, the others are told.
 
-        Whether we were; where a ZooKeeper gives no answer now, that is looked at again in a while. Raises MalformedZnode
-        if the store holds what can't be read, and what a store raises that is in this process.
+        Whether we were; where that can't be told now, it is looked at again in a while. Raises what keeps a broker
+        from it that has its store to itself: there is nobody else.
         """
         self._store.on_state(self._on_session_state)
         try:
             await self._check_office()
-        except StoreError as error:
+        except ControllerMoved:
+            self._on_moved()
+        except Exception as error:
             if self._store.session_timeout_ms is None:
                 raise
-            self._on_store_failure(error)
+            self._on_failure(error)
         self._queue.start()
         for _ in range(2):  # what this broker answered, and what it was told because of that
             await self._announcer.idle(self._broker_id)
@@ -350,16 +357,19 @@ class Controller:
         """See who holds the office, and run for it if nobody does."""
         while True:
             holder = await self._store.exists(znodes.CONTROLLER, watch=self._on_office)
-            if holder is None:
+            if holder is None or holder.ephemeral_owner != self._store.session_id:
                 self._resign()
+                if holder is not None:
+                    return
+            if self._second_look.holds_back:
+                return  # what keeps us from the office may not keep others
+            if holder is None:
                 state = await run_for_office(self._store, self._broker_id, self._clock.now_ms())
                 if state is not None:
                     log.info("elected controller", controller_epoch=state.controller_epoch)
                     await self._take_up(state)
                 continue
-            if holder.ephemeral_owner != self._store.session_id:
-                self._resign()
-            elif self._state is None:  # ours by an election whose answer was lost
+            if self._state is None:  # ours by an election whose answer was lost
                 state = await run_for_office(self._store, self._broker_id, self._clock.now_ms())
                 if state is None:
                     continue
@@ -380,7 +390,7 @@ class Controller:
                     self._watch(self._check_log_dirs)
                 )  # the answers now say as much
                 await self._isr_notices.drop(state, self._watch(self._check_isr_notices))
-                state.brokers = await self._read_brokers()
+                state.brokers = await self._registrations.read(self._watch(self._check_brokers))
                 state.shutting_down &= state.brokers.keys()
                 restarted = await load_cluster(self._store, state)
                 await self._taking_office.make_good(state, restarted, self._has_session)
@@ -392,6 +402,7 @@ class Controller:
                 )
                 await self._reassignments.resume(state)
                 await self._balancing.take_up_asked(state, self._watch(self._check_elections))
+                await self._check_unreadable(state)
             except (BadVersion, NodeExists, NoNode):  # somebody else writes too
                 if attempt == _ATTEMPTS_MAX - 1:
                     raise
@@ -402,6 +413,8 @@ class Controller:
             if self._broker_id not in state.brokers:
                 log.warning("the controller's own broker is not registered")
             self._state = state
+            if state.stale:
+                self._second_look.soon()
             self._resume_later(state)
             self._balance_later.after(BALANCE_FIRST_S)
             return
@@ -434,18 +447,14 @@ class Controller:
         async def run() -> None:
             self._events.discard(react)
             state = self._state
-            if state is None:
+            if state is None or self._second_look.holds_back:
                 return
             if state.stale:
                 await self._take_up(state)  # which takes in everything
                 return
-            try:
-                await react(state)
-            except StoreError:
-                state.stale = True  # the event is used up: nothing else would tell of it again
-                raise
+            await react(state)
             if state.stale:
-                self._look_again_later()
+                self._second_look.soon()
 
         if react not in self._events:  # one that waits will see what this one would
             self._events.add(react)
@@ -456,34 +465,13 @@ class Controller:
         return self._watches.setdefault(react, lambda event: self._happened(react))
 
     async def _check_brokers(self, state: ClusterState) -> None:
-        come = await self._brokers.take_in(state, await self._read_brokers())
+        found = await self._registrations.read(self._watch(self._check_brokers))
+        come = await self._brokers.take_in(state, found)
         if come:
             await self._reassignments.resume(state, come)
 
-    async def _read_brokers(self) -> Any:
-        try:
-            found = await read_brokers(
-                self._store,
-                watch=self._watch(self._check_brokers),
-                watch_data=self._watch_of_broker,
-            )
-        except StoreError:
-            self._watched_brokers.clear()  # nobody knows which of them the store watches
-            raise
-        self._watched_brokers &= found.keys()  # there is no watch on what was not there
-        return found
-
-    def _watch_of_broker(self, broker_id: int) -> Watch | None:
-        """One watch a registration: it fires once, when it is altered or gone."""
-        if broker_id in self._watched_brokers:
-            return None
-        self._watched_brokers.add(broker_id)
-
-        def on_change(event: WatchEvent) -> None:
-            self._watched_brokers.discard(broker_id)
-            self._happened(self._check_brokers)
-
-        return on_change
+    async def _check_unreadable(self, state: ClusterState) -> None:
+        await look_at_unreadable(self._store, state, self._watch(self._check_unreadable))
 
     async def _check_deletions(self, state: ClusterState) -> None:
         marked = await self._store.children(
@@ -557,37 +545,53 @@ class Controller:
 
         async def run() -> _T:
             if self._state is not None and self._state.stale:
-                await self._take_up(self._state)
+                await self._catch_up(self._state)
             state = self._state
             if state is None:
                 raise not_controller()
             try:
                 return await work(state)
+            except Exception as error:
+                if not isinstance(error, KafkaError | StoreError):
+                    state.stale = True  # nobody knows how much of it was done
+                raise
             finally:
                 if state.stale:  # whether anybody asks again or not
-                    self._look_again_later()
+                    self._second_look.soon()
 
         if not self._queue.is_open:
             raise not_controller()
         return await self._queue.submit(run)
 
+    async def _catch_up(self, state: ClusterState) -> None:
+        """Take up everything again for somebody who waits for it."""
+        if self._second_look.holds_back:
+            raise not_controller()
+        try:
+            await self._take_up(state)
+        except (ControllerMoved, StoreError):
+            raise
+        except Exception as error:
+            self._on_failure(error)
+            raise not_controller() from error
+
     def _on_moved(self) -> None:
         self._resign()
         self._look_at_office()
 
-    def _on_store_failure(self, error: StoreError) -> None:
-        if not isinstance(error, SessionExpired):
-            self._look_again_later()
-
-    def _on_fault(self) -> None:
-        """What it was about is used up: nobody tells of it again, so everything is looked at again."""
+    def _on_failure(self, error: Exception) -> None:
+        """Work of our own has failed, and what it was about is used up: everything is looked at again."""
         if self._state is not None:
             self._state.stale = True
-        self._look_again_later()
+        if self._second_look.after(error):
+            self._queue.put(self._give_up_office)
 
-    def _look_again_later(self) -> None:
-        """The store gave no answer: see who holds the office, and what is so, in a while."""
-        self._second_look.after(OFFICE_RETRY_S)
+    async def _give_up_office(self) -> None:
+        """We have tried for long enough: another process may fare better."""
+        if self._state is not None:
+            log.error("the controller's office is given up", epoch=self._state.controller_epoch)
+        self._resign()
+        await give_up_office(self._store)
 
 
 def _random_index(count: int) -> int:

@@ -91,7 +91,7 @@ class Deletions:
 
     async def clear_marks(self, state: ClusterState) -> None:
         """Remove the marks of topics that there are not: a deletion had almost ended, or never began."""
-        unknown = state.deleting - state.topics.keys()
+        unknown = state.deleting - state.topics.keys() - state.unreadable_topics
         if unknown:
             await write(
                 self._store, state, [[Delete(znodes.delete_topic_path(name))] for name in unknown]
@@ -103,7 +103,7 @@ class Deletions:
         asked = set(marked) - state.deleting
         state.deleting |= asked
         await self.clear_marks(state)
-        await self.begin(state, sorted(asked & state.deleting))
+        await self.begin(state, sorted(asked & state.deleting & state.topics.keys()))
 
     async def resume(self, state: ClusterState, names: Collection[str] | None = None) -> None:
         """Go on with the deletions (of ``names``, if given) that halt."""

@@ -35,6 +35,9 @@ log = logger(__name__)
 ANY_EPOCH = -1
 """The broker epoch of an ISR's member that its leader does not know: not compared."""
 
+ASK_AGAIN = ErrorCode.UNKNOWN_SERVER_ERROR
+"""Answered for what can't be read now: any code that says more would be heeded as an answer for good."""
+
 
 class IsrRequest:
     """An AlterPartition that waits to be written with others, and then its response."""
@@ -103,6 +106,8 @@ def _judge_topic(
         index = wanted.partition_index
         if known is None or known.name in state.deleting:
             unknown = ErrorCode.UNKNOWN_TOPIC_ID if by_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            if known is None and state.unreadable_topics:
+                unknown = ASK_AGAIN  # it may be one of them
             answers.append(_Answer(told, None, index, unknown))
             continue
         partition = PartitionId(known.name, index)
@@ -131,6 +136,8 @@ def judge(
     known = state.topics[partition.topic].partitions
     current = known.get(partition.partition)
     if current is None:
+        if partition in state.unreadable_partitions:
+            return ASK_AGAIN
         return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     # A leader of this process sends both, as it made them: the epochs must count there, too (KIP-903).
     members = [

@@ -12,11 +12,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from ottla.controller.cluster_state import ClusterState, LiveBroker, PartitionId, Topic
+from ottla.controller.cluster_state import ClusterState, PartitionId, Topic
 from ottla.controller.transitions import controller_check, in_requests, set_leader
 from ottla.coordination import znodes
 from ottla.coordination.store import (
     BadVersion,
+    Check,
     Create,
     Delete,
     NodeExists,
@@ -28,9 +29,9 @@ from ottla.coordination.store import (
     Store,
     StoreError,
     Watch,
+    Znode,
 )
 from ottla.coordination.znodes import (
-    BrokerRegistration,
     ControllerZnode,
     LeaderAndIsr,
     MalformedZnode,
@@ -83,37 +84,22 @@ async def run_for_office(store: Store, broker_id: int, now_ms: int) -> ClusterSt
         return ClusterState(broker_id, epoch, stat.version)
 
 
-async def read_brokers(
-    store: Store, *, watch: Watch | None = None, watch_data: Callable[[int], Watch | None]
-) -> dict[int, LiveBroker]:
-    """The registered brokers; ``watch`` sees others come and go, ``watch_data(id)`` one being altered."""
-    names = await store.children(znodes.BROKER_IDS, watch=watch)
-    broker_ids = sorted(int(name) for name in names if name.isdecimal())
-    found = await asyncio.gather(
-        *(_read_broker(store, broker_id, watch_data(broker_id)) for broker_id in broker_ids)
-    )
-    return {
-        broker_id: live
-        for broker_id, live in zip(broker_ids, found, strict=True)
-        if live is not None
-    }
-
-
-async def _read_broker(store: Store, broker_id: int, watch: Watch | None) -> LiveBroker | None:
+async def give_up_office(store: Store) -> None:
+    """Let another broker be elected. Nothing happens where the office is not this session's any more."""
+    epoch = await store.get(znodes.CONTROLLER_EPOCH)
+    holder = await store.exists(znodes.CONTROLLER)
+    if holder is None or holder.ephemeral_owner != store.session_id:
+        return
     try:
-        znode = await store.get(znodes.broker_path(broker_id), watch=watch)
-    except NoNode:
-        return None
-    try:
-        registration = BrokerRegistration.decode(broker_id, znode.data)
-    except MalformedZnode as error:  # nobody could reach it; the others must not suffer
-        log.error("a broker's registration can't be read", reason=str(error))
-        return None
-    return LiveBroker(registration, znode.stat.czxid)
+        await store.multi(
+            [Check(znodes.CONTROLLER_EPOCH, epoch.stat.version), Delete(znodes.CONTROLLER)]
+        )
+    except (BadVersion, NoNode):  # another one has been elected
+        return
 
 
 async def load_cluster(store: Store, state: ClusterState) -> set[PartitionId]:
-    """Fill ``state``, whose brokers are known, from the store. Raises MalformedZnode rather than guess.
+    """Fill ``state``, whose brokers are known, from the store. What can't be read is noted, and left alone.
 
     Returns the partitions whose leader has registered since their state was written: it may have been
     restarted, and its log cut, without an election.
@@ -121,14 +107,19 @@ async def load_cluster(store: Store, state: ClusterState) -> set[PartitionId]:
     names = sorted(await store.children(znodes.TOPICS))
     topic_znodes = await store.get_many([znodes.topic_path(name) for name in names])
     for name, znode in zip(names, topic_znodes, strict=True):
-        if znode is not None:
+        if znode is None:
+            continue
+        try:
             found = TopicAssignment.decode(name, znode.data)
-            assignment = dict(sorted(found.partitions.items()))
-            topic_id = found.topic_id or ZERO_ID
-            topic = Topic(name, topic_id, assignment, znode.stat.version)
-            topic.adding = {p: replicas for p, replicas in found.adding.items() if replicas}
-            topic.removing = {p: replicas for p, replicas in found.removing.items() if replicas}
-            state.add_topic(topic)
+        except MalformedZnode as error:  # the other topics must not suffer
+            log.error("a topic can't be read, and is left alone until it can", reason=str(error))
+            state.unreadable_topics.add(name)
+            continue
+        assignment = dict(sorted(found.partitions.items()))
+        topic = Topic(name, found.topic_id or ZERO_ID, assignment, znode.stat.version)
+        topic.adding = {p: replicas for p, replicas in found.adding.items() if replicas}
+        topic.removing = {p: replicas for p, replicas in found.removing.items() if replicas}
+        state.add_topic(topic)
     restarted = await _load_partitions(store, state)
     state.deleting = set(await store.children(znodes.DELETE_TOPICS))
     return restarted
@@ -139,13 +130,47 @@ async def _load_partitions(store: Store, state: ClusterState) -> set[PartitionId
     partitions = list(state.partition_ids())
     paths = [znodes.partition_state_path(*partition) for partition in partitions]
     for partition, path, znode in zip(partitions, paths, await store.get_many(paths), strict=True):
-        if znode is not None:
+        if znode is None:
+            continue
+        try:
             found = LeaderAndIsr.decode(path, znode.data, znode.stat.version)
-            state.topics[partition.topic].partitions[partition.partition] = found
-            leader = state.brokers.get(found.leader)
-            if leader is not None and leader.epoch > znode.stat.mzxid:
-                restarted.add(partition)
+        except MalformedZnode as error:  # nor must the other partitions
+            log.error(
+                "a partition can't be read, and is left alone until it can", reason=str(error)
+            )
+            state.unreadable_partitions.add(partition)
+            continue
+        state.topics[partition.topic].partitions[partition.partition] = found
+        leader = state.brokers.get(found.leader)
+        if leader is not None and leader.epoch > znode.stat.mzxid:
+            restarted.add(partition)
     return restarted
+
+
+async def look_at_unreadable(store: Store, state: ClusterState, watch: Watch) -> None:
+    """Have ``watch`` see what becomes of what can't be read; the state is stale if that is another already."""
+
+    async def look(path: str, decode: Callable[[Znode], object]) -> None:
+        try:
+            decode(await store.get(path, watch=watch))
+        except MalformedZnode:
+            return
+        except NoNode:
+            log.info("what could not be read is gone", path=path)
+        else:
+            log.info("what could not be read can be read again", path=path)
+        state.stale = True
+
+    def topic(name: str) -> Awaitable[None]:
+        return look(znodes.topic_path(name), lambda znode: TopicAssignment.decode(name, znode.data))
+
+    def partition(partition: PartitionId) -> Awaitable[None]:
+        path = znodes.partition_state_path(*partition)
+        return look(path, lambda znode: LeaderAndIsr.decode(path, znode.data, znode.stat.version))
+
+    await asyncio.gather(
+        *map(topic, state.unreadable_topics), *map(partition, state.unreadable_partitions)
+    )
 
 
 async def missing_parents(store: Store, partitions: Sequence[PartitionId]) -> list[list[Operation]]:
@@ -232,7 +257,17 @@ async def reread(
             states.pop(partition.partition, None)
             changed.add(partition)
             continue
-        found = LeaderAndIsr.decode(path, znode.data, znode.stat.version)
+        try:
+            found = LeaderAndIsr.decode(path, znode.data, znode.stat.version)
+        except MalformedZnode as error:
+            log.error(
+                "a partition can't be read, and is left alone until it can", reason=str(error)
+            )
+            states.pop(partition.partition, None)
+            state.unreadable_partitions.add(partition)
+            state.stale = True  # taken up anew, it is watched
+            changed.add(partition)
+            continue
         if found.controller_epoch > state.controller_epoch:
             raise ControllerMoved(f"{path} was written by a later controller")
         if found.partition_epoch != states[partition.partition].partition_epoch:

@@ -24,6 +24,7 @@ from ottla.controller.leader_changes import LeaderChanges
 from ottla.controller.office import remove, write
 from ottla.controller.reassignment import Reassignment, reason_refused
 from ottla.controller.refusals import answer_for
+from ottla.controller.topics import check_readable
 from ottla.coordination import znodes
 from ottla.coordination.store import NoNode, Set, Store, StoreError, Watch
 from ottla.coordination.znodes import LeaderAndIsr, MalformedZnode
@@ -340,8 +341,8 @@ class Reassignments:
     def _is_complete(self, state: ClusterState, partition: PartitionId, plan: Reassignment) -> bool:
         """Whether the target can have the partition alone; one that never had a leader has no data."""
         current = state.leader_and_isr(partition)
-        if current is None:
-            return True
+        if current is None:  # what can't be read may say anything
+            return partition not in state.unreadable_partitions
         return plan.is_complete(current.isr) and (
             not plan.removing or current.leader_recovery_state != LEADER_RECOVERING
         )
@@ -417,6 +418,13 @@ def _plan(
     may_change_factor: bool,
 ) -> Reassignment:
     """The reassignment to ``target`` (None: back to where it started). Raises KafkaError."""
+    check_readable(state, partition.topic)
+    if partition in state.unreadable_partitions:
+        raise KafkaError(
+            ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+            "The partition's state can't be read: see "
+            f"{znodes.partition_state_path(partition.topic, partition.partition)}.",
+        )
     current = reassignment_of(state, partition)
     if current is None or partition.topic in state.deleting:
         raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "The partition does not exist.")

@@ -28,6 +28,7 @@ from ottla.controller.topics import (
     TopicResult,
     TopicRules,
     already_exists,
+    check_readable,
     plan_partitions,
     plan_topic,
     unknown_topic,
@@ -253,7 +254,14 @@ class TopicChanges:
         ``ids``: those that topics must have, UNKNOWN_TOPIC_ID else: one may have been made again.
         """
         refused: dict[str, TopicResult] = {}
+        for name in names:
+            try:
+                check_readable(state, name)
+            except KafkaError as unreadable:
+                refused[name] = TopicResult.refused(name, unreadable)
         for name, topic_id in ids.items():
+            if name in refused:
+                continue
             if name not in state.topics or state.topics[name].topic_id != topic_id:
                 error = KafkaError(ErrorCode.UNKNOWN_TOPIC_ID, "No topic has this id any more.")
                 refused[name] = TopicResult.refused(name, error)

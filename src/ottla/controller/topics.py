@@ -15,6 +15,7 @@ from ottla import topic_ids
 from ottla.controller import topic_names
 from ottla.controller.assignment import BrokerRack, assign_replicas
 from ottla.controller.cluster_state import ClusterState, Topic
+from ottla.coordination import znodes
 from ottla.errors import ErrorCode, KafkaError
 
 UNSET = -1
@@ -124,6 +125,7 @@ def plan_topic(
 
 def plan_partitions(state: ClusterState, wanted: NewPartitions) -> dict[int, tuple[int, ...]]:
     """The replicas of the partitions to add, or the KafkaError that says why not."""
+    check_readable(state, wanted.name)
     topic = state.topics.get(wanted.name)
     if topic is None:
         raise unknown_topic(wanted.name)
@@ -167,6 +169,15 @@ def unknown_topic(name: str) -> KafkaError:
     return KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{name}' does not exist.")
 
 
+def check_readable(state: ClusterState, name: str) -> None:
+    """Refuse what is asked of a topic that can't be read: that it does not exist would be untrue."""
+    if name in state.unreadable_topics:
+        raise KafkaError(
+            ErrorCode.INVALID_TOPIC_EXCEPTION,
+            f"The topic '{name}' can't be read: see {znodes.topic_path(name)}.",
+        )
+
+
 def already_exists(name: str) -> KafkaError:
     """The error for a topic that does."""
     return KafkaError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
@@ -180,7 +191,7 @@ def _check_name_is_free(state: ClusterState, name: str, taken: Mapping[str, str]
         )
     if name in state.deleting:
         raise KafkaError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' is marked for deletion.")
-    if name in state.topics:
+    if name in state.topics or name in state.unreadable_topics:
         raise already_exists(name)
     colliding = state.colliding_topics(name)
     unified = topic_names.unify_collision_characters(name)

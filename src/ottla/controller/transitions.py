@@ -86,7 +86,7 @@ def first_leaders(state: ClusterState, partitions: Iterable[PartitionId]) -> Lea
     """The first state of each partition that has none yet and has a live replica."""
     changes: dict[PartitionId, LeaderAndIsr] = {}
     for partition in partitions:
-        if state.leader_and_isr(partition) is None:
+        if state.leader_and_isr(partition) is None and partition not in state.unreadable_partitions:
             first = leader_for_new(
                 state.assignment(partition), state.online(partition), state.controller_epoch
             )
@@ -264,11 +264,17 @@ def update_metadata_requests(
     ``full``: these are all that there are, and a broker forgets others.
 
     Partitions without a state are left out: they have never had a leader. Those of a topic that is being
-    deleted have leader -2: forget them.
+    deleted have leader -2: forget them. A topic of which something can't be read is named in any case: it is
+    not gone, and what is known of the rest of it goes on being so.
     """
     topics: dict[str, list[UpdateMetadataPartitionState]] = {}
+    if full:
+        unreadable = {partition.topic for partition in state.unreadable_partitions}
+        topics = {name: [] for name in sorted(unreadable - state.deleting)}
     for partition in partitions:
         current = state.leader_and_isr(partition)
+        if current is None and partition.topic in state.deleting:
+            current = LeaderAndIsr(LEADER_DURING_DELETE, ())
         if current is not None:
             topics.setdefault(partition.topic, []).append(
                 _partition_metadata(state, partition, current)
@@ -279,6 +285,11 @@ def update_metadata_requests(
         )
         for topic, states in topics.items()
     ]
+    if full:
+        topic_states += [
+            UpdateMetadataTopicState(topic_name=topic)
+            for topic in sorted(state.unreadable_topics - state.deleting)
+        ]
     live_brokers = [
         UpdateMetadataBroker(
             id=broker_id,

@@ -1,7 +1,7 @@
 """The controller's queue: one piece of work after the other, whoever asked for it.
 
-Rules: a caller that gives up does not stop what it asked for. A failure is its caller's; where the store failed, or
-the office is lost, the controller is told too, because work of its own has nobody else to tell.
+Rules: a caller that gives up does not stop what it asked for. A failure is its caller's; where the office is lost the
+controller is told too, and of every failure of work of its own, which has nobody else to tell.
 """
 
 from __future__ import annotations
@@ -32,13 +32,11 @@ class WorkQueue:
     def __init__(
         self,
         on_moved: Callable[[], None],
-        on_store_failure: Callable[[StoreError], None],
-        on_fault: Callable[[], None],
+        on_failure: Callable[[Exception], None],
     ) -> None:
-        """``on_moved``: the office is lost. ``on_store_failure``: work of the controller itself failed."""
+        """``on_moved``: the office is lost. ``on_failure``: work of the controller itself failed."""
         self._on_moved = on_moved
-        self._on_store_failure = on_store_failure
-        self._on_fault = on_fault
+        self._on_failure = on_failure
         self._queue: asyncio.Queue[_Work] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
 
@@ -86,16 +84,15 @@ class WorkQueue:
             except ControllerMoved:
                 self._on_moved()
                 _refuse(future, not_controller())
-            except StoreError as error:
-                if future is None:
-                    self._on_store_failure(error)
-                _refuse(future, answer_for(error))
             except Exception as error:
-                if not isinstance(error, KafkaError):
-                    log.error("controller could not do its work", error=error)
-                    if future is None:
-                        self._on_fault()
-                _refuse(future, error)
+                if future is None:
+                    self._on_failure(error)
+                elif isinstance(error, StoreError):
+                    _refuse(future, answer_for(error))
+                else:
+                    if not isinstance(error, KafkaError):
+                        log.error("controller could not do what it was asked for", error=error)
+                    _refuse(future, error)
             except asyncio.CancelledError:
                 _refuse(future, not_controller())
                 raise

@@ -195,7 +195,7 @@ class TopicAssignment(NamedTuple):
 
     @classmethod
     def decode(cls, topic: str, data: bytes) -> TopicAssignment:
-        """Versions 1 to 3."""
+        """Versions 1 to 3. A topic has partitions, and each of them has replicas."""
         path = topic_path(topic)
         fields = _object(path, data)
         topic_id: bytes | None = None
@@ -205,20 +205,20 @@ class TopicAssignment(NamedTuple):
             except ValueError as error:
                 raise MalformedZnode(path, str(error)) from error
         _field(path, fields, "partitions", dict)
-        return cls(
-            topic_id,
-            *(
-                _replicas_by_partition(path, fields.get(name, {}))
-                for name in ("partitions", "adding_replicas", "removing_replicas")
-            ),
+        partitions, adding, removing = (
+            _replicas_by_partition(path, fields.get(name, {}))
+            for name in ("partitions", "adding_replicas", "removing_replicas")
         )
+        if not partitions or not all(partitions.values()):
+            raise MalformedZnode(path, "it has no partitions, or one without replicas")
+        return cls(topic_id, partitions, adding, removing)
 
 
 def _replicas_by_partition(path: str, value: object) -> dict[int, tuple[int, ...]]:
     if not isinstance(value, dict):
         raise MalformedZnode(path, f"{value!r} does not give replicas by partition")
     return {
-        _number(path, partition): _broker_ids(path, replicas)
+        _int32(path, _number(path, partition)): _broker_ids(path, replicas)
         for partition, replicas in value.items()
     }
 
@@ -276,10 +276,10 @@ class LeaderAndIsr(NamedTuple):
         """``version`` is the znode's."""
         fields = _object(path, data)
         return cls(
-            _field(path, fields, "leader", int),
+            _int32(path, _field(path, fields, "leader", int)),
             _broker_ids(path, fields.get("isr")),
-            _field(path, fields, "leader_epoch", int),
-            _field(path, fields, "controller_epoch", int),
+            _int32(path, _field(path, fields, "leader_epoch", int)),
+            _int32(path, _field(path, fields, "controller_epoch", int)),
             version,
             _number(path, fields.get("leader_recovery_state", 0)),
         )
@@ -561,4 +561,11 @@ def _number(path: str, value: object) -> int:
 def _broker_ids(path: str, value: object) -> tuple[int, ...]:
     if not isinstance(value, list) or not all(type(broker_id) is int for broker_id in value):
         raise MalformedZnode(path, f"{value!r} is no list of broker ids")
-    return tuple(value)
+    return tuple(_int32(path, broker_id) for broker_id in value)
+
+
+def _int32(path: str, value: int) -> int:
+    """What goes into a request as 4 bytes: one that does not fit would hold up all that goes with it."""
+    if not -(2**31) <= value < 2**31:
+        raise MalformedZnode(path, f"{value} has more than 32 bits")
+    return value

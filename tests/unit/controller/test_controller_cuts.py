@@ -193,7 +193,7 @@ def _replicas(told: list[str]) -> list[str]:
 async def test_a_controller_that_cannot_see_the_office_at_its_start_looks_again(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ottla.controller.controller.OFFICE_RETRY_S", 0.01)
+    monkeypatch.setattr("ottla.controller.second_look.RETRY_S", 0.01)
     await cluster.start(1, 2)
     store = CutStore(cluster.sessions[1])
     store.is_cut = True  # a ZooKeeper without a leader, say

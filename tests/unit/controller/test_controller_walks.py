@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from ottla.controller import controller as controller_module
-from ottla.controller import office
+from ottla.controller import office, second_look
 from ottla.controller.cluster_state import PartitionId
 from ottla.coordination import znodes
 from tests.unit.controller.conftest import Cluster
@@ -187,7 +186,7 @@ async def test_no_walk_breaks_an_invariant_and_in_the_end_everything_is_whole(
     monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setattr(office, "STATES_TOGETHER", 2)
-    monkeypatch.setattr(controller_module, "OFFICE_RETRY_S", 0.001)
+    monkeypatch.setattr(second_look, "RETRY_S", 0.001)
     cluster = Cluster()
     walk = Walk(seed, cluster)
     try:
