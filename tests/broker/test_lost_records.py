@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ottla.broker.broker import Broker as Server
+from ottla.broker.session import Session
 from ottla.coordination import znodes
 from ottla.coordination.znodes import BrokerRegistration
 from ottla.messages.elect_leaders import ElectLeadersRequest, TopicPartitions
@@ -94,6 +96,34 @@ def test_who_may_have_lost_records_comes_back_once_it_has_caught_up(tmp_path: Pa
             assert cluster.at(2).log.log_end_offset == 5
             assert not (await registration_of(cluster, again)).unclean
             assert not again.directories.may_have_lost
+        finally:
+            cluster.brokers.pop(2)
+            await again.stop()
+
+    play(tmp_path, test, durability="os")
+
+
+def test_who_may_have_lost_records_says_so_until_it_is_written_that_it_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[bool] = []
+    write = Session.register_anew
+
+    async def register_anew(session: Session, *arguments: Any) -> None:
+        said.append(session._registration().unclean)  # what a session after this one would say
+        await write(session, *arguments)
+        said.append(session._registration().unclean)
+
+    async def test(cluster: Cluster) -> None:
+        await cluster.create([2, 3])
+        stopped = cluster.brokers.pop(2)
+        await stopped.stop()
+        machine_went_down(stopped)
+        monkeypatch.setattr(Session, "register_anew", register_anew)
+        again = await start_again(cluster, stopped)
+        try:
+            await until(lambda: not again.may_have_lost, "it is told")
+            assert said == [True, True]
         finally:
             cluster.brokers.pop(2)
             await again.stop()

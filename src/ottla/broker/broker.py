@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Coroutine, Generator, Iterator
+from collections.abc import Awaitable, Collection, Coroutine, Generator, Iterator
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib import import_module
@@ -143,6 +143,8 @@ class Broker:
         self._telemetry: ClientTelemetry | None = None
         self.may_have_lost = False
         """Whether records may be lost that were acknowledged, and the controller does not know that it knows."""
+        self.short: Collection[tuple[str, int]] = ()
+        """The replicas that lack what was synced, while it does not know that: see ``log.short_logs``."""
         self._exits = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
         self.has_rooms = False
@@ -357,6 +359,7 @@ class Broker:
         # A thread goes on, cancelled or not: the stop waits for it.
         await asyncio.shield(self._loading)
         self.may_have_lost = self.directories.may_have_lost
+        self.short = tuple(self.directories.short)
 
     async def _load_topic_settings(self, store: Store) -> None:
         if self.in_cluster:  # retention by settings of before would delete what was to be kept

@@ -116,7 +116,7 @@ class Control:
             refusal = await self._refusal(request.controller_epoch, request.broker_epoch)
             if not refusal:
                 refusal = await self._know_settings(request)
-            if not refusal and self._broker.may_have_lost:
+            if not refusal and (self._broker.may_have_lost or self._broker.short):
                 refusal = await self._loss_is_known()
             if not refusal and self._is_past(request.broker_epoch):
                 refusal = ErrorCode.STALE_BROKER_EPOCH
@@ -125,7 +125,11 @@ class Control:
             for leader in request.live_leaders:
                 self.peers[leader.broker_id] = (leader.host_name, leader.port)
             await self._set_aside_strays(request)
-            return await self._take_up(request)
+            some_short = bool(self._broker.directories.short)
+            response = await self._take_up(request)
+            if some_short:
+                await self._short_are_known(request)
+            return response
 
     async def _know_settings(self, request: LeaderAndIsrRequest) -> ErrorCode:
         """Read the settings of topics that are new here; what is altered later the listener hears of."""
@@ -152,21 +156,31 @@ class Control:
         return ErrorCode.NONE
 
     async def _loss_is_known(self) -> ErrorCode:
-        """The controller has taken this broker out of the ISRs (INVARIANTS 20): what it copies from here on counts."""
+        """The controller has taken what may lack records out of the ISRs (INVARIANTS 20): what is copied from here on counts.
+
+        A session that expires before this is written down says the same in its next registration.
+        """
         broker = self._broker
-        broker.may_have_lost = False
         while True:
+            known = broker.registration()._replace(unclean=False, short=frozenset())
             try:
-                await broker.session.register_anew()
+                await broker.session.register_anew(known)
                 break
-            except SessionExpired:  # the next registration is to say it again
-                broker.may_have_lost = True
+            except SessionExpired:
                 return ErrorCode.STALE_BROKER_EPOCH
             except StoreError as error:
                 log.warning("the registration can't be written now", reason=str(error))
                 await asyncio.sleep(SETTINGS_RETRY_S)
+        broker.may_have_lost, broker.short = False, ()
         await asyncio.to_thread(broker.directories.forget_loss)
         return ErrorCode.NONE
+
+    async def _short_are_known(self, request: LeaderAndIsrRequest) -> None:
+        """Write down which replicas are short still; what a full request does not name was taken away before."""
+        directories = self._broker.directories
+        if request.type == FULL:
+            directories.forget_short(directories.short.keys() - _named(request))
+        await asyncio.to_thread(directories.save_short)
 
     async def _set_aside_strays(self, request: LeaderAndIsrRequest) -> None:
         """Before a topic is led: what is here of another one of its name must not be taken for its past."""
@@ -174,11 +188,7 @@ class Control:
         turns = _Turns()
         try:
             if request.type == FULL:
-                named = {
-                    (topic.topic_name, state.partition_index)
-                    for topic in request.topic_states
-                    for state in topic.partition_states
-                }
+                named = _named(request)
                 unnamed = [key for key in replicas.held() if key not in named]
                 for topic_name, index in await unknown_to_cluster(self._broker, unnamed):
                     self._stray(topic_name, index)
@@ -302,6 +312,15 @@ class Control:
         except KafkaError as error:
             return error.code
         return ErrorCode.NONE
+
+
+def _named(request: LeaderAndIsrRequest) -> set[tuple[str, int]]:
+    """Topic and index of all partitions in the request."""
+    return {
+        (topic.topic_name, state.partition_index)
+        for topic in request.topic_states
+        for state in topic.partition_states
+    }
 
 
 def _refused(request: LeaderAndIsrRequest, code: ErrorCode) -> LeaderAndIsrResponse:

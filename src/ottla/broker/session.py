@@ -127,12 +127,12 @@ class Session:
                 await self._begin_again()
         self._task = asyncio.create_task(self._hold(), name="session")
 
-    async def register_anew(self) -> None:
-        """Say in the registration what is to be said now; it stays the same one, with its epoch.
+    async def register_anew(self, registration: BrokerRegistration) -> None:
+        """Say something else in the registration; it stays the same one, with its epoch.
 
         Raises ``StoreError``: ``SessionExpired`` also where the registration is not this session's any more.
         """
-        store, registration = self.store, self._registration()
+        store = self.store
         path = znodes.broker_path(registration.broker_id)
         try:
             stat = await store.exists(path)

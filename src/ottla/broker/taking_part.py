@@ -53,12 +53,20 @@ def session_of(broker: Broker) -> Session:
     )
 
 
+SHORT_TOLD_MAX = 1000
+"""So many short replicas are told of by name, in a znode that holds a megabyte; of more, all are suspected."""
+
+
 def registration_of(broker: Broker, endpoints: tuple[Endpoint, ...]) -> BrokerRegistration:
     """What the others are told of the broker."""
-    return BrokerRegistration(
+    registration = BrokerRegistration(
         broker.node_id,
         endpoints,
         broker.config.broker_rack,
         broker.clock.now_ms(),
         unclean=broker.may_have_lost,
+        short=frozenset(broker.short),
     )
+    if len(broker.short) > SHORT_TOLD_MAX:
+        return registration._replace(unclean=True, short=frozenset())
+    return registration

@@ -166,7 +166,9 @@ class Balancing:
 
 
 def _trusted(state: ClusterState, partition: PartitionId) -> Collection[int]:
-    return {replica for replica in state.online(partition) if not state.is_unclean(replica)}
+    return {
+        replica for replica in state.online(partition) if not state.may_lack(replica, partition)
+    }
 
 
 def _reason_against(state: ClusterState, partition: PartitionId, kind: int) -> Outcome | None:

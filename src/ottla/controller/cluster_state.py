@@ -164,6 +164,13 @@ class ClusterState:
         live = self.brokers.get(broker_id)
         return live is not None and live.registration.unclean
 
+    def may_lack(self, broker_id: int, partition: PartitionId) -> bool:
+        """Whether the broker is registered as one whose replica of ``partition`` may lack what it acknowledged."""
+        live = self.brokers.get(broker_id)
+        return live is not None and (
+            live.registration.unclean or partition in live.registration.short
+        )
+
     def partitions_on(self, broker_ids: Collection[int]) -> list[PartitionId]:
         """The partitions with a replica on one of these brokers, those being deleted aside."""
         wanted = set(broker_ids)

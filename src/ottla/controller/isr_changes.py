@@ -163,7 +163,9 @@ def judge(
     if _is_impossible(state, partition, current, isr, wanted.leader_recovery_state):
         return ErrorCode.INVALID_REQUEST
     ineligible = [
-        member for member, epoch in members if not _is_eligible(state, current, member, epoch)
+        member
+        for member, epoch in members
+        if not _is_eligible(state, partition, current, member, epoch)
     ]
     if ineligible:
         log.info(
@@ -202,13 +204,15 @@ def _is_impossible(
     )
 
 
-def _is_eligible(state: ClusterState, current: LeaderAndIsr, member: int, epoch: int) -> bool:
+def _is_eligible(
+    state: ClusterState, partition: PartitionId, current: LeaderAndIsr, member: int, epoch: int
+) -> bool:
     known = state.brokers.get(member)
     if known is None or epoch not in (ANY_EPOCH, known.epoch):
         return False
     if member == current.leader or member in current.isr:
         return True  # also a leader that stops: it may wait for just this ISR, to hand over
-    return state.is_alive(member) and not state.is_unclean(member)
+    return state.is_alive(member) and not state.may_lack(member, partition)
 
 
 def _answered(

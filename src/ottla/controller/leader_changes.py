@@ -83,20 +83,20 @@ class LeaderChanges:
         offline = transitions.offline_partitions(state, partitions)
         if not offline:
             return []
-        lossy = {broker_id for broker_id in state.brokers if state.is_unclean(broker_id)}
 
         def successor(
             partition: PartitionId, current: LeaderAndIsr, unclean: bool
         ) -> LeaderAndIsr | None:
             if state.is_led(partition, current.leader):
                 return None
+            online = state.online(partition)
             return leader_for_offline(
                 state.assignment(partition),
                 current,
-                state.online(partition),
+                online,
                 state.controller_epoch,
                 unclean=unclean,
-                lossy=lossy,
+                lossy=_lossy(state, partition, online),
             )
 
         elected = await self.change(state, offline, lambda p, now: successor(p, now, False))
@@ -156,12 +156,18 @@ class LeaderChanges:
         return await self.change(state, partitions, shrunk)
 
     async def distrust(self, state: ClusterState, broker_ids: Collection[int]) -> list[PartitionId]:
-        """Take brokers that may have lost acknowledged records out of the ISRs (invariant 20)."""
-        lossy = {broker_id for broker_id in broker_ids if state.is_unclean(broker_id)}
-        if not lossy:
+        """Take replicas that may have lost acknowledged records out of the ISRs (invariants 1, 20)."""
+        unclean = {broker_id for broker_id in broker_ids if state.is_unclean(broker_id)}
+        suspects = dict.fromkeys(state.partitions_on(unclean) if unclean else ())
+        for broker_id in broker_ids:
+            for topic, index in state.brokers[broker_id].registration.short:
+                if topic not in state.deleting and topic in state.topics:
+                    suspects[PartitionId(topic, index)] = None
+        if not suspects:
             return []
 
         def trusted(partition: PartitionId, current: LeaderAndIsr) -> LeaderAndIsr | None:
+            lossy = _lossy(state, partition, broker_ids)
             return without_lossy(
                 state.assignment(partition),
                 current,
@@ -170,11 +176,16 @@ class LeaderChanges:
                 state.controller_epoch,
             )
 
-        changed = await self.change(state, state.partitions_on(lossy), trusted)
+        changed = await self.change(state, suspects, trusted)
         if changed:
             log.warning(
                 "replicas that may have lost records are out of the ISRs",
-                brokers=sorted(lossy),
+                brokers=sorted(broker_ids),
                 partitions=len(changed),
             )
         return changed
+
+
+def _lossy(state: ClusterState, partition: PartitionId, broker_ids: Collection[int]) -> set[int]:
+    """Those of the brokers whose replicas may lack what they acknowledged."""
+    return {broker_id for broker_id in broker_ids if state.may_lack(broker_id, partition)}

@@ -8,7 +8,7 @@ raises MalformedZnode with the path. Source: Kafka's ``kafka/zk/ZkData.scala``.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from ottla import topic_ids
@@ -99,6 +99,8 @@ class BrokerRegistration(NamedTuple):
     features: Mapping[str, Mapping[str, int]] = {}
     unclean: bool = False
     """The broker may have lost data that it had acknowledged: invariant 20. Kafka does not know it."""
+    short: frozenset[tuple[str, int]] = frozenset()
+    """Topic and index of replicas that lack what the broker had synced. Kafka does not know it."""
 
     def encode(self) -> bytes:
         """With the top-level host and port that clients before listeners existed read."""
@@ -121,6 +123,11 @@ class BrokerRegistration(NamedTuple):
         }
         if self.unclean:
             fields["ottla_unclean"] = True
+        if self.short:
+            short: dict[str, list[int]] = {}
+            for topic, index in sorted(self.short):
+                short.setdefault(topic, []).append(index)
+            fields["ottla_short"] = short
         return _json(fields)
 
     @classmethod
@@ -144,7 +151,16 @@ class BrokerRegistration(NamedTuple):
             _number(path, fields.get("jmx_port", -1)),
             features if isinstance(features, dict) else {},
             fields.get("ottla_unclean") is True,
+            frozenset(_parse_short(fields.get("ottla_short"))),
         )
+
+
+def _parse_short(listed: object) -> Iterator[tuple[str, int]]:
+    """Partitions as ``{"topic": [0, 1]}`` names them."""
+    if isinstance(listed, dict):
+        for topic, indexes in listed.items():
+            if isinstance(indexes, list):
+                yield from ((topic, index) for index in indexes if isinstance(index, int))
 
 
 def _format_endpoint(endpoint: Endpoint) -> str:

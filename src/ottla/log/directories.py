@@ -19,7 +19,7 @@ Opening, loading and closing block; the rest belongs to the loop.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from errno import EIO
 
 from ottla.errors import ErrorCode, KafkaError
@@ -73,6 +73,8 @@ class LogDirectories:
         """Where partitions are to be made that are not here yet, as AlterReplicaLogDirs said."""
         self.moves_left: dict[Key, LogDirectory] = {}
         """Where partitions were being moved to when the last life ended."""
+        self.short: dict[Key, int] = {}
+        """Up to where partitions were synced that lack some of it, and may be counted on: see ``short_logs``."""
         self._first_error: Exception | None = None
         real = [os.path.realpath(directory.path) for directory in self.all]
         if len(set(real)) < len(real):
@@ -112,6 +114,21 @@ class LogDirectories:
                 directory.life.forget()
             except OSError as error:
                 log.warning("last life not written", directory=directory.path, reason=str(error))
+
+    def forget_short(self, keys: Collection[Key]) -> None:
+        """Nobody counts on these partitions any more, as far as they are short. ``save_short`` writes it down."""
+        for key in keys:
+            self.short.pop(key, None)
+        for directory in self:
+            directory.short.forget(keys)
+
+    def save_short(self) -> None:
+        """Write down which partitions are short. Blocks; where that fails, the next start finds them short again."""
+        for directory in self:
+            try:
+                directory.short.save()
+            except OSError as error:
+                log.warning("short logs not noted", directory=directory.path, reason=str(error))
 
     # Opening and loading
 
@@ -181,6 +198,7 @@ class LogDirectories:
         self._need_one()
         self._settle_duplicates(now_ms)
         self._settle_unfinished()
+        self._settle_short()
 
     def _settle_duplicates(self, now_ms: int) -> None:
         found: dict[Key, LogDirectory] = {}
@@ -264,6 +282,24 @@ class LogDirectories:
                     del directory.unfinished[key]
                     directory.trash.put(path, 0)
                     self.moves_left[key] = directory
+
+    def _settle_short(self) -> None:
+        """What has moved into another directory is gone from its old one, and lacks nothing.
+
+        What may lie in a directory that is offline, or of which a copy is left, is not served: it is still noted.
+        """
+        left = {
+            key for directory in self for key in (*directory.quarantined, *directory.unfinished)
+        }
+        for directory in self:
+            moved: list[Key] = []
+            for key, synced_to in directory.short.synced_to.items():
+                found = self.get(*key)
+                if found is not None and found.log_end_offset >= synced_to:
+                    moved.append(key)
+                elif found is not None or not (self.some_offline or key in left):
+                    self.short[key] = max(synced_to, self.short.get(key, 0))
+            directory.short.forget(moved)
 
     def _failed(self, directory: LogDirectory, error: Exception) -> None:
         self._first_error = self._first_error or error
@@ -382,6 +418,7 @@ class LogDirectories:
         """
         key = topic, partition
         self.preferred.pop(key, None)
+        self.forget_short([key])
         holding = [one for one in self if key in one.logs or key in one.quarantined]
         for directory in holding:  # two where one of them is damaged
             directory.delete(topic, partition, now_ms)
@@ -393,6 +430,7 @@ class LogDirectories:
 
     def set_aside(self, topic: str, partition: int) -> None:
         """Take a log out of service and keep its files. See ``LogDirectory.set_aside``."""
+        self.forget_short([(topic, partition)])
         for directory in self:
             directory.set_aside(topic, partition)
 

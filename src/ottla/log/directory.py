@@ -46,6 +46,7 @@ from ottla.log.loading import QuarantinedLog
 from ottla.log.log import Log
 from ottla.log.partition_directories import find_partitions
 from ottla.log.recovery import CorruptLog
+from ottla.log.short_logs import ShortLogs
 from ottla.log.trash import Trash
 from ottla.logs import logger
 from ottla.settings.definitions import TopicConfig
@@ -96,6 +97,7 @@ class LogDirectory:
         self._on_offline = on_offline
         self._lock_descriptor: int | None = None
         self.life = LogsLife(self.disk, self.path)
+        self.short = ShortLogs(self.disk, self.path)
         self._checkpointed: dict[tuple[str, int], int] = {}
         self._clean_ends: dict[tuple[str, int], int] = {}
         self._ceilings: dict[tuple[str, int], tuple[int, int]] = {}
@@ -204,11 +206,12 @@ class LogDirectory:
                 on_loaded(number, len(found))
         flush_here(self.disk, self.logs.values(), now_ms, or_later=True)
         self._checkpointed = known[names.RECOVERY_POINT_CHECKPOINT]
+        lowers = self.short.find(self.logs, known, left_out=self.quarantined)
         self._starts_checkpointed = frozenset(known[names.LOG_START_CHECKPOINT])
         self._take_clean_ends(known[names.CLEANER_CHECKPOINT])
         named = self._checkpointed.keys() | self._starts_checkpointed | self._clean_ends.keys()
         self._stale = bool(named - self.logs.keys() - self.quarantined.keys())
-        if self._stale:
+        if self._stale or lowers:
             self.write_checkpoints(self.take_checkpoints())
         clean = self.had_clean_shutdown
         self.life.begin(self._flusher, is_known=self.was_signed, was_clean=clean)
@@ -243,7 +246,7 @@ class LogDirectory:
             log.error("partition left out", directory=directory, reason=str(error))
             self._left_out.put(key, str(error), {name: at.get(key) for name, at in known.items()})
             return
-        self._enter(loaded)
+        self.enter(loaded)
 
     def _take_clean_ends(self, clean_ends: Mapping[tuple[str, int], int]) -> None:
         """How far each log is compacted; nothing of one that has lost more than it should have."""
@@ -253,7 +256,8 @@ class LogDirectory:
             if found is not None and 0 < end_offset <= found.log_end_offset:
                 found.clean_end_offset = end_offset
 
-    def _enter(self, entered: Log) -> None:
+    def enter(self, entered: Log) -> None:
+        """A log of this directory is in service."""
         self.logs[entered.topic, entered.partition] = entered
         if self._flusher is not None:
             self._flusher.attach(entered)
@@ -315,7 +319,7 @@ class LogDirectory:
             )
         except FileExistsError as error:
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(error)) from error
-        self._enter(made)
+        self.enter(made)
         return made
 
     def delete(self, topic: str, partition: int, now_ms: int) -> None:
@@ -357,10 +361,6 @@ class LogDirectory:
         if found is not None:
             path = self._retire(found, names.STRAY_DIRECTORY_SUFFIX)
             log.warning("log of an unknown topic set aside", topic=topic, path=path)
-
-    def enter(self, entered: Log) -> None:
-        """A log of this directory that was made elsewhere is in service."""
-        self._enter(entered)
 
     def leave(self, found: Log) -> int:
         """A log of this directory is out of service: the next checkpoints do not name it.
@@ -561,6 +561,7 @@ class LogDirectory:
         self.health.check()
         path = f"{self.path}/{name}"
         try:
+            self.short.save()
             self.disk.replace_file(path, encode_offsets(offsets))
         except OSError as error:
             raise self.health.failed_operation(f"{path} not written", error) from error

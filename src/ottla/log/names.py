@@ -25,11 +25,15 @@ RECOVERY_POINT_CHECKPOINT = "recovery-point-offset-checkpoint"
 LOG_START_CHECKPOINT = "log-start-offset-checkpoint"
 HIGH_WATERMARK_CHECKPOINT = "replication-offset-checkpoint"
 CLEANER_CHECKPOINT = "cleaner-offset-checkpoint"
+SHORT_CHECKPOINT = "short-offset-checkpoint"
+"""Not Kafka's (which ignores it): up to where logs were synced that end before. See ``ottla.log.short_logs``."""
+
 OFFSET_CHECKPOINTS = (
     RECOVERY_POINT_CHECKPOINT,
     LOG_START_CHECKPOINT,
     HIGH_WATERMARK_CHECKPOINT,
     CLEANER_CHECKPOINT,
+    SHORT_CHECKPOINT,
 )
 META_PROPERTIES = "meta.properties"
 LOCK = ".lock"

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
+RECOVERED = 0
+"""The leader recovery state of a partition whose leader was elected from its ISR (KIP-704)."""
+
 CHECKED_AT_ONCE = 500
 """How many partitions' ISRs are looked at before others have their turn."""
 
@@ -183,6 +186,7 @@ class Replicas:
         return ErrorCode.NONE
 
     def _lead(self, partition: Partition, state: LeaderAndIsrPartitionState) -> None:
+        self._heed_short(partition, state)
         if self.fetchers is not None:
             self.fetchers.stop(partition)
         if len(state.replicas) == 1 and partition.leader_epoch < 0:
@@ -192,6 +196,7 @@ class Replicas:
         )
 
     def _follow(self, partition: Partition, state: LeaderAndIsrPartitionState) -> None:
+        self._heed_short(partition, state)
         partition.follow(
             state.leader, state.leader_epoch, state.partition_epoch, state.replicas, state.isr
         )
@@ -200,6 +205,33 @@ class Replicas:
             self.fetchers = self._make_fetchers(self)
         if self.fetchers is not None:
             self.fetchers.follow(partition)
+
+    def _heed_short(self, partition: Partition, state: LeaderAndIsrPartitionState) -> None:
+        """A log that lacks what was synced may lead only by a choice that knows that (INVARIANTS 1).
+
+        It is one like others once the controller does not count on it: its ISR is without it, and it joins by what it
+        copies; or it was elected uncleanly; or there is no other replica. Raises ``KafkaError`` (KAFKA_STORAGE_ERROR) where
+        it is to lead, and is counted on: by a controller that does not read what this broker's registration says.
+        """
+        key = (partition.topic, partition.index)
+        synced_to = self._directories.short.get(key)
+        if synced_to is None:
+            return
+        leads = state.leader == self._node_id
+        is_counted_on = self._node_id in state.isr and state.leader_recovery_state == RECOVERED
+        if is_counted_on and len(state.replicas) > 1:
+            if leads:
+                why = f"{partition!r} lacks records that were synced, up to {synced_to}"
+                raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, why)
+            return
+        if leads:
+            log.warning(
+                "records are lost: they were synced, and are not on the disk any more",
+                partition=repr(partition),
+                from_offset=partition.log.log_end_offset,
+                synced_to=synced_to,
+            )
+        self._directories.forget_short([key])
 
     def storage_failed(self, partition: Partition) -> None:
         """The partition's own log failed: it was found damaged, or its directory is offline."""

@@ -242,6 +242,40 @@ async def test_replica_that_may_have_lost_records_is_out_of_the_isr_before_it_is
     assert controller.state.topics["last"].partitions[0].leader == -1
 
 
+async def register_short(cluster: Any, broker_id: int, *topics: str) -> None:
+    """The broker comes back, and says that its replicas of partition 0 of these lack what it had synced."""
+    session = cluster.sessions[broker_id] = await cluster.keeper.connect()
+    endpoint = Endpoint("PLAINTEXT", "PLAINTEXT", f"host-{broker_id}", 9092)
+    short = frozenset((topic, 0) for topic in topics)
+    await register_broker(session, BrokerRegistration(broker_id, (endpoint,), short=short))
+
+
+async def test_replica_that_lacks_what_was_synced_is_out_of_the_isr_before_it_is_told_anything(
+    cluster: Any,
+) -> None:
+    """Invariant 1. Its broker's other replicas stay in theirs, whose members went with it."""
+    controller = await three(
+        cluster, short={0: [3, 2]}, whole={0: [3, 2]}, last={0: [3, 2]}, alone={0: [3]}
+    )
+    path = znodes.partition_state_path("last", 0)
+    await cluster.sessions[1].set(path, LeaderAndIsr(3, (3,), 0, 1).encode())
+    await controller.close()
+    for broker_id in (2, 3):
+        await cluster.keeper.expire(cluster.sessions[broker_id].session_id)
+    await register_short(cluster, 3, "short", "last", "alone", "deleted long ago")
+    await cluster.sessions[1].delete(znodes.CONTROLLER)
+    cluster.brokers[3].requests.clear()
+    successor = await cluster.started(1)
+    found = {name: topic.partitions[0] for name, topic in successor.state.topics.items()}
+    assert (found["short"].leader, found["short"].isr) == (-1, (2,))
+    assert (found["whole"].leader, found["whole"].isr) == (3, (3,))
+    assert (found["last"].leader, found["last"].isr) == (-1, ())
+    assert (found["alone"].leader, found["alone"].isr) == (3, (3,))  # there is no other
+    await cluster.add_broker(2)
+    await become(lambda: successor.state.topics["short"].partitions[0].leader == 2)
+    assert successor.state.topics["short"].partitions[0].isr == (2,)
+
+
 async def test_new_controller_does_not_let_an_unclean_leader_lead_on(cluster: Any) -> None:
     controller = await three(cluster, led={0: [3, 1]}, last={0: [3, 2]})
     await controller.close()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ottla.controller.cluster_state import PartitionId
 from ottla.controller.topics import NewTopic
 from ottla.coordination import znodes
 from ottla.coordination.bootstrap import register_broker
@@ -176,6 +177,13 @@ async def test_replica_of_an_earlier_life_a_stopping_a_dead_or_a_distrusted_one_
     assert await subject.ask([1, 2, 3], epochs={3: lossy}) is ErrorCode.INELIGIBLE_REPLICA
     await session.set(znodes.broker_path(3), registration._replace(unclean=False).encode())
     await become(lambda: not controller.state.is_unclean(3))
+    short = registration._replace(unclean=False, short=frozenset({("orders", 0), ("other", 1)}))
+    await session.set(znodes.broker_path(3), short.encode())
+    await become(lambda: controller.state.may_lack(3, PartitionId("orders", 0)))
+    assert not controller.state.may_lack(3, PartitionId("orders", 1))
+    assert await subject.ask([1, 2, 3], epochs={3: lossy}) is ErrorCode.INELIGIBLE_REPLICA
+    await session.set(znodes.broker_path(3), short._replace(short=frozenset()).encode())
+    await become(lambda: not controller.state.may_lack(3, PartitionId("orders", 0)))
     assert await subject.ask([1, 2, 3], epochs={3: lossy}) is ErrorCode.NONE
 
 

@@ -66,6 +66,17 @@ def test_broker_registration_is_version_5() -> None:
     assert BrokerRegistration.decode(1, registration.encode()) == registration
 
 
+def test_registration_names_replicas_that_lack_what_was_synced_only_if_there_are_any() -> None:
+    registration = BrokerRegistration(1, (), short=frozenset({("b", 0), ("a", 10), ("a", 2)}))
+    fields = json.loads(registration.encode())
+    assert fields["ottla_short"] == {"a": [2, 10], "b": [0]}
+    assert BrokerRegistration.decode(1, registration.encode()) == registration
+    assert b"ottla_short" not in BrokerRegistration(1, ()).encode()
+    fields["ottla_short"] = {"a": [1, "2"], "b": 0}
+    odd = BrokerRegistration.decode(1, json.dumps(fields).encode())
+    assert odd.short == {("a", 1)}
+
+
 def test_registration_without_plaintext_has_no_top_level_address() -> None:
     registration = BrokerRegistration(1, (Endpoint("SSL", "SSL", "host", 9093),))
     fields = json.loads(registration.encode())
