@@ -8,7 +8,8 @@ Rules:
 - As in Kafka a request is handled when the ones before it on its connection have been answered, so that a
   Heartbeat behind a JoinGroup sees what the join has brought. The exception is ``PIPELINED``: Produce
   requests are appended in order while earlier ones wait for their sync; at most
-  ``requests_in_flight_max`` of them.
+  ``requests_in_flight_max`` of them. A parked request that is to hold up nobody (``Request.give_way``) is
+  answered as soon as another one comes behind it.
 - A connection has a turn, and one that has more to do gives way to others (``turns``); a request that is too
   much for a turn is handled in steps (``stepping``).
 - A peer that does not read gets nothing handled; one that sends what it must not is cut off with one line in
@@ -270,7 +271,9 @@ class Connection(Answering):
                 self._held = frame
                 if not left:
                     self._wait_for_turn()
-                return
+                    return
+                if not self._way_is_made():
+                    return
             self._held = None
             left -= 1
             if before is not None:
@@ -358,6 +361,15 @@ class Connection(Answering):
             and len(frame) > 1
             and (frame[0] << 8 | frame[1]) in PIPELINED
         )
+
+    def _way_is_made(self) -> bool:
+        """Whether the held request may be handled, once a parked one was answered that gives way to it."""
+        give_way = self._answers[-1].request.give_way if self._answers else None
+        if give_way is None:
+            return False
+        give_way()
+        self._answer_settled()
+        return self._held is not None and self._may_dispatch(self._held)
 
     def _wait_for_memory(self) -> None:
         if self._waiter is None:

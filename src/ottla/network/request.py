@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ottla.network.budget import SMALL_BYTES_MAX
@@ -73,6 +74,7 @@ class Request:
         "connection",
         "correlation_id",
         "frame_bytes",
+        "give_way",
         "received_ms",
         "started_s",
     )
@@ -102,6 +104,8 @@ class Request:
         self._budget = budget
         self.frame_bytes = frame_bytes
         self.started_s = 0.0
+        self.give_way: Callable[[], None] | None = None
+        """For whoever parks its answer and is not to hold up what comes behind it: called then, to answer at once."""
 
     def release(self) -> None:
         """Give the request's bytes back to the broker's budget; a second call does nothing.
@@ -130,6 +134,8 @@ class Run(Unsettled):
     """
 
     __slots__ = ("_budget", "api_key", "api_version", "count", "frame_bytes", "started_s")
+
+    give_way = None
 
     def __init__(self, first: Request) -> None:
         self._budget = first._budget

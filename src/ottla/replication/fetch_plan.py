@@ -177,6 +177,8 @@ class FetchPlan:
     @property
     def has_news(self) -> bool:
         """Whether a partition has a position, to be told to the leader, that it was not told."""
+        if self._throttled and (self._throttle is None or not self._throttle.is_exceeded):
+            return True
         for key in self._dirty:
             copy = self._keyed.get(key)
             if copy is None or copy.state is not State.READY:

@@ -215,12 +215,12 @@ class Fetcher:
 
     async def _pause(self, answer: asyncio.Future[Any] | None) -> None:
         """Wait for the answer, for news, or until a partition has waited long enough."""
+        now = self._clock.monotonic()
+        due = self.copying.next_due(now)  # what has waited long enough is news
         if answer is not None and self.copying.has_news and self.copying.may_send_another:
             return
         loop = asyncio.get_running_loop()
         turn = self._turn = loop.create_future()
-        now = self._clock.monotonic()
-        due = self.copying.next_due(now)
         if self.copying.is_throttling:
             due = min(now + THROTTLE_CHECK_S, due or now + THROTTLE_CHECK_S)
         timer = None

@@ -97,6 +97,40 @@ def test_nothing_is_handled_behind_a_parked_request_that_is_not_a_produce(kit: A
     kit.run(main())
 
 
+def test_a_parked_request_that_gives_way_is_answered_when_another_comes_behind_it(kit: Any) -> None:
+    """The answers keep their order; what comes together with it is no exception."""
+
+    async def main() -> None:
+        async with kit.stage() as on:
+            heartbeat = on.broker.answers[12]
+            gave_way: list[int] = []
+
+            def park(request: Any) -> Any:
+                waiting = asyncio.get_running_loop().create_future()
+
+                def give_way() -> None:
+                    gave_way.append(request.correlation_id)
+                    waiting.set_result(heartbeat(request))
+
+                request.give_way = give_way
+                return waiting
+
+            on.broker.answers[12] = park
+            peer = await on.peer()
+            peer.send(kit.heartbeat(), 4, 1)
+            await kit.until(lambda: on.broker.requests)
+            assert not gave_way
+            peer.send(kit.heartbeat(), 4, 2)
+            assert (await peer.response(12, 4))[0] == 1
+            assert gave_way == [1]
+            peer.writer.write(kit.frame(kit.heartbeat(), 4, 3) + kit.frame(kit.produce(), 9, 4))
+            assert [(await peer.response(12, 4))[0] for _ in range(2)] == [2, 3]
+            assert (await peer.response(0, 9))[0] == 4
+            assert gave_way == [1, 2, 3]
+
+    kit.run(main())
+
+
 def test_a_peer_that_sends_many_requests_at_once_lets_others_have_their_turn(kit: Any) -> None:
     async def main() -> None:
         async with kit.stage() as on:
@@ -409,12 +443,12 @@ def test_a_peer_that_stalls_is_cut_off(kit: Any, caplog: pytest.LogCaptureFixtur
 
 def test_an_idle_connection_is_closed_but_not_one_that_is_owed_an_answer(kit: Any) -> None:
     async def main() -> None:
-        limits = NetworkLimits(connections_max_idle_ms=50)
+        limits = NetworkLimits(connections_max_idle_ms=300)
         async with kit.stage(limits=limits) as on:
-            idle, half, owed = await on.peer(), await on.peer(), await on.peer()
+            owed, half, idle = await on.peer(), await on.peer(), await on.peer()
             owed.send(kit.produce(acks=-1), 9, 1)
             half.writer.write(b"\0\0\0")
-            await kit.until(lambda: on.broker.parked and len(on.server.connections) == 3)
+            await kit.until(lambda: on.broker.parked)
             assert await idle.hung_up() == b""
             assert await half.hung_up() == b""
             on.broker.settle()

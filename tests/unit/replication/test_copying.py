@@ -470,3 +470,25 @@ def test_a_replica_that_is_behind_waits_while_more_was_copied_than_its_throttle_
     leader.append(size=2000)
     follower.fetch(leader)
     assert slow.log.log_end_offset == 5  # it was in sync: it does not wait
+
+
+def test_what_was_throttled_is_asked_for_once_it_may_be_though_a_request_waits() -> None:
+    leader = Leader(leading(a_log()), leading(a_log(index=1)))
+    for _ in range(2):
+        leader.append(size=2000)
+    clock = ManualClock(NOW_MS)
+    throttle = ReplicationQuota(lambda: 1100, clock.monotonic)
+    slow, quiet = follower_of(a_log(**THROTTLED)), follower_of(a_log(index=1))
+    follower = Follower(slow, quiet, throttle=throttle)
+    follower.limits = follower.limits._replace(max_bytes=2000)
+    follower.fetch(leader)
+    waiting = follower.ask()
+    assert waiting is not None
+    assert waiting.forgotten_topics_data[0].partitions == [0]
+    assert not follower.copying.has_news
+    clock.advance(5000)
+    assert follower.copying.has_news
+    assert follower.copying.may_send_another
+    follower.take(leader.fetch(waiting))
+    follower.fetch(leader)
+    assert slow.log.log_end_offset == 2

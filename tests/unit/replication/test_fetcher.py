@@ -211,6 +211,30 @@ def test_a_partition_that_comes_while_a_fetch_waits_does_not_wait_with_it() -> N
     run(check)
 
 
+def test_a_partition_that_is_refused_is_asked_for_again_while_a_fetch_of_others_waits() -> None:
+    """A leader hears of its leadership later than its follower, as a rule; the follower waits for 10 ms and more."""
+
+    async def check() -> None:
+        async with world() as here:
+            leader = here.leaders[2] = Leader(leading(a_log()), leading(a_log(index=1)))
+            leader.codes["orders", 1] = ErrorCode.UNKNOWN_LEADER_EPOCH
+            leader.append(index=1)
+            first = here.follow()
+            await eventually(lambda: here.wires and here.wires[-1].parked)
+            second = here.follow(index=1)
+            fetchers = here.replicas.fetchers
+            assert fetchers is not None
+            copy = fetchers.copy_of("orders", 1)
+            assert copy is not None
+            await eventually(lambda: copy.failures >= 3 and here.wires[-1].parked)
+            leader.codes.clear()
+            await eventually(lambda: second.log.log_end_offset == 1)
+            assert first.log.log_end_offset == 0
+            assert len(here.wires) == 1
+
+    run(check)
+
+
 def test_who_follows_another_leader_applies_nothing_of_the_one_before() -> None:
     async def check() -> None:
         async with world() as here:

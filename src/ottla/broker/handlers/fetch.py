@@ -8,8 +8,8 @@ Behaviour
   one of them changes, until ``max_wait_ms`` is over. An unknown topic beside others does not hurry it.
 - A consumer sees what is below the high watermark, a follower all of the log. Record bytes leave as file regions,
   never copied here.
-- A second Fetch in a follower's session, which does not wait for the answer to the first, has that one answered: so
-  a follower can acknowledge one partition while it waits for others.
+- What comes behind a follower's parked Fetch, on its connection or in its session, has that one answered with nothing:
+  so a follower can acknowledge one partition, or begin with it, while it waits for others. A consumer's holds on.
 - With ``replica.selector.class`` a consumer that tells its rack is sent to an in-sync follower in there, and gets no
   records here (KIP-392). A follower serves consumers of version 11 and newer up to the high watermark that it knows;
   of an offset behind its log's end it cannot say whether there is such (OFFSET_NOT_AVAILABLE).
@@ -101,6 +101,8 @@ def _handle(broker: Broker, request: Request) -> Steps[Answer]:
     if result.enough or fetch.max_wait_ms <= 0 or broker.is_stopping:
         return fetch.answer(result)
     result.close()
+    if replica_id >= 0 and context.session_id:
+        request.give_way = fetch.overtaken
     return fetch.park()
 
 
@@ -405,7 +407,7 @@ class ParkedFetch:
         return self.future
 
     def overtaken(self) -> None:
-        """Answer with nothing: another Fetch of the session is here, and is told all."""
+        """Answer with nothing: another request is here, and the session's next Fetch is told all."""
         if self.future is not None and not self.future.done():
             self._answer(_Result(0))
 
