@@ -80,4 +80,6 @@ def test_a_broker_starts_though_the_groups_topic_cannot_be_read(tmp_path: Path) 
         assert await committed(trio) == 0
         assert trio.brokers[1].groups.partition_for(GROUP) in range(3)
 
-    run(tmp_path, play, nodes=(1,), offsets_topic_replication_factor=1, default_replication_factor=1)
+    run(
+        tmp_path, play, nodes=(1,), offsets_topic_replication_factor=1, default_replication_factor=1
+    )

@@ -262,8 +262,12 @@ class Control:
             turns = _Turns()
             for gone in broker.metadata.update_in_steps(request):
                 if gone is not None:
-                    self._configured.pop(gone, None)
-                    broker.topic_deleted(gone)
+                    known = self._configured.get(gone.name)
+                    if known in (None, gone.topic_id):
+                        self._configured.pop(gone.name, None)
+                        broker.topic_deleted(gone.name)
+                    else:  # these are the settings of another one of its name, which is led here
+                        broker.groups.topics_deleted([gone.name])
                 await turns.next()
             broker.group_loading.metadata_changed()
             self.metadata_known.set()

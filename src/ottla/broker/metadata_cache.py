@@ -3,7 +3,7 @@
 Changed only by the controller's UpdateMetadata; read by almost every handler. A topic is known by its name
 and by its id: a topic that was deleted and made again has a new id, and the old one is unknown
 (KAFKA-12257). Of what is told of a partition, nothing that is of an earlier leader epoch is taken in. An update
-that is *full* names every topic that there is.
+that is *full* names every topic that there is; of one that it names without partitions it says no more than that.
 """
 
 from __future__ import annotations
@@ -99,10 +99,13 @@ class MetadataCache:
 
     def update(self, request: UpdateMetadataRequest) -> list[str]:
         """Take in the controller's news; returns the names of the topics that are gone."""
-        return [gone for gone in self.update_in_steps(request) if gone is not None]
+        return [gone.name for gone in self.update_in_steps(request) if gone is not None]
 
-    def update_in_steps(self, request: UpdateMetadataRequest) -> Iterator[str | None]:
-        """As ``update``, some partitions in each step, which yields the name of a topic that is gone, or None."""
+    def update_in_steps(self, request: UpdateMetadataRequest) -> Iterator[TopicMetadata | None]:
+        """As ``update``, some partitions in each step, which yields a topic that is gone, or None.
+
+        There may be another topic of its name by then.
+        """
         self.controller_id = request.controller_id
         if request.live_brokers:
             self.brokers = {
@@ -117,16 +120,17 @@ class MetadataCache:
             named = {state.topic_name for state in request.topic_states}
             for topic in [topic for name, topic in self.topics.items() if name not in named]:
                 self._forget(topic)
-                yield topic.name
+                yield topic
         for state in request.topic_states:
             yield from self._take_in(state)
 
-    def _take_in(self, state: UpdateMetadataTopicState) -> Iterator[str | None]:
+    def _take_in(self, state: UpdateMetadataTopicState) -> Iterator[TopicMetadata | None]:
         """A topic's news; what is new of its partitions is seen as it comes, a new topic once it is whole."""
         topic = self.topics.get(state.topic_name)
         if topic is None or (state.topic_id not in (ZERO_ID, topic.topic_id)):
             if topic is not None:
                 self._forget(topic)
+                yield topic
             topic = TopicMetadata(state.topic_name, state.topic_id)
         for number, partition in enumerate(state.partition_states, 1):
             if number % STEP_PARTITIONS == 0:
@@ -146,7 +150,7 @@ class MetadataCache:
             self.topics[topic.name] = topic
             self._names[topic.topic_id] = topic.name
         elif self._forget(topic):
-            yield topic.name
+            yield topic
             return
         yield None
 

@@ -50,10 +50,22 @@ def test_a_deleted_topic_is_gone_and_named_once() -> None:
 def test_a_topic_made_again_loses_its_old_id_and_partitions() -> None:
     cache = MetadataCache()
     cache.update(UpdateMetadataRequest(topic_states=[topic("a", FIRST, 1, 1)]))
-    cache.update(UpdateMetadataRequest(topic_states=[topic("a", SECOND, 1)]))
+    remade = UpdateMetadataRequest(topic_states=[topic("a", SECOND, 1)])
+    assert cache.update(remade) == ["a"], "the old one is gone, and what groups committed in it"
+    assert cache.update(remade) == []
     assert cache.topic_name(FIRST) is None
     assert cache.topic_name(SECOND) == "a"
     assert not cache.has_partition("a", 1)
+
+
+def test_a_topic_that_a_full_update_names_without_partitions_stays_as_it_is() -> None:
+    cache = MetadataCache()
+    cache.update(UpdateMetadataRequest(topic_states=[topic("a", FIRST, 1, 1)]))
+    unreadable = [UpdateMetadataTopicState(topic_name=name) for name in ("a", "unknown")]
+    assert cache.update(UpdateMetadataRequest(type=FULL, topic_states=unreadable)) == []
+    assert cache.has_partition("a", 1)
+    assert list(cache.topics) == ["a"]
+    assert cache.update(UpdateMetadataRequest(type=FULL)) == ["a"]
 
 
 def test_brokers_are_kept_where_an_update_names_none() -> None:
