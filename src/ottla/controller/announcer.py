@@ -184,6 +184,7 @@ class Announcer:
         if queue is not None:
             return queue.put(request)
         log.warning("no way to a broker", broker=broker_id, request=type(request).__name__)
+        self._answered(broker_id, request, None)
         future: asyncio.Future[ControlResponse | None] = asyncio.get_running_loop().create_future()
         future.set_result(None)
         return future

@@ -55,8 +55,8 @@ class ControlTarget(Protocol):
         ...
 
 
-Answered = Callable[[int, ControlRequest, ControlResponse], None]
-"""Told of every answer: the broker's id, what it was asked, what it said."""
+Answered = Callable[[int, ControlRequest, ControlResponse | None], None]
+"""Told of every answer: the broker's id, what it was asked, what it said; None where it will never say anything."""
 
 
 class _Item:
@@ -136,8 +136,7 @@ class ControlQueue:
                 self._under_way = None
                 if not item.future.done():
                     item.future.set_result(response)
-                if response is not None:
-                    self._answered(self.broker_id, item.request, response)
+                self._answered(self.broker_id, item.request, response)
         finally:
             self._task = None
 

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from ottla.clock import Clock, SystemClock
 from ottla.controller.announcer import Announcer, Reach
+from ottla.controller.answers import Answers
 from ottla.controller.balancing import Balancing, LeaderBalance
 from ottla.controller.broker_changes import BrokerChanges
 from ottla.controller.cluster_state import ClusterState
@@ -74,12 +75,10 @@ from ottla.messages.controlled_shutdown import (
     ControlledShutdownResponse,
 )
 from ottla.messages.elect_leaders import ElectLeadersRequest, ElectLeadersResponse
-from ottla.messages.leader_and_isr import LeaderAndIsrResponse
 from ottla.messages.list_partition_reassignments import (
     ListPartitionReassignmentsRequest,
     ListPartitionReassignmentsResponse,
 )
-from ottla.messages.stop_replica import StopReplicaRequest, StopReplicaResponse
 
 log = logger(__name__)
 
@@ -128,6 +127,14 @@ class Controller:
             self._announcer, self._leaders, self._brokers, self._deletions
         )
         self._offline = OfflineReplicas(store, self._announcer, self._leaders)
+        self._answers = Answers(
+            self._happened,
+            announcer=self._announcer,
+            deletions=self._deletions,
+            offline=self._offline,
+            moved=self._look_at_office,
+            halted=self._resume_later,
+        )
         self._topics = TopicChanges(
             store,
             self._announcer,
@@ -189,6 +196,7 @@ class Controller:
         await self._queue.close()
         for later in (self._resumption, self._balance_later, self._second_look):
             later.cancel()
+        self._answers.close()
         self._resign()
 
     # What brokers ask for
@@ -386,9 +394,9 @@ class Controller:
             )
             state.shutting_down = set(office.shutting_down)
             try:
-                await self._offline.take_events(
-                    self._watch(self._check_log_dirs)
-                )  # the answers now say as much
+                await self._offline.take_events(  # the answers now say as much
+                    state, self._watch(self._check_log_dirs)
+                )
                 await self._isr_notices.drop(state, self._watch(self._check_isr_notices))
                 state.brokers = await self._registrations.read(self._watch(self._check_brokers))
                 state.shutting_down &= state.brokers.keys()
@@ -504,28 +512,13 @@ class Controller:
             self._balance_later.after(balance.interval_s)
 
     async def _check_log_dirs(self, state: ClusterState) -> None:
-        await self._offline.ask(
-            state, await self._offline.take_events(self._watch(self._check_log_dirs))
-        )
+        watch = self._watch(self._check_log_dirs)
+        await self._offline.ask(state, await self._offline.take_events(state, watch))
 
-    def _answered(self, broker_id: int, request: ControlRequest, response: ControlResponse) -> None:
-        """A broker has answered: what follows from that is done in its turn."""
-        state = self._state
-        if response.error_code == ErrorCode.STALE_CONTROLLER_EPOCH:
-            self._look_at_office()  # somebody else holds it, and we have not heard
-        if isinstance(response, LeaderAndIsrResponse):
-            if state is None or self._offline.says_something(state, broker_id, response):
-                self._happened(lambda now: self._offline.answered(now, broker_id, response))
-        elif isinstance(request, StopReplicaRequest):
-            assert isinstance(response, StopReplicaResponse)
-            stop, answer = request, response
-            self._happened(lambda now: self._deletions.answered(now, broker_id, stop, answer))
-        elif response.error_code:
-            log.error(
-                "broker refused to know the cluster",
-                broker=broker_id,
-                code=ErrorCode(response.error_code).name,
-            )
+    def _answered(
+        self, broker_id: int, request: ControlRequest, response: ControlResponse | None
+    ) -> None:
+        self._answers.take(self._state, broker_id, request, response)
 
     def _resume_later(self, state: ClusterState) -> None:
         """See to it that deletions that are not complete go on, though nobody can ask for them again."""

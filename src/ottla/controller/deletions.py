@@ -122,14 +122,18 @@ class Deletions:
         state: ClusterState,
         broker_id: int,
         request: StopReplicaRequest,
-        response: StopReplicaResponse,
+        response: StopReplicaResponse | None,
     ) -> None:
-        """A broker has deleted what it was asked to, or says what it can't."""
-        refused = {
-            (error.topic_name, error.partition_index): error.error_code
-            for error in response.partition_errors
-            if error.error_code
-        }
+        """A broker has deleted what it was asked to, or says what it can't; None: it could not be asked."""
+        refused: dict[tuple[str, int], int] = {}
+        unnamed: int = ErrorCode.UNKNOWN_SERVER_ERROR
+        if response is not None:
+            unnamed = response.error_code
+            refused = {
+                (error.topic_name, error.partition_index): error.error_code
+                for error in response.partition_errors
+                if error.error_code
+            }
         touched: list[str] = []
         for topic in request.topic_states:
             deletion = self._under_way.get(topic.topic_name)
@@ -141,7 +145,7 @@ class Deletions:
                 if not partition.delete_partition or (broker_id, replica) not in deletion.waiting:
                     continue
                 deletion.waiting.discard((broker_id, replica))
-                code = refused.get(replica, response.error_code)
+                code = refused.get(replica, unnamed)
                 if code:
                     deletion.failed = True
                     log.error(

@@ -3,7 +3,8 @@
 Rules: a leader is heard only under its broker epoch, its leader epoch and the partition epoch that is stored. Into
 an ISR comes only a replica of the partition that is alive, under the broker epoch the leader saw (KIP-903), and
 that is neither about to stop nor distrusted (KIP-841, invariants 19 and 20). What is asked for and is already so
-is a success. Requests that wait together are written together. Source: ``KafkaController.tryProcessAlterPartition``;
+is a success. Requests that wait together are written together. Whose state is out of date is told the present one.
+Source: ``KafkaController.tryProcessAlterPartition``;
 that an ISR holds its leader and only replicas is KRaft's check (``ReplicationControlManager``).
 """
 
@@ -83,9 +84,15 @@ class IsrChanges:
             # Where somebody else wrote, everybody is told what is so.
             self._announcer.update_metadata(state, list(changes))
         missed = set(lost)
-        for _, answers in judged:
+        for request, (_, answers) in zip(requests, judged, strict=True):
+            outdated: list[PartitionId] = []
             for answer in answers:
-                answer.topic.partitions.append(_answered(state, answer, missed))
+                data = _answered(state, answer, missed)
+                answer.topic.partitions.append(data)
+                if data.error_code == ErrorCode.INVALID_UPDATE_VERSION and answer.partition:
+                    outdated.append(answer.partition)
+            if outdated:  # it asks no more before it has heard of a newer state
+                self._announcer.leader_and_isr(state, outdated, to=(request.broker_id,))
         return [response for response, _ in judged], written
 
 

@@ -12,8 +12,9 @@ from collections.abc import Collection
 from ottla.controller.announcer import Announcer
 from ottla.controller.cluster_state import ClusterState, PartitionId
 from ottla.controller.leader_changes import LeaderChanges
+from ottla.controller.office import remove
 from ottla.coordination import znodes
-from ottla.coordination.store import NoNode, Store, Watch
+from ottla.coordination.store import Store, Watch
 from ottla.coordination.znodes import MalformedZnode
 from ottla.errors import ErrorCode
 from ottla.logs import logger
@@ -30,7 +31,7 @@ class OfflineReplicas:
         self._announcer = announcer
         self._leaders = leaders
 
-    async def take_events(self, watch: Watch) -> set[int]:
+    async def take_events(self, state: ClusterState, watch: Watch) -> set[int]:
         """The brokers that gave notice of a failed log directory; the notices go, ``watch`` sees the next."""
         names = await self._store.children(znodes.LOG_DIR_EVENTS, watch=watch)
         paths = [f"{znodes.LOG_DIR_EVENTS}/{name}" for name in names]
@@ -42,10 +43,7 @@ class OfflineReplicas:
                 broker_ids.add(znodes.decode_log_dir_event(path, znode.data))
             except MalformedZnode as error:
                 log.error("a notice of a failed log directory can't be read", reason=str(error))
-            try:
-                await self._store.delete(path)
-            except NoNode:  # another controller was at it
-                continue
+            await remove(self._store, state, path)
         return broker_ids
 
     async def ask(self, state: ClusterState, broker_ids: Collection[int]) -> None:
@@ -68,10 +66,18 @@ class OfflineReplicas:
         )
 
     async def answered(
-        self, state: ClusterState, broker_id: int, response: LeaderAndIsrResponse
+        self,
+        state: ClusterState,
+        broker_id: int,
+        broker_epoch: int,
+        response: LeaderAndIsrResponse,
     ) -> None:
-        """A broker says which of its replicas it can take up: elect others for what it can't."""
-        if broker_id not in state.brokers:
+        """A broker says which of its replicas it can take up: elect others for what it can't.
+
+        ``broker_epoch`` is the one of the life that was asked: what an earlier one had lost the present one may have.
+        """
+        live = state.brokers.get(broker_id)
+        if live is None or live.epoch != broker_epoch:
             return
         if response.error_code:
             log.error(

@@ -12,7 +12,7 @@ from ottla.coordination.znodes import BrokerRegistration, Endpoint, LeaderAndIsr
 from ottla.errors import ErrorCode
 from ottla.messages.leader_and_isr import LeaderAndIsrRequest
 from ottla.messages.update_metadata import UpdateMetadataRequest
-from tests.support.waiting import become
+from tests.support.waiting import become, eventually_true
 
 UNCLEAN = {"unclean.leader.election.enable": "true"}
 
@@ -346,6 +346,11 @@ async def test_replicas_whose_disks_fail_lead_no_more_and_are_in_no_isr(cluster:
     await state_becomes(cluster, controller, "alone", LeaderAndIsr(-1, (3,), 1, 1, 1))
     assert await stored(cluster, "whole") == LeaderAndIsr(3, (3, 1), 0, 1, 0)
     await become(lambda: cluster.brokers[2].topics["alone"] == {0: -1})
+
+    async def notices() -> bool:
+        return await cluster.sessions[1].children(znodes.LOG_DIR_EVENTS) == []
+
+    await eventually_true(notices, "the notice is taken away")
 
     # With a new disk, and another life, it may lead again.
     broken.offline = set()

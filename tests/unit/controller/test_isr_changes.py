@@ -20,6 +20,7 @@ from ottla.messages.alter_partition import (
     AlterPartitionTopicData,
 )
 from ottla.messages.controlled_shutdown import ControlledShutdownRequest
+from ottla.messages.leader_and_isr import LeaderAndIsrRequest
 from tests.support.waiting import become, eventually_true
 
 PATH = znodes.partition_state_path("orders", 0)
@@ -208,6 +209,27 @@ async def test_state_that_somebody_else_wrote_is_told_of_and_not_overwritten(clu
     assert await subject.ask([1]) is ErrorCode.INVALID_UPDATE_VERSION
     assert subject.now == LeaderAndIsr(1, (1, 3), 0, 1, 2)
     assert await subject.ask([1]) is ErrorCode.NONE
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+async def test_a_leader_whose_state_is_out_of_date_is_told_the_present_one(
+    cluster: Any, by_hand: bool
+) -> None:
+    """It asks for nothing more until it hears of a newer state, and an ISR is told of by UpdateMetadata only."""
+    subject = await orders(cluster)
+    if by_hand:
+        await cluster.sessions[2].set(PATH, LeaderAndIsr(1, (1, 3), 0, 1).encode())
+        refused = await subject.ask([1])
+    else:
+        refused = await subject.ask([1], partition_epoch=subject.now.partition_epoch - 1)
+    assert refused is ErrorCode.INVALID_UPDATE_VERSION
+    await subject.controller._announcer.idle(1)
+    told = [r for r in cluster.brokers[1].requests if isinstance(r, LeaderAndIsrRequest)][-1]
+    (state,) = told.topic_states[0].partition_states
+    assert (tuple(state.isr), state.partition_epoch) == (
+        subject.now.isr,
+        subject.now.partition_epoch,
+    )
 
 
 async def test_requests_that_wait_together_are_written_in_one_multi(
