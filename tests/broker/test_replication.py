@@ -297,6 +297,28 @@ def test_a_producer_that_repeats_itself_to_the_next_leader_writes_nothing_twice(
     play(tmp_path, test)
 
 
+def test_what_is_there_already_is_a_success_only_once_it_is_committed(tmp_path: Path) -> None:
+    """DUPLICATE_SEQUENCE_NUMBER is one to every client: for batches whose offsets are forgotten."""
+
+    async def test(cluster: Cluster) -> None:
+        await cluster.create([1, 2])
+        follower = cluster.brokers[2]
+        assert follower.replicas.fetchers is not None
+        await follower.replicas.fetchers.close()
+        for sequence in range(9):
+            assert await cluster.produce(acks=1, records=idempotent(700, sequence)) == 0
+        assert cluster.at(1).high_watermark == 0
+        early = await cluster.produce(timeout_ms=0, records=idempotent(700, 1))
+        assert early == ErrorCode.REQUEST_TIMED_OUT
+        late = await cluster.produce(records=idempotent(700, 1))
+        assert cluster.at(1).high_watermark == 9
+        assert late == ErrorCode.DUPLICATE_SEQUENCE_NUMBER
+        assert cluster.at(1).isr == [1]
+        assert cluster.at(1).log.log_end_offset == 9
+
+    play(tmp_path, test, replica_lag_time_max_ms=1_000)
+
+
 def test_a_producer_that_asks_the_wrong_broker_is_told_the_right_one(tmp_path: Path) -> None:
     async def test(cluster: Cluster) -> None:
         await cluster.create([1, 2])

@@ -7,7 +7,8 @@ The rules kept here (KIP-98, ``ProducerStateManager``, ``ProducerAppendInfo``, `
 - One whose sequences all lie behind the last one was appended, too, as sequences have no gaps; only its
   offset is forgotten. It is DUPLICATE_SEQUENCE_NUMBER, which clients take for success. (Kafka answers
   OUT_OF_ORDER_SEQUENCE_NUMBER, on which clients send the records again under a new epoch: after a crash,
-  where a snapshot keeps one batch of each producer, that doubles what was in flight.) But what lies before
+  where a snapshot keeps one batch of each producer, that doubles what was in flight.) It is a success only once
+  that is committed (``AlreadyAppended``). But what lies before
   the first batch that this leader saw of a producer may have been refused: that is out of order.
 - An older epoch is fenced; a newer one starts at sequence 0; otherwise the sequence continues, and
   wraps from 2^31 - 1 to 0. A producer of which nothing is known may start anywhere (its records may
@@ -40,6 +41,18 @@ _MARKER_KEY = Struct(">hh")
 _MARKER_VALUE = Struct(">hi")
 _MARKER_BYTES_MAX = 1 << 16
 _ABORT, _COMMIT = 0, 1
+
+
+class AlreadyAppended(KafkaError):
+    """A batch is in the log, at an offset that is forgotten (DUPLICATE_SEQUENCE_NUMBER).
+
+    Clients take that for success, so who asked for acks=all may hear it only once all below ``end_offset``, where the
+    producer's records end, is committed.
+    """
+
+    def __init__(self, end_offset: int, message: str) -> None:
+        super().__init__(ErrorCode.DUPLICATE_SEQUENCE_NUMBER, message)
+        self.end_offset = end_offset
 
 
 class AppendedBatch(NamedTuple):
@@ -180,7 +193,7 @@ class ProducerState:
         appends by a coordinator, which carry none. Changes nothing.
 
         Raises ``KafkaError``: INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE_NUMBER or
-        DUPLICATE_SEQUENCE_NUMBER.
+        DUPLICATE_SEQUENCE_NUMBER (``AlreadyAppended``).
         """
         entry = self.producers.get(header.producer_id)
         if entry is None:
@@ -312,8 +325,8 @@ def _check_sequence(entry: ProducerEntry, header: BatchHeader) -> None:
     )
     is_behind = (last - header.last_sequence) % SEQUENCE_MODULUS < SEQUENCE_MODULUS // 2
     if entry.batches and is_behind and was_appended:
-        raise KafkaError(
-            ErrorCode.DUPLICATE_SEQUENCE_NUMBER,
+        raise AlreadyAppended(
+            entry.last_offset + 1,
             f"sequence {first} of producer {header.producer_id} is there, it has reached {last}",
         )
     raise _out_of_order(header, f"follows {last}")

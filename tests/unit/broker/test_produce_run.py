@@ -112,6 +112,25 @@ def test_the_answers_of_a_run_wait_for_its_last_record() -> None:
     on_a_loop(main)
 
 
+def test_a_batch_that_is_there_already_is_not_for_a_run() -> None:
+    """What it is told waits for the producer's last record, not for the run's."""
+
+    async def main() -> None:
+        stage = Stage()
+        run = stage.run()
+        assert run is not None
+        for sequence in range(7):
+            assert run.joined(sequence, memoryview(idempotent(7, sequence)), 100)
+        assert not run.joined(7, memoryview(idempotent(7, 1)), 100)
+        assert run.joined(8, memoryview(idempotent(7, 2)), 100), "of the last five"
+        stage.gathering.settle(NOW_MS)
+        parked: Any = run.settle()
+        stage.commit(7)
+        assert decoded(await parked) == [*((n, 0, n) for n in range(7)), (8, 0, 2)]
+
+    on_a_loop(main)
+
+
 def test_a_producers_batch_that_time_ran_out_for_is_logged_with_its_offset(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

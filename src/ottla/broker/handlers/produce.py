@@ -7,6 +7,7 @@ Behaviour
   leaves before that.
 - acks=all answers when the high watermark has passed the partition's records, acks=1 at once, acks=0 not at
   all; where an acks=0 request fails, the connection is closed, which is all that can be said.
+- DUPLICATE_SEQUENCE_NUMBER, which clients take for success, waits for that like any success.
 - After ``timeout_ms`` what is not committed is answered with REQUEST_TIMED_OUT: it may yet be.
 - Into an internal topic only the broker itself writes, and, as in Kafka, who calls itself Kafka's admin tool.
 - A batch for a topic with another ``compression.type`` is rewritten in a thread, the partition's later
@@ -35,6 +36,7 @@ from ottla.broker.handlers.produce_run import run_behind
 from ottla.broker.handlers.refused_batches import SentBatch, log_refused, sent_batch
 from ottla.broker.metadata_cache import INTERNAL_TOPICS
 from ottla.errors import ErrorCode, KafkaError
+from ottla.log.producer_state import AlreadyAppended
 from ottla.logs import logger
 from ottla.messages.produce import (
     PartitionProduceData,
@@ -180,7 +182,11 @@ class _Produce(Unsettled):
         except KafkaError as error:
             if error.code not in WITHOUT_LOG_START:
                 answer.log_start_offset = partition.log.log_start_offset
-            raise
+            if not isinstance(error, AlreadyAppended):
+                raise
+            fail(answer, error)
+            self.gathered.append((partition, answer, error.end_offset, partition.log.undone))
+            return
         if isinstance(outcome, asyncio.Future):
             self.unanswered[id(answer)] = answer
             self.rewrites += 1
@@ -205,6 +211,8 @@ class _Produce(Unsettled):
             self._commit(partition, answer, appended.last_offset + 1)
         elif isinstance(error, KafkaError):
             fail(answer, error)
+            if isinstance(error, AlreadyAppended):
+                self._commit(partition, answer, error.end_offset)
         else:
             log.error("append failed", error=error, partition=repr(partition))
             fail(answer, KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR))
@@ -220,6 +228,7 @@ class _Produce(Unsettled):
             self.sent[id(answer)].appended(appended)
 
     def _commit(self, partition: Partition, answer: PartitionProduceResponse, end: int) -> None:
+        """Park the answer, as it is, until all below ``end`` is committed, if it is to wait for that."""
         if self.acks != ALL:
             return
         try:

@@ -20,6 +20,7 @@ from ottla.broker.handlers.produce_errors import (
 )
 from ottla.broker.handlers.refused_batches import SentBatch, log_refused, sent_batch
 from ottla.errors import ErrorCode, KafkaError
+from ottla.log.producer_state import AlreadyAppended
 from ottla.logs import logger
 from ottla.messages.produce import PartitionProduceResponse, ProduceResponse, TopicProduceResponse
 from ottla.messages.produce_answer import ProduceAnswer, produce_answer
@@ -97,7 +98,7 @@ class ProduceRun(Run):
         self._timer: asyncio.TimerHandle | None = None
 
     def take(self, correlation_id: int, records: memoryview) -> bool:
-        """Append one more batch; a request without one is for ``produce``."""
+        """Append one more batch; a request without one, or with one that is there already, is for ``produce``."""
         if not records:
             return False
         partition = self._partition
@@ -109,6 +110,8 @@ class ProduceRun(Run):
                 required_acks=self._acks,
                 gathering=self._broker.gathering,
             )
+        except AlreadyAppended:
+            return False  # its answer waits for another offset than the run's
         except KafkaError as error:
             known = error.code not in WITHOUT_LOG_START
             start = partition.log.log_start_offset if known else -1
