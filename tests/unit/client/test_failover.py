@@ -33,6 +33,7 @@ class ToyChannel:
         self.closed = False
         self.in_flight = 0
         self.asked: list[asyncio.Future[Any]] = []
+        self.racks: list[str] = []
 
     def version_for(self, key: int, wanted: tuple[int, int] | None = None) -> int:
         """The one before topics go by id."""
@@ -42,6 +43,7 @@ class ToyChannel:
         """Its answer, to be given."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.asked.append(future)
+        self.racks.append(message.rack_id)
         return future
 
 
@@ -208,6 +210,43 @@ def test_a_follower_that_dies_is_read_from_no_more() -> None:
         assert scene.cluster.refreshes == 1
         scene.fetcher.maintain()
         assert scene.asked() == [1]
+
+    asyncio.run(play())
+
+
+def test_a_follower_that_is_younger_than_the_metadata_keeps_nobody_from_reading() -> None:
+    """The leader sends us to it and gives no records to who tells that rack: it would go on so for ever."""
+
+    async def play() -> None:
+        scene = Scene(client_rack="here")
+        known = scene.cluster.metadata.nodes.pop(3)
+        scene.fetcher.maintain()
+        await scene.answer(1, preferred_read_replica=3)
+        assert scene.cluster.refreshes == 1
+        assert scene.asked() == [1]
+        assert scene.cluster.channels[1].racks == ["here", ""]
+        scene.cluster.metadata.nodes[3] = known
+        scene.now += SETTINGS.retry_backoff_max_ms
+        await scene.answer(1)
+        assert scene.cluster.channels[1].racks[2:] == ["here"]
+        await scene.answer(1, preferred_read_replica=3)
+        assert scene.asked() == [3]
+        assert scene.state.preferred_replica == 3
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("code", [ErrorCode.OFFSET_OUT_OF_RANGE, ErrorCode.NOT_LEADER_OR_FOLLOWER])
+def test_a_leader_is_not_told_the_rack_of_a_follower_that_was_no_help(code: ErrorCode) -> None:
+    """Else it sends us there again at once."""
+
+    async def play() -> None:
+        scene = await read_from_a_follower()
+        await scene.answer(3, code)
+        scene.now += SETTINGS.retry_backoff_ms
+        scene.fetcher.maintain()
+        assert scene.asked() == [1]
+        assert scene.cluster.channels[1].racks == ["here", ""]
 
     asyncio.run(play())
 

@@ -1,7 +1,8 @@
 """Keeps the buffer of fetched batches filled: one Fetch in flight to each broker, at most two answers a partition.
 
 The broker's sessions (KIP-227) spare naming the same partitions again; topics go by id where the broker
-does (version 13). A follower in our rack is read from when the leader says so (KIP-392). Nothing here
+does (version 13). A follower in our rack is read from when the leader says so (KIP-392); while that one is not to be
+had the leader is asked as if we were in no rack, since it sends us there and gives nothing else. Nothing here
 waits: everything is driven by answers, by the application taking records, and by changed positions.
 """
 
@@ -196,8 +197,8 @@ class Fetcher:
 
     def _node_for(self, state: PartitionState, now: int) -> int | None:
         nodes = self._cluster.metadata.nodes
-        if state.preferred_replica in nodes:
-            if now < state.preferred_until_ms:
+        if state.preferred_replica >= 0:
+            if state.preferred_replica in nodes and now < state.preferred_until_ms:
                 return state.preferred_replica
             state.preferred_replica = -1
         return self._cluster.metadata.leader_of(*state.topic_partition)
@@ -226,7 +227,8 @@ class Fetcher:
             version = channel.version_for(FETCH, None if with_ids else (0, TOPIC_ID_VERSION - 1))
             fetch = session.next_fetch(wanted, with_ids=version >= TOPIC_ID_VERSION)
             timeout = self._settings.fetch_max_wait_ms + self._cluster.settings.request_timeout_ms
-            future = channel.send(self._request(fetch), version=version, timeout=timeout / 1000)
+            request = self._request(fetch, self._rack_for(states.values()))
+            future = channel.send(request, version=version, timeout=timeout / 1000)
         except KafkaError as error:
             self._failed(node_id, error)
             return
@@ -253,9 +255,29 @@ class Fetcher:
         """It does not answer: what was read from it as a follower is read from the leaders."""
         for state in self._positions:
             if state.preferred_replica == node_id:
-                state.preferred_replica = -1
+                self._prefer_leader(state)
 
-    def _request(self, fetch: SessionFetch) -> FetchRequest:
+    def _prefer(self, state: PartitionState, node_id: int) -> None:
+        """The leader wants the follower to be read from."""
+        if node_id not in self._cluster.metadata.nodes:  # it is younger than they are
+            self._prefer_leader(state)
+            self._cluster.request_refresh()
+            return
+        state.preferred_replica = node_id
+        age_ms = self._cluster.settings.metadata_max_age_ms
+        state.preferred_until_ms = self._now_ms() + age_ms
+
+    def _prefer_leader(self, state: PartitionState) -> None:
+        """The follower is not to be had: for a while the leader is to give records, and not its name again."""
+        state.preferred_replica = -1
+        state.rackless_until_ms = self._now_ms() + self._cluster.settings.retry_backoff_max_ms
+
+    def _rack_for(self, states: Iterable[PartitionState]) -> str:
+        now = self._now_ms()
+        is_told = all(state.rackless_until_ms <= now for state in states)
+        return self._settings.client_rack if is_told else ""
+
+    def _request(self, fetch: SessionFetch, rack: str) -> FetchRequest:
         topics: dict[str, FetchTopic] = {}
         for (name, number), want in fetch.to_send.items():
             topic = topics.get(name)
@@ -288,7 +310,7 @@ class Fetcher:
             session_epoch=fetch.epoch,
             topics=list(topics.values()),
             forgotten_topics_data=list(forgotten.values()),
-            rack_id=settings.client_rack,
+            rack_id=rack,
         )
 
     # Answers
@@ -350,9 +372,7 @@ class Fetcher:
             self._on_news()
             return False
         if data.preferred_read_replica >= 0:
-            state.preferred_replica = data.preferred_read_replica
-            age_ms = self._cluster.settings.metadata_max_age_ms
-            state.preferred_until_ms = self._now_ms() + age_ms
+            self._prefer(state, data.preferred_read_replica)
         if not data.records or state.fetch_offset != asked.offset:
             return False
         aborted = [(a.first_offset, a.producer_id) for a in data.aborted_transactions or ()]
@@ -373,14 +393,14 @@ class Fetcher:
         if code is ErrorCode.OFFSET_OUT_OF_RANGE:
             leader_id = self._cluster.metadata.leader_of(*state.topic_partition)
             if asked.node_id == state.preferred_replica or asked.node_id != leader_id:
-                state.preferred_replica = -1  # who follows lags or leads: the leader decides
+                self._prefer_leader(state)  # who follows lags or leads: the leader decides
                 return False
             if asked.offset != state.fetch_offset:
                 return False  # another leader has answered meanwhile
             return self._out_of_range(state)
         if code is ErrorCode.UNKNOWN_SERVER_ERROR:
             log.warning("a broker could not answer", partition=str(state.topic_partition))
-            state.preferred_replica = -1
+            self._prefer_leader(state)
             state.retry_at_ms = self._now_ms() + self._cluster.settings.retry_backoff_max_ms
             return False
         if code in _ASK_METADATA:
@@ -389,7 +409,8 @@ class Fetcher:
                 *state.topic_partition, leader.leader_id, leader.leader_epoch
             ):
                 self._cluster.request_refresh()
-            state.preferred_replica = -1
+            if state.preferred_replica >= 0:
+                self._prefer_leader(state)
             state.retry_at_ms = self._now_ms() + self._cluster.settings.retry_backoff_ms
             return False
         return self._give_to_application(state, KafkaError(code, str(state.topic_partition)))

@@ -58,6 +58,7 @@ class PartitionState:
         "position_epoch",
         "preferred_replica",
         "preferred_until_ms",
+        "rackless_until_ms",
         "reset_timestamp",
         "retry_at_ms",
         "topic_partition",
@@ -83,6 +84,8 @@ class PartitionState:
         self.log_start_offset = -1
         self.preferred_replica = -1
         self.preferred_until_ms = 0
+        self.rackless_until_ms = 0
+        """Until when the leader is not told our rack: the replica in there is not to be had."""
         self.buffered = 0
 
     def seek(self, offset: int, epoch: int = -1, *, validate: bool = False) -> None:
