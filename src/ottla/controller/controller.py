@@ -400,7 +400,7 @@ class Controller:
                 await self._isr_notices.drop(state, self._watch(self._check_isr_notices))
                 state.brokers = await self._registrations.read(self._watch(self._check_brokers))
                 state.shutting_down &= state.brokers.keys()
-                restarted = await load_cluster(self._store, state)
+                restarted = await load_cluster(self._store, state, office.brokers or None)
                 await self._taking_office.make_good(state, restarted, self._has_session)
                 await self._store.children(
                     znodes.DELETE_TOPICS, watch=self._watch(self._check_deletions)

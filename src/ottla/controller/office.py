@@ -9,10 +9,10 @@ Source: ``KafkaZkClient.registerControllerAndIncrementControllerEpoch``, ``Kafka
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from ottla.controller.cluster_state import ClusterState, PartitionId, Topic
+from ottla.controller.cluster_state import ClusterState, LiveBroker, PartitionId, Topic
 from ottla.controller.transitions import controller_check, in_requests, set_leader
 from ottla.coordination import znodes
 from ottla.coordination.store import (
@@ -98,11 +98,13 @@ async def give_up_office(store: Store) -> None:
         return
 
 
-async def load_cluster(store: Store, state: ClusterState) -> set[PartitionId]:
+async def load_cluster(
+    store: Store, state: ClusterState, before: Mapping[int, LiveBroker] | None = None
+) -> set[PartitionId]:
     """Fill ``state``, whose brokers are known, from the store. What can't be read is noted, and left alone.
 
-    Returns the partitions whose leader has registered since their state was written: it may have been
-    restarted, and its log cut, without an election.
+    Returns the partitions whose leader may have been restarted, and its log cut, without an election: it has
+    registered since their state was written, or is another than ``before``, where this controller knew brokers.
     """
     names = sorted(await store.children(znodes.TOPICS))
     topic_znodes = await store.get_many([znodes.topic_path(name) for name in names])
@@ -120,12 +122,20 @@ async def load_cluster(store: Store, state: ClusterState) -> set[PartitionId]:
         topic.adding = {p: replicas for p, replicas in found.adding.items() if replicas}
         topic.removing = {p: replicas for p, replicas in found.removing.items() if replicas}
         state.add_topic(topic)
-    restarted = await _load_partitions(store, state)
+    known = state.brokers if before is None else before
+    bounced = {
+        broker_id
+        for broker_id, live in state.brokers.items()
+        if broker_id not in known or known[broker_id].epoch != live.epoch
+    }
+    restarted = await _load_partitions(store, state, bounced)
     state.deleting = set(await store.children(znodes.DELETE_TOPICS))
     return restarted
 
 
-async def _load_partitions(store: Store, state: ClusterState) -> set[PartitionId]:
+async def _load_partitions(
+    store: Store, state: ClusterState, bounced: Collection[int]
+) -> set[PartitionId]:
     restarted: set[PartitionId] = set()
     partitions = list(state.partition_ids())
     paths = [znodes.partition_state_path(*partition) for partition in partitions]
@@ -142,7 +152,7 @@ async def _load_partitions(store: Store, state: ClusterState) -> set[PartitionId
             continue
         state.topics[partition.topic].partitions[partition.partition] = found
         leader = state.brokers.get(found.leader)
-        if leader is not None and leader.epoch > znode.stat.mzxid:
+        if leader is not None and (leader.epoch > znode.stat.mzxid or found.leader in bounced):
             restarted.add(partition)
     return restarted
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from ottla.controller.topics import NewTopic
@@ -302,6 +303,23 @@ async def test_leader_that_came_back_between_two_controllers_leads_under_another
     successor = await cluster.started(2)
     assert successor.state.topics["led"].partitions[0] == LeaderAndIsr(3, (3, 1), 1, 2, 1)
     assert successor.state.topics["alone"].partitions[0] == LeaderAndIsr(3, (3,), 0, 1, 0)
+
+
+async def test_leader_that_came_back_while_the_controller_had_lost_track_leads_under_another_epoch(
+    cluster: Any,
+) -> None:
+    """Also where the state was written since: by the controller, which had not heard of it, and knew no outcome."""
+    controller = await three(cluster, led={0: [3, 1]})
+    hindrance = asyncio.Event()
+    controller._queue.put(hindrance.wait)
+    await cluster.keeper.expire(cluster.sessions[3].session_id)
+    await cluster.add_broker(3)
+    path = znodes.partition_state_path("led", 0)
+    await cluster.sessions[1].set(path, LeaderAndIsr(3, (3, 1), 0, 1).encode())
+    controller.state.stale = True
+    hindrance.set()
+    await become(lambda: not controller.state.stale)
+    assert await stored(cluster, "led") == LeaderAndIsr(3, (3, 1), 1, 1, 2)
 
 
 async def test_altered_registration_is_told_to_everybody(cluster: Any) -> None:
