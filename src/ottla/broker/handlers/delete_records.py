@@ -6,6 +6,7 @@ Behaviour
 - The new start is on disk before anybody sees it: it does not go back, whatever crashes. Segments that lie
   below it are removed at once; what waits in a Fetch below it is told OFFSET_OUT_OF_RANGE.
 - A partition that is named several times is asked for its last offset.
+- Of many partitions some are looked at, and then others have their turn.
 - The answer waits until all live replicas' logs start there, which they learn with their next fetches, but no longer
   than ``timeout_ms``.
 
@@ -18,7 +19,8 @@ Source: ``ReplicaManager.deleteRecords``, ``Partition.deleteRecordsOnLeader``.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING, TypeVar
 
 from ottla.controller import topic_names
 from ottla.errors import ErrorCode, KafkaError
@@ -35,6 +37,11 @@ if TYPE_CHECKING:
     from ottla.replication.partition import Partition
 
 INVALID_LOW_WATERMARK = -1
+
+STEP_PARTITIONS = 100
+"""How many partitions are looked at before others have their turn: some milliseconds."""
+
+T = TypeVar("T")
 
 
 class _Started:
@@ -63,6 +70,13 @@ class _Started:
         return future if not future.done() else asyncio.get_running_loop().create_future()
 
 
+async def _in_steps(items: Iterable[T]) -> AsyncIterator[T]:
+    for number, item in enumerate(items, 1):
+        yield item
+        if number % STEP_PARTITIONS == 0:
+            await asyncio.sleep(0)
+
+
 async def handle(broker: Broker, request: Request) -> DeleteRecordsResponse:
     """Write all the new starts down at once, then move them, and wait for the followers."""
     body: DeleteRecordsRequest = request.body
@@ -73,7 +87,7 @@ async def handle(broker: Broker, request: Request) -> DeleteRecordsResponse:
     }
     answers: dict[tuple[str, int], DeleteRecordsPartitionResult] = {}
     starts: dict[tuple[str, int], tuple[Partition, int]] = {}
-    for key, offset in wanted.items():
+    async for key, offset in _in_steps(wanted.items()):
         answers[key] = DeleteRecordsPartitionResult(partition_index=key[1])
         try:
             starts[key] = _target(broker, *key, offset)
@@ -82,7 +96,7 @@ async def handle(broker: Broker, request: Request) -> DeleteRecordsResponse:
     moving = {p: offset for p, offset in starts.values() if offset > p.log.log_start_offset}
     failed = await broker.replicas.keep_log_starts(moving)
     started = _Started()
-    for key, (partition, offset) in starts.items():
+    async for key, (partition, offset) in _in_steps(starts.items()):
         try:
             if partition in failed:
                 raise failed[partition]
@@ -93,10 +107,10 @@ async def handle(broker: Broker, request: Request) -> DeleteRecordsResponse:
             _refuse(answers[key], error)
     if started.waiting:
         await asyncio.wait(started.waiting.values(), timeout=max(0, body.timeout_ms) / 1000)
-        for key, (partition, _) in starts.items():
+        async for key, (partition, _) in _in_steps(starts.items()):
             _settle(answers[key], started.waiting.get(id(answers[key])), partition)
     topics: dict[str, DeleteRecordsTopicResult] = {}
-    for (name, _), answer in answers.items():
+    async for (name, _), answer in _in_steps(answers.items()):
         topic = topics.setdefault(name, DeleteRecordsTopicResult(name=name))
         topic.partitions.append(answer)
     return DeleteRecordsResponse(topics=list(topics.values()))

@@ -23,16 +23,28 @@ from ottla.messages.offset_for_leader_epoch import (
     OffsetForLeaderEpochResponse,
     OffsetForLeaderTopicResult,
 )
+from ottla.network.stepping import Steps, begun
 
 if TYPE_CHECKING:
     from ottla.broker.broker import Broker
     from ottla.network.request import Request
 
 
-def handle(broker: Broker, request: Request) -> OffsetForLeaderEpochResponse:
-    """Answer every partition."""
+STEP_PARTITIONS = 200
+"""How many partitions are looked up before others have their turn: some milliseconds."""
+
+
+def handle(
+    broker: Broker, request: Request
+) -> OffsetForLeaderEpochResponse | Steps[OffsetForLeaderEpochResponse]:
+    """Answer every partition; many of them in steps, as if each were asked for alone."""
+    return begun(_handle(broker, request))
+
+
+def _handle(broker: Broker, request: Request) -> Steps[OffsetForLeaderEpochResponse]:
     body: OffsetForLeaderEpochRequest = request.body
     response = OffsetForLeaderEpochResponse()
+    left = STEP_PARTITIONS
     for topic in body.topics:
         answers = OffsetForLeaderTopicResult(topic=topic.topic)
         response.topics.append(answers)
@@ -48,4 +60,8 @@ def handle(broker: Broker, request: Request) -> OffsetForLeaderEpochResponse:
                 end = partition.log.end_offset_for_epoch(wanted.leader_epoch)
                 if end is not None:
                     answer.leader_epoch, answer.end_offset = end
+            left -= 1
+            if not left:
+                left = STEP_PARTITIONS
+                yield
     return response
