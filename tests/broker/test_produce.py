@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from ottla.broker.handlers.produce import _Produce
 from ottla.errors import ErrorCode
 from ottla.log.validation import RECORD_ERRORS_MAX
 from ottla.messages.init_producer_id import InitProducerIdRequest
 from ottla.records.batch import CompressionType, TimestampType, read_header
 from ottla.records.builder import build_batch
 from ottla.records.codec import decode_batch
+from ottla.replication.partition import Partition
 from ottla.replication.recompression import UNPACKED_AT_ONCE, UNPACKED_BYTES_MAX, Recompression
 from ottla.testing import Broker
 from tests.support.requests import (
@@ -387,6 +389,25 @@ def test_what_a_batch_may_unpack_to_is_counted_while_it_is_unpacked(
     answer = wire.receive(request, 9, number).responses[0].partition_responses[0]
     assert answer.error_code == 0
     wait_until(lambda: not server.budget.used_bytes)
+
+
+def test_a_batch_that_was_rewritten_before_another_leader_is_not_said_to_be_committed(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That leader may have cut it off, and others may have its offsets."""
+    create_topic(wire, "t", compression_type="gzip")
+    rewritten = _Produce._rewritten
+
+    def late(self: Any, partition: Partition, answer: Any, done: Any) -> None:
+        epoch = partition.leader_epoch
+        partition.follow(9, epoch + 1, 1, [partition.node_id], [partition.node_id])
+        partition.become_leader(epoch + 2, 2, [partition.node_id], [partition.node_id])
+        rewritten(self, partition, answer, done)
+
+    monkeypatch.setattr(_Produce, "_rewritten", late)
+    answer = wire.ask(produce_request("t", batch(b"1"), acks=-1), 9)
+    code = answer.responses[0].partition_responses[0].error_code
+    assert code == ErrorCode.NOT_LEADER_OR_FOLLOWER
 
 
 def test_keys_are_looked_at_in_order_with_what_follows(wire: Wire) -> None:

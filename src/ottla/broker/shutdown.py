@@ -1,7 +1,8 @@
 """Leaving a cluster in order: what this broker leads is led by others before it closes (controlled shutdown).
 
 Rules: the controller is asked while everything is still answered, so that clients hear who leads now. As in Kafka
-it is asked ``controlled.shutdown.max.retries`` times; then, or where nobody else lives, the broker just goes.
+it is asked ``controlled.shutdown.max.retries`` times; then, or where nobody else lives, the broker just goes. What has been
+handed over is not copied any more: its new leader would want to let this broker into the ISR that it has just left.
 Source: ``KafkaServer.controlledShutdown``.
 """
 
@@ -33,6 +34,7 @@ async def hand_over(broker: Broker) -> bool:
     )
 
     config = broker.config
+    broker.replicas.is_leaving = True
     for attempt in range(config.controlled_shutdown_max_retries):
         if attempt:
             await _pause(broker, config.controlled_shutdown_retry_backoff_ms / 1000)

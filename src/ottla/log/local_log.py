@@ -296,8 +296,11 @@ class LocalLog(CleanedLog):
         self._unsynced_segments.clear()
         self._epochs.clear()
         self.producers.clear(offset)
-        self.log_start_offset = self.log_end_offset = self.flushed_end_offset = offset
+        self.log_start_offset = self.log_end_offset = offset
+        if self.flushed_end_offset > offset:
+            self.flushed_end_offset = offset
         self._names_changed = True
+        self.want_flush()  # until then a power loss brings the old log back, which ends elsewhere
 
     # Ending
 

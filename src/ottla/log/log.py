@@ -66,6 +66,8 @@ class AppendInfo(NamedTuple):
     record_count: int
     size_bytes: int
     duplicate: bool = False
+    leader_epoch: int = -1
+    """The epoch of the leadership that it was appended in, where the append waited for its turn; -1 if it did not."""
 
 
 _new_info = tuple.__new__  # a named tuple's own constructor costs twice as much
@@ -286,6 +288,7 @@ class Log(LocalLog):
                 header.record_count,
                 size,
                 False,
+                -1,
             ),
         )
 

@@ -63,6 +63,7 @@ class LeadingReplica(Replica):
         "_epoch_start_offset",
         "_in_sync",
         "_lease",
+        "_led_since",
         "_peers",
         "_tail_readers",
         "_waiters",
@@ -85,6 +86,7 @@ class LeadingReplica(Replica):
         self._lease = lease if lease is not None else Lease()
         self._peers = peers if peers is not None else Peers()
         self._epoch_start_offset = 0
+        self._led_since = -1
         self._waiters = CommitWaiters()
         self._deletions: CommitWaiters | None = None
         self._in_sync: InSync | None = None
@@ -97,17 +99,22 @@ class LeadingReplica(Replica):
     ) -> None:
         """Lead from ``leader_epoch`` on, or go on leading with other replicas, or another ISR.
 
-        A state that is no newer than what is known (of the same leader epoch) takes nothing back. What recovery kept
-        of the log is acknowledged as soon as it is known to be on disk.
+        A state that is older than what is known (of the same leader epoch) changes nothing; one that is as old takes
+        nothing back, since the controller has told of that ISR in an answer. What recovery kept of the log is
+        acknowledged as soon as it is known to be on disk.
         """
         led = self.is_leader
         is_new_epoch = leader_epoch != self.leader_epoch
         if led and not is_new_epoch and partition_epoch <= self.partition_epoch:
-            self._assign(replicas, self.isr)
-            self._advance()
+            if partition_epoch == self.partition_epoch:
+                self._assign(replicas, self.isr)
+                self._advance()
             return
         if led and leader_epoch > self.leader_epoch + 1:
             self._fail_waiters(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+            self._led_since = leader_epoch
+        if not led:
+            self._led_since = leader_epoch
         if not led:
             self.high_watermark = max(self.high_watermark, self.log.log_start_offset)
         if is_new_epoch:
@@ -208,13 +215,18 @@ class LeadingReplica(Replica):
 
     # Commitment
 
-    def when_committed(self, end_offset: int, waiter: Waiter, token: object) -> bool:
+    def when_committed(
+        self, end_offset: int, waiter: Waiter, token: object, *, leader_epoch: int = ANY_EPOCH
+    ) -> bool:
         """Whether everything below ``end_offset`` is committed now; if not, ``waiter`` is told later.
 
+        ``leader_epoch``: that of the append, where it lies back: others may have led since, and have cut it off.
         Errors: NOT_LEADER_OR_FOLLOWER (not any more), NOT_ENOUGH_REPLICAS_AFTER_APPEND (what is committed is so in
         fewer replicas than ``min.insync.replicas`` asks for).
         """
         if self.leader_id != self.node_id:
+            raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        if ANY_EPOCH < leader_epoch < self._led_since:
             raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         if self.high_watermark < end_offset:
             self._waiters.add(end_offset, waiter, token)

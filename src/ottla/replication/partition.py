@@ -101,7 +101,7 @@ class Partition(LeadingReplica):
                     codec,
                     lambda rewritten: self._append(
                         rewritten, now_ms, required_acks, from_client, keys_checked=keys
-                    ),
+                    )._replace(leader_epoch=self.leader_epoch),
                     keys=keys,
                 )
         return self._append(records, now_ms, required_acks, from_client, gathering)

@@ -41,7 +41,7 @@ RECOVERED = 0
 """The leader recovery state of a partition whose leader was elected from its ISR (KIP-704)."""
 
 CHECKED_AT_ONCE = 500
-"""How many partitions' ISRs are looked at before others have their turn."""
+"""How many partitions are looked at, one by one, before others have their turn."""
 
 
 class Replicas:
@@ -81,6 +81,8 @@ class Replicas:
         self._starts: dict[LogDirectory, CheckpointedStarts] = {}
         self._offline: set[tuple[str, int]] = set()
         self._make_fetchers = make_fetchers
+        self.is_leaving = False
+        """The broker is being let go: nothing is copied for an ISR that it has left, and may not join again."""
         self._on_storage_error = on_storage_error
         self.fetchers: Fetchers | None = None
         """What copies from leaders; None until this broker follows for the first time."""
@@ -204,7 +206,10 @@ class Replicas:
         if self.fetchers is None and self._make_fetchers is not None and some_leader:
             self.fetchers = self._make_fetchers(self)
         if self.fetchers is not None:
-            self.fetchers.follow(partition)
+            if self.is_leaving and self._node_id not in state.isr:
+                self.fetchers.stop(partition)
+            else:
+                self.fetchers.follow(partition)
 
     def _heed_short(self, partition: Partition, state: LeaderAndIsrPartitionState) -> None:
         """A log that lacks what was synced may lead only by a choice that knows that (INVARIANTS 1).
@@ -363,7 +368,9 @@ class Replicas:
         Returns those of which it failed: see ``checkpointed_starts``.
         """
         by_directory: dict[LogDirectory, dict[Partition, int]] = {}
-        for partition, offset in starts.items():
+        for number, (partition, offset) in enumerate(starts.items(), 1):
+            if number % CHECKED_AT_ONCE == 0:
+                await asyncio.sleep(0)
             directory = self._directories.directory_of(partition.log)
             by_directory.setdefault(directory, {})[partition] = offset
         failed: dict[Partition, KafkaError] = {}

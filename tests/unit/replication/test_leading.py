@@ -214,6 +214,15 @@ def test_a_state_that_is_no_newer_takes_nothing_back() -> None:
     assert leader.asked.last == [1, 2, 3], "who is assigned is heard all the same"
 
 
+def test_a_state_that_is_older_changes_no_replicas_either() -> None:
+    leader = Leader([1, 2, 3], [1, 2])
+    leader.fetch(3, 0)
+    leader.answer()
+    leader.partition.become_leader(EPOCH, 0, [1, 2], [1, 2])
+    assert (leader.partition.replicas, leader.partition.isr) == ([1, 2, 3], [1, 2, 3])
+    leader.fetch(3, 0)
+
+
 def test_who_is_no_follower_here_is_told_so() -> None:
     """Kafka's ``followerReplicaOrThrow``: who knows the epoch waits for the leader to hear of it, too."""
     leader = Leader([1, 2], [1, 2])
@@ -259,6 +268,22 @@ def test_who_may_have_missed_another_leader_fails_who_waits() -> None:
     assert not leader.partition.when_committed(1, waiting, "it")
     leader.partition.become_leader(EPOCH + 2, 2, [1, 2], [1, 2])
     assert waiting.told == [("it", NOT_LEADER)]
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_what_was_appended_before_another_leader_is_not_waited_for(is_told: bool) -> None:
+    """Its offsets may have been given to other records since."""
+    leader = Leader([1, 2], [1, 2])
+    leader.append()
+    leader.partition.become_leader(EPOCH + 1, 1, [1, 2], [1, 2])  # it led on
+    assert not leader.partition.when_committed(1, Listener(), "it", leader_epoch=EPOCH)
+    if is_told:
+        leader.partition.follow(2, EPOCH + 2, 2, [1, 2], [1, 2])
+    leader.partition.become_leader(EPOCH + 3, 3, [1, 2], [1, 2])
+    with pytest.raises(KafkaError) as told:
+        leader.partition.when_committed(1, Listener(), "it", leader_epoch=EPOCH + 1)
+    assert told.value.code is NOT_LEADER
+    assert not leader.partition.when_committed(1, Listener(), "it", leader_epoch=EPOCH + 3)
 
 
 def test_acknowledgements_of_an_earlier_epoch_move_nothing() -> None:

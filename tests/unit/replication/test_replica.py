@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 from ottla.clock import ManualClock
@@ -9,6 +10,7 @@ from ottla.errors import ErrorCode
 from ottla.log.directories import LogDirectories
 from ottla.log.flusher import Durability
 from ottla.messages.leader_and_isr import LeaderAndIsrPartitionState
+from ottla.replication.partition import Partition
 from ottla.replication.replicas import Replicas
 from ottla.settings.definitions import TopicConfig
 from tests.unit.log.samples import NOW_MS, TOPIC_ID, batch, disk, new_log
@@ -53,6 +55,21 @@ def test_a_followers_high_watermark_is_its_leaders_as_far_as_it_acknowledges() -
         assert (partition.high_watermark, partition.log.log_start_offset) == (40, 40)
 
 
+def test_a_follower_that_begins_anew_acknowledges_that_once_it_is_on_disk() -> None:
+    partition = led(new_log(disk()), Durability.DISK)
+    wanted: list[Any] = []
+    partition.log.on_flush_wanted = wanted.append
+    partition.follow(2, 6, 3, [1, 2], [2])
+    partition.append_as_follower(sent(0, 3), NOW_MS)
+    partition.log.flush(NOW_MS)
+    wanted.clear()
+    partition.truncate_fully_to(40, NOW_MS)
+    assert wanted == [partition.log]
+    assert partition.acknowledged_end_offset < partition.log.log_end_offset == 40
+    partition.log.flush(NOW_MS)
+    assert partition.acknowledged_end_offset == 40
+
+
 def test_an_order_to_follow_of_an_earlier_epoch_changes_nothing() -> None:
     on = disk()
     directories = LogDirectories(["/logs"], on)
@@ -80,3 +97,36 @@ def test_an_order_to_follow_of_an_earlier_epoch_changes_nothing() -> None:
     assert (partition.leader_id, partition.leader_epoch) == (2, 5)
     assert follow(3, 6) is ErrorCode.NONE
     assert (partition.leader_id, partition.leader_epoch) == (3, 6)
+
+
+def test_a_broker_that_is_let_go_copies_nothing_for_an_isr_that_it_has_left() -> None:
+    """Its leader would ask for it to join, in vain, as long as it is there."""
+    on = disk()
+    directories = LogDirectories(["/logs"], on)
+    directories.open()
+    copied: set[Partition] = set()
+    fetchers = SimpleNamespace(follow=copied.add, stop=copied.discard)
+    replicas = Replicas(
+        directories,
+        HeldFlusher(on, durability=Durability.OS),
+        node_id=1,
+        clock=ManualClock(NOW_MS),
+        exists=lambda topic, index: True,
+        config_of=lambda topic: TopicConfig.of(),
+        make_fetchers=lambda replicas: cast(Any, fetchers),
+        **cast(Any, {"move_bytes_per_second": lambda: 0}),
+    )
+
+    def follow(epoch: int, isr: list[int]) -> None:
+        state = LeaderAndIsrPartitionState(
+            leader=2, leader_epoch=epoch, replicas=[1, 2, 3], isr=isr
+        )
+        assert replicas.follow("orders", TOPIC_ID, state) is ErrorCode.NONE
+
+    follow(5, [2, 3])
+    assert len(copied) == 1
+    replicas.is_leaving = True
+    follow(6, [1, 2, 3])
+    assert len(copied) == 1, "it is waited for"
+    follow(7, [2, 3])
+    assert not copied

@@ -47,6 +47,7 @@ from ottla.messages.produce import (
 )
 from ottla.messages.produce_answer import produce_answer
 from ottla.network.request import Answers, Unsettled
+from ottla.replication.leading import ANY_EPOCH
 
 if TYPE_CHECKING:
     from ottla.broker.broker import Broker
@@ -208,7 +209,7 @@ class _Produce(Unsettled):
         if error is None:
             appended = done.result()
             self._appended(answer, appended)
-            self._commit(partition, answer, appended.last_offset + 1)
+            self._commit(partition, answer, appended.last_offset + 1, appended.leader_epoch)
         elif isinstance(error, KafkaError):
             fail(answer, error)
             if isinstance(error, AlreadyAppended):
@@ -227,12 +228,18 @@ class _Produce(Unsettled):
         if self.sent and id(answer) in self.sent:
             self.sent[id(answer)].appended(appended)
 
-    def _commit(self, partition: Partition, answer: PartitionProduceResponse, end: int) -> None:
+    def _commit(
+        self,
+        partition: Partition,
+        answer: PartitionProduceResponse,
+        end: int,
+        leader_epoch: int = ANY_EPOCH,
+    ) -> None:
         """Park the answer, as it is, until all below ``end`` is committed, if it is to wait for that."""
         if self.acks != ALL:
             return
         try:
-            if not partition.when_committed(end, self, answer):
+            if not partition.when_committed(end, self, answer, leader_epoch=leader_epoch):
                 self.unanswered[id(answer)] = answer
         except KafkaError as error:
             fail(answer, error)
