@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 MAP = Path("tests/invariants.toml")
 PAGE = Path("docs/invariants.md")
 NUMBERS = range(1, 45)
-PARTS = ("replication", "controller", "transactions", "security", "cluster groups")
+PARTS = ("transactions", "security")
 """What is built later, and closes what is open."""
 
 _SENTENCE = re.compile(r"(\d+)\. \S")
@@ -43,7 +43,7 @@ class Bug(NamedTuple):
 
 
 class Invariant(NamedTuple):
-    """One sentence: closed (``part`` is empty) for one broker, or open until a later part is there."""
+    """One sentence: closed (``part`` is empty), or open until a later part is there."""
 
     number: int
     part: str
@@ -53,7 +53,7 @@ class Invariant(NamedTuple):
 
     @property
     def is_closed(self) -> bool:
-        """Whether it holds for one broker, and tests and planted bugs show that."""
+        """Whether it holds, and tests and planted bugs show that."""
         return not self.part
 
 
@@ -158,11 +158,11 @@ def written(page: str, read: Map) -> str:
 
 def _evidence(one: Invariant) -> Iterable[str]:
     if one.is_closed:
-        yield "**holds for one broker**; kept in " + ", ".join(
+        yield "**holds**; kept in " + ", ".join(
             f"[`{path.removeprefix('src/ottla/')}`](../{path})" for path in one.kept
         )
     else:
-        yield f"open: {one.part}" + ("; what one broker can do for it:" if one.tests else "")
+        yield f"open: {one.part}" + ("; what is there of it:" if one.tests else "")
     if one.tests:
         yield "tests: " + _linked(one.tests)
     for bug in one.bugs:

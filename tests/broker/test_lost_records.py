@@ -27,6 +27,14 @@ def machine_went_down(broker: Server) -> None:
         (path / "last-life").write_text(json.dumps({**life, "boot_id": "another"}))
 
 
+def tail_is_gone(broker: Server, size_bytes: int) -> None:
+    """What was written behind ``size_bytes`` was in the page cache only, and no checkpoint speaks of it."""
+    (path,) = map(Path, broker.config.data_directories)
+    (path / "recovery-point-offset-checkpoint").unlink()
+    with (path / "orders-0" / "00000000000000000000.log").open("r+b") as content:
+        content.truncate(size_bytes)
+
+
 async def registration_of(cluster: Cluster, broker: Server) -> BrokerRegistration:
     znode = await broker.session.store.get(znodes.broker_path(broker.node_id))
     return BrokerRegistration.decode(broker.node_id, znode.data)
@@ -129,3 +137,35 @@ def test_who_may_have_lost_records_says_so_until_it_is_written_that_it_knows(
             await again.stop()
 
     play(tmp_path, test, durability="os")
+
+
+@pytest.mark.parametrize("durability", ["os", "disk"])
+def test_the_only_replica_says_which_records_may_be_lost_and_leads(
+    tmp_path: Path, durability: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(cluster: Cluster) -> None:
+        await cluster.create([2])
+        assert await cluster.produce(3) == 0
+        synced = cluster.at(2).log.size_bytes
+        assert await cluster.produce(2) == 0
+        stopped = cluster.brokers.pop(2)
+        await stopped.stop()
+        machine_went_down(stopped)
+        if durability == "os":
+            tail_is_gone(stopped, synced)
+        again = await start_again(cluster, stopped)
+        try:
+            await until(lambda: cluster.leader is not None, "it leads")
+            assert cluster.at(2).log.log_end_offset == (3 if durability == "os" else 5)
+        finally:
+            cluster.brokers.pop(2)
+            await again.stop()
+        told = [
+            vars(line)["fields"]
+            for line in caplog.records
+            if line.getMessage().startswith("records may be lost")
+        ]
+        lost = {"partition": "Partition(orders-0)", "from_offset": 3, "committed_before": 5}
+        assert told == ([lost] if durability == "os" else [])
+
+    play(tmp_path, test, durability=durability)

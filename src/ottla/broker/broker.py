@@ -371,6 +371,11 @@ class Broker:
         if self._loading is not None:
             await asyncio.wait((self._loading,))
             loaded = self._loading.exception() is None
+        if loaded:
+            try:
+                await self._chores.checkpoint_marks()
+            except KafkaError as error:
+                log.warning("high watermarks not written", reason=str(error))
         close = self.directories.close
         epoch = self.session.broker_epoch if loaded else -1
         unclean = await asyncio.to_thread(

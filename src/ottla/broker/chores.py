@@ -40,7 +40,7 @@ class Chores:
         first = config.log_initial_task_delay_ms
         every(config.log_retention_check_interval_ms, self._retain, first_after_ms=first)
         every(config.log_flush_offset_checkpoint_interval_ms, self._checkpoint)
-        every(config.replica_high_watermark_checkpoint_interval_ms, self._checkpoint_marks)
+        every(config.replica_high_watermark_checkpoint_interval_ms, self.checkpoint_marks)
         every(config.producer_id_expiration_check_interval_ms, self._expire_producers)
         every(FLUSH_CHECK_INTERVAL_MS, self._flush_by_time)
         every(TRASH_INTERVAL_MS, self._empty_trash)
@@ -56,7 +56,8 @@ class Chores:
         for directory in self._broker.directories:
             await asyncio.to_thread(directory.write_checkpoints, directory.take_checkpoints())
 
-    async def _checkpoint_marks(self) -> None:
+    async def checkpoint_marks(self) -> None:
+        """Write the high watermarks down. Raises ``KafkaError``."""
         marks = self._broker.replicas.high_watermarks()
         for directory in self._broker.directories:
             await asyncio.to_thread(directory.write_high_watermarks, marks.get(directory.path, {}))

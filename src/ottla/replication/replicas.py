@@ -401,8 +401,18 @@ class Replicas:
                 await asyncio.sleep(0)
 
     def high_watermarks(self) -> dict[str, dict[tuple[str, int], int]]:
-        """By log directory's path, and by topic and index."""
-        marks: dict[str, dict[tuple[str, int], int]] = {}
+        """By log directory's path, and by topic and index.
+
+        Of a log whose role was not told in this life that is what an earlier one wrote down: it would be forgotten else.
+        """
+        marks = {
+            directory.path: {
+                key: mark
+                for key, mark in directory.high_watermarks.items()
+                if key in directory.logs
+            }
+            for directory in self._directories
+        }
         for p in self:
             marks.setdefault(p.log.health.path, {})[p.topic, p.index] = p.high_watermark
         return marks

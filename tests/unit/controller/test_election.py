@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import itertools
 
-from ottla.controller.election import leader_for_new, leader_for_offline
+from ottla.controller.election import (
+    leader_for_new,
+    leader_for_offline,
+    leader_for_reassignment,
+    leader_for_shutdown,
+    preferred_leader,
+)
 from ottla.coordination.znodes import LeaderAndIsr
 
 
@@ -29,6 +35,20 @@ def test_nobody_is_elected_from_outside_the_isr_unless_unclean() -> None:
     assert leader_for_offline((1, 2, 3), current, set(), 4, unclean=True) is None
 
 
+def test_who_may_have_lost_records_is_elected_uncleanly_only_or_as_the_only_replica() -> None:
+    current = LeaderAndIsr(1, (1, 2, 3), leader_epoch=7)
+    elected = leader_for_offline((1, 2, 3), current, {2, 3}, 4, unclean=False, lossy={2})
+    assert elected is not None
+    assert (elected.leader, elected.isr) == (3, (3,))
+    assert leader_for_offline((1, 2), current, {2}, 4, unclean=False, lossy={2}) is None
+    forced = leader_for_offline((1, 2), current, {2}, 4, unclean=True, lossy={2})
+    assert forced is not None
+    assert (forced.leader, forced.isr, forced.leader_recovery_state) == (2, (2,), 1)
+    alone = leader_for_offline((2,), LeaderAndIsr(-1, (2,)), {2}, 4, unclean=False, lossy={2})
+    assert alone is not None
+    assert (alone.leader, alone.leader_recovery_state) == (2, 0)
+
+
 def test_clean_election_keeps_the_recovery_that_is_under_way() -> None:
     current = LeaderAndIsr(1, (1, 2), 7, leader_recovery_state=1)
     elected = leader_for_offline((1, 2), current, {2}, 4, unclean=True)
@@ -51,3 +71,22 @@ def test_every_election_raises_the_epoch_and_leads_from_within_the_isr() -> None
             assert set(elected.isr) <= set(live)
             if set(live) & set(isr):
                 assert set(elected.isr) <= set(isr)
+
+
+def test_no_leader_is_moved_to_a_replica_outside_the_isr_or_under_the_same_epoch() -> None:
+    """Preferred replicas, reassignments, brokers that stop: nobody is dead, and nothing may be lost."""
+    brokers = (1, 2, 3)
+    subsets = [subset for size in range(4) for subset in itertools.combinations(brokers, size)]
+    for assignment in itertools.permutations(brokers):
+        for isr, live in itertools.product(subsets[1:], subsets):
+            current = LeaderAndIsr(isr[0], isr, leader_epoch=3)
+            moved = {
+                "preferred": preferred_leader(assignment, current, live, 9),
+                "reassignment": leader_for_reassignment(assignment, current, live, 9),
+                "shutdown": leader_for_shutdown(assignment, current, live, isr[:1], 9),
+            }
+            for why, elected in moved.items():
+                if elected is not None:
+                    assert elected.leader_epoch == 4, why
+                    assert elected.leader in set(live) & set(isr) & set(elected.isr), why
+                    assert set(elected.isr) <= set(isr), why

@@ -270,15 +270,21 @@ def test_a_follower_that_is_behind_its_leaders_start_begins_there() -> None:
     assert (ours.log_start_offset, ours.log_end_offset, replica.high_watermark) == (4, 6, 6)
 
 
-def test_a_leader_that_starts_amid_a_batch_is_followed_from_that_batch_on() -> None:
+@pytest.mark.parametrize("durability", [Durability.OS, Durability.DISK])
+def test_a_leader_that_starts_amid_a_batch_is_followed_from_that_batch_on(
+    durability: Durability,
+) -> None:
     theirs = leading(a_log())
     leader = Leader(theirs)
     leader.append(count=10)
     theirs.delete_records(6, NOW_MS)
-    replica = follower_of(a_log())
+    replica = follower_of(a_log(), durability)
     follower = Follower(replica)
     for _ in range(4):
         follower.fetch(leader)
+        replica.log.flush(NOW_MS)
+        assert replica.log.log_start_offset <= replica.high_watermark
+        follower.copying.touched(replica)
         follower.now += 1
     assert replica.log.log_end_offset == 10
     assert replica.log.log_start_offset == 6

@@ -81,6 +81,14 @@ def test_acks_all_is_refused_below_the_minimum_isr_and_acks_1_is_not_committed()
     assert (leader.partition.log.log_end_offset, leader.high_watermark) == (1, 0)
 
 
+def test_no_partition_is_asked_for_more_replicas_in_sync_than_it_has() -> None:
+    leader, waiting = Leader([1, 2], [1, 2], min_insync_replicas=3), Listener()
+    leader.append()
+    assert not leader.partition.when_committed(1, waiting, "it")
+    leader.fetch(2, 1)
+    assert (leader.high_watermark, waiting.told) == (1, ["it"])
+
+
 def test_what_was_appended_before_the_isr_shrank_waits_for_the_isr_to_grow() -> None:
     leader, waiting = Leader([1, 2], [1, 2], min_insync_replicas=2), Listener()
     leader.append()
