@@ -44,6 +44,17 @@ async def parked(cluster: Cluster, leader: int, *followers: int) -> None:
     await until(all_of_them, "the followers' Fetches are parked")
 
 
+async def reassign(cluster: Cluster, replicas: list[int]) -> None:
+    """Have ``orders`` in these replicas."""
+    wanted = ReassignablePartition(partition_index=0, replicas=replicas)
+    topic = ReassignableTopic(name="orders", partitions=[wanted])
+    (controller,) = [one for one in cluster.brokers.values() if one.controller.is_active]
+    answer = await controller.controller.alter_partition_reassignments(
+        AlterPartitionReassignmentsRequest(topics=[topic])
+    )
+    assert answer.responses[0].partitions[0].error_code == 0
+
+
 def long_play(data: Path, test: Play) -> None:
     play(data, test, **LONG)
 
@@ -114,14 +125,21 @@ def test_a_replica_that_is_added_joins_though_its_broker_waits_for_others(tmp_pa
         await be_quiet(cluster, [1, 2, 3])
         await cluster.create([1, 2], min_insync_replicas="2")
         assert await cluster.produce() == 0
-        moved = ReassignablePartition(partition_index=0, replicas=[1, 2, 3])
-        topic = ReassignableTopic(name="orders", partitions=[moved])
-        (controller,) = [one for one in cluster.brokers.values() if one.controller.is_active]
-        answer = await controller.controller.alter_partition_reassignments(
-            AlterPartitionReassignmentsRequest(topics=[topic])
-        )
-        assert answer.responses[0].partitions[0].error_code == 0
+        await reassign(cluster, [1, 2, 3])
         await until(lambda: sorted(cluster.at(1).isr) == [1, 2, 3], "it joins")
+        assert await cluster.produce() == 0
+
+    long_play(tmp_path, test)
+
+
+def test_replicas_that_are_added_together_join_one_right_after_the_other(tmp_path: Path) -> None:
+    """The ISR takes in one at a time: the Fetch of the other is parked by then, and nothing is written."""
+
+    async def test(cluster: Cluster) -> None:
+        await be_quiet(cluster, [1, 2, 3])
+        await cluster.create([1], min_insync_replicas="1")
+        await reassign(cluster, [1, 2, 3])
+        await until(lambda: sorted(cluster.at(1).isr) == [1, 2, 3], "they join")
         assert await cluster.produce() == 0
 
     long_play(tmp_path, test)

@@ -255,6 +255,7 @@ class Control:
             if refusal:
                 return UpdateMetadataResponse(error_code=refusal)
             listener = broker.config.inter_broker_listener
+            peers, alive = dict(self.peers), broker.metadata.brokers.keys()
             for live in request.live_brokers:
                 for endpoint in live.endpoints:
                     if endpoint.listener == listener:
@@ -269,6 +270,8 @@ class Control:
                     else:  # these are the settings of another one of its name, which is led here
                         broker.groups.topics_deleted([gone.name])
                 await turns.next()
+            if peers != self.peers or broker.metadata.brokers.keys() - alive:
+                await broker.replicas.brokers_changed()
             broker.group_loading.metadata_changed()
             self.metadata_known.set()
         return UpdateMetadataResponse()

@@ -183,6 +183,7 @@ class FetchContext:
             or told_epoch not in (ANY_EPOCH, partition.leader_epoch)
             or position.fetch_offset < partition.log.log_end_offset
             or self.must_tell(position, partition.high_watermark, partition.log.log_start_offset)
+            or partition.would_let_join(self.replica_id)
         )
 
     def must_tell(self, position: Position, high_watermark: int, log_start: int) -> bool:

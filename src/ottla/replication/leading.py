@@ -446,10 +446,22 @@ class LeadingReplica(Replica):
         if self._deletions is not None:
             self._deletions.advance(self.low_watermark)
 
+    def would_let_join(self, replica_id: int) -> bool:
+        """Whether another fetch of the replica, which is where it was, would have it proposed for the ISR."""
+        in_sync = self._in_sync
+        return (
+            in_sync is not None
+            and self._peers.changes is not None
+            and in_sync.may_join(replica_id, self.high_watermark, self._epoch_start_offset)
+        )
+
+    def brokers_changed(self) -> None:
+        """Other brokers live now: followers that could not join the ISR before are to ask again."""
+        if self._in_sync is not None and len(self.isr) < len(self.replicas):
+            self._tell_tail_readers()
+
     def _let_join(self, in_sync: InSync, replica_id: int) -> None:
-        if self._peers.changes is not None and in_sync.may_join(
-            replica_id, self.high_watermark, self._epoch_start_offset
-        ):
+        if self.would_let_join(replica_id):
             proposal = in_sync.propose_join(replica_id, self.leader_epoch, self.partition_epoch)
             log.info(
                 "a replica has caught up", partition=repr(self), isr=in_sync.isr, joins=replica_id

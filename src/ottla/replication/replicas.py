@@ -268,6 +268,16 @@ class Replicas:
             if number % CHECKED_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
+    async def brokers_changed(self) -> None:
+        """Brokers have come, or have other addresses: nobody waits any more who waited for that."""
+        if self.fetchers is not None:
+            self.fetchers.brokers_changed()
+        for number, partition in enumerate(self, 1):
+            if partition.is_leader:
+                partition.brokers_changed()
+            if number % CHECKED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
     @property
     def offline_count(self) -> int:
         """How many partitions are not served because their log directory failed."""

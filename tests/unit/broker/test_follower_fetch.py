@@ -355,6 +355,52 @@ def test_every_fetch_is_an_occasion_to_join() -> None:
     on_a_loop(main)
 
 
+def test_a_parked_follower_asks_again_once_it_may_join() -> None:
+    """When its broker is known to live, or whoever was to join before it has done so."""
+
+    async def main() -> None:
+        stage = Stage([1, 2, 3], [1])
+        stage.leader.dead.add(2)
+        await stage.told(stage.send(0, wait_ms=0))
+        parked = stage.send(None)
+        stage.leader.dead.clear()
+        stage.leader.fetch(3, 0)
+        stage.leader.partition.brokers_changed()
+        await turns()
+        assert not parked.done(), "3 is about to join"
+        stage.leader.answer()
+        await stage.told(parked)
+        assert stage.leader.asked.last == [1, 3], "what it said before says nothing of now"
+        again = stage.send(None)
+        assert stage.leader.asked.last == [1, 3, 2]
+        await turns()
+        assert not again.done()
+        stage.leader.answer()
+        await turns()
+        assert stage.leader.partition.isr == [1, 3, 2]
+        assert not again.done()
+
+    on_a_loop(main)
+
+
+def test_a_parked_follower_whose_broker_comes_to_live_asks_again() -> None:
+    async def main() -> None:
+        stage = Stage([1, 2], [1])
+        stage.leader.dead.add(2)
+        await stage.told(stage.send(0, wait_ms=0))
+        parked = stage.send(None)
+        stage.leader.partition.brokers_changed()
+        await turns()
+        assert not parked.done()
+        stage.leader.dead.clear()
+        stage.leader.partition.brokers_changed()
+        await stage.told(parked)
+        await stage.told(stage.send(None, wait_ms=0))
+        assert stage.leader.asked.last == [1, 2]
+
+    on_a_loop(main)
+
+
 def test_a_second_fetch_in_the_session_has_the_first_one_answered() -> None:
     """A follower acknowledges one partition while it waits for another."""
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
+
+import pytest
 
 from ottla.broker.fetch_sessions import FetchContext
 from ottla.clock import SystemClock
@@ -15,6 +18,7 @@ from ottla.log.flusher import Durability, Flusher
 from ottla.messages.fetch import FetchRequest, FetchResponse
 from ottla.messages.leader_and_isr import LeaderAndIsrPartitionState
 from ottla.network.channel import ConnectionClosed
+from ottla.replication import fetcher as fetcher_module
 from ottla.replication.copies import Limits
 from ottla.replication.fetcher import Surroundings
 from ottla.replication.fetchers import Fetchers
@@ -92,6 +96,7 @@ class World:
         self.directories = LogDirectories(["/logs"], self.disk, flusher=self.flusher)
         self.leaders: dict[int, Leader] = {}
         self.wires: list[Wire] = []
+        self.refused = 0
         self.failed: list[Partition] = []
         self.replicas = Replicas(
             self.directories,
@@ -113,7 +118,7 @@ class World:
             flusher=self.flusher,
             limits=lambda: LIMITS,
             request_timeout_s=lambda: 30,
-            endpoint_of=lambda leader: ("leader", leader) if leader in self.leaders else None,
+            endpoint_of=lambda leader: ("leader", leader),
             broker_epoch=lambda: 77,
             connect=cast(Any, self.connect),
             keep_log_starts=replicas.keep_log_starts,
@@ -123,6 +128,7 @@ class World:
 
     async def connect(self, host: str, port: int) -> Wire:
         if port not in self.leaders:
+            self.refused += 1
             raise KafkaError(ErrorCode.NETWORK_EXCEPTION, "nobody there")
         wire = Wire(self.leaders[port])
         self.wires.append(wire)
@@ -192,6 +198,24 @@ def test_a_leader_that_is_not_there_yet_or_hangs_up_is_tried_again() -> None:
             here.wires[-1].abort("gone")
             leader.append()
             await eventually(lambda: copy.log.log_end_offset == 2)
+
+    run(check)
+
+
+def test_who_waits_to_connect_again_does_so_when_brokers_have_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fetcher_module, "FIRST_DELAY_S", 900.0)
+    monkeypatch.setattr(sys.modules[__name__], "LIMITS", LIMITS._replace(backoff_ms=900_000))
+
+    async def check() -> None:
+        async with world() as here:
+            copy = here.follow()
+            await eventually(lambda: here.refused)
+            here.leaders[2] = leader = Leader(leading(a_log()))
+            leader.append()
+            await here.replicas.brokers_changed()
+            await eventually(lambda: copy.log.log_end_offset == 1)
 
     run(check)
 

@@ -16,6 +16,7 @@ Behaviour
 - A follower that is not in sync gets nothing of a throttled replica while the broker sends more than it may (KIP-73).
 - A follower's first look at a partition is its acknowledgement: it has all below the offset that it asks for, if that
   is found good. What is appended while it is parked wakes it; a high watermark alone goes with the next response.
+  One that could not let its replica join the ISR is answered as soon as another one can.
 - Thousands of partitions are read in steps, and others have their turns in between. Each partition is looked at in
   one step, so that what is told of it holds together; nothing is told of several together. What changes behind
   the reading is seen before the request is parked.
@@ -202,6 +203,9 @@ class ParkedFetch:
                 position, data.high_watermark, data.log_start_offset
             ):
                 result.has_news = True
+            elif not self.is_consumer and not self._acknowledges:  # it has waited: another one is
+                assert position.partition is not None
+                result.has_news |= position.partition.would_let_join(self.replica_id)
             result.bytes += size
             if size and not self.is_consumer and position.partition is not None:
                 result.throttled += size if position.partition.is_throttled else 0
