@@ -1,8 +1,8 @@
 """A broker's fetchers: what they know of it. Loaded once it follows at all.
 
 Rules: leaders are reached over the inter-broker listener, where the controller's requests say that it is; a leader
-that is not there is looked for again. Each socket has a receive buffer as ``replica.socket.receive.buffer.bytes``
-says.
+that is not there is looked for again. A socket's receive buffer is the kernel's affair, which fits it to the distance
+and the load, unless ``replica.socket.receive.buffer.bytes`` gives a size: that ends the fitting.
 """
 
 from __future__ import annotations
