@@ -16,6 +16,9 @@ from ottla.logs import logger
 
 log = logger(__name__)
 
+BROKER_ID_MAX = 2**31 - 1
+"""Whoever registers under a greater number, by hand, can be named in no request."""
+
 
 class Registrations:
     """The brokers that are registered, for whoever holds the controller's office."""
@@ -30,7 +33,9 @@ class Registrations:
         """Them by broker id; ``watch`` sees others come and go."""
         try:
             names = await self._store.children(znodes.BROKER_IDS, watch=watch)
-            broker_ids = sorted(int(name) for name in names if name.isdecimal())
+            broker_ids = sorted(
+                int(name) for name in names if name.isdecimal() and int(name) <= BROKER_ID_MAX
+            )
             read = await asyncio.gather(*map(self._read_one, broker_ids))
         except StoreError:
             self._watched.clear()  # nobody knows which of them the store watches

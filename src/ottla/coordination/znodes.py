@@ -174,7 +174,7 @@ def _parse_endpoint(path: str, text: object, protocols: Mapping[str, object]) ->
     protocol = protocols.get(listener)
     if not separator or not colon or protocol not in SECURITY_PROTOCOLS:
         raise MalformedZnode(path, f"{text!r} is no endpoint")
-    return Endpoint(listener, str(protocol), host.strip("[]"), _number(path, port))
+    return Endpoint(listener, str(protocol), host.strip("[]"), _int32(path, _number(path, port)))
 
 
 # /brokers/topics/T: the replicas of each partition, and the topic's id.
@@ -297,7 +297,7 @@ class LeaderAndIsr(NamedTuple):
             _int32(path, _field(path, fields, "leader_epoch", int)),
             _int32(path, _field(path, fields, "controller_epoch", int)),
             version,
-            _number(path, fields.get("leader_recovery_state", 0)),
+            _recovery_state(path, fields.get("leader_recovery_state", 0)),
         )
 
 
@@ -578,6 +578,13 @@ def _broker_ids(path: str, value: object) -> tuple[int, ...]:
     if not isinstance(value, list) or not all(type(broker_id) is int for broker_id in value):
         raise MalformedZnode(path, f"{value!r} is no list of broker ids")
     return tuple(_int32(path, broker_id) for broker_id in value)
+
+
+def _recovery_state(path: str, value: object) -> int:
+    number = _number(path, value)
+    if number not in (0, 1):
+        raise MalformedZnode(path, f"leader_recovery_state is {number}")
+    return number
 
 
 def _int32(path: str, value: int) -> int:

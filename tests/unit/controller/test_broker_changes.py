@@ -375,3 +375,11 @@ async def test_replicas_whose_disks_fail_lead_no_more_and_are_in_no_isr(cluster:
     await cluster.keeper.expire(cluster.sessions[3].session_id)
     await cluster.add_broker(3)
     await become(lambda: controller.state.topics["alone"].partitions[0].leader == 3)
+
+
+async def test_a_registration_that_fits_into_no_request_is_no_broker(cluster: Any) -> None:
+    controller = await three(cluster)
+    await register_broker(cluster.sessions[1], BrokerRegistration(99999999999, ()))
+    await controller.create_topics([NewTopic("orders", assignments={0: [1]})])
+    await become(lambda: cluster.brokers[2].topics.get("orders") == {0: 1})
+    assert controller.state.brokers.keys() == {1, 2, 3}

@@ -195,3 +195,27 @@ def test_other_wrong_contents_are_named() -> None:
         znodes.decode_config("/config/topics/t", b'{"config":{"retention.ms":1}}')
     with pytest.raises(MalformedZnode, match="no number"):
         ProducerIdBlock.decode(b'{"broker":1,"block_start":"x","block_end":"1"}')
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"leader":99999999999,"leader_epoch":0,"controller_epoch":1,"isr":[1]}',
+        b'{"leader":1,"leader_epoch":99999999999,"controller_epoch":1,"isr":[1]}',
+        b'{"leader":1,"leader_epoch":0,"controller_epoch":99999999999,"isr":[1]}',
+        b'{"leader":1,"leader_epoch":0,"controller_epoch":1,"isr":[99999999999]}',
+        b'{"leader":1,"leader_epoch":0,"controller_epoch":1,"isr":[1],"leader_recovery_state":300}',
+    ],
+)
+def test_a_state_that_fits_into_no_request_is_no_state(data: bytes) -> None:
+    """Whoever was to be told of it would be told of nothing else either."""
+    with pytest.raises(MalformedZnode, match=STATE_PATH):
+        LeaderAndIsr.decode(STATE_PATH, data, 0)
+
+
+@pytest.mark.parametrize(
+    "partitions", [b"{}", b'{"0":[]}', b'{"0":[1],"1":[]}', b'{"99999999999":[1]}']
+)
+def test_a_topic_has_partitions_and_each_of_them_replicas(partitions: bytes) -> None:
+    with pytest.raises(MalformedZnode, match="/brokers/topics/orders"):
+        TopicAssignment.decode("orders", b'{"version":3,"partitions":' + partitions + b"}")
