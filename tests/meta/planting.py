@@ -22,6 +22,9 @@ from tools.invariants import ROOT, Bug
 RUN_TIMEOUT_S = 120
 """How long one run of a few quick tests may take on a machine that has other things to do."""
 
+ALL_TIMEOUT_S = 600
+"""How long a run of the tests of all bugs may take there."""
+
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.egg-info", "node_modules", ".hypothesis")
 _NOT_HANDED_ON = (
     "PYTEST_",
@@ -90,7 +93,7 @@ class Copy:
             path.write_bytes(source)
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
-    def run(self, tests: Iterable[str], *options: str) -> Run:
+    def run(self, tests: Iterable[str], *options: str, timeout_s: float = RUN_TIMEOUT_S) -> Run:
         """Run tests in the copy. Raises ``AssertionError`` if they ran on anything else, or hang."""
         told = self.root / "outcomes.json"
         told.unlink(missing_ok=True)
@@ -116,7 +119,7 @@ class Copy:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=RUN_TIMEOUT_S,
+            timeout=timeout_s,
             check=False,
         )
         assert told.exists(), f"pytest did not come to its end:\n{done.stdout[-3000:]}"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.meta.planting import Copy, is_of, with_bug
+from tests.meta.planting import ALL_TIMEOUT_S, Copy, is_of, with_bug
 from tools.invariants import NUMBERS, PAGE, PARTS, ROOT, Bug, read_map, sentences, written
 
 MAP = read_map()
@@ -43,7 +43,7 @@ def test_a_planted_bug_is_seen(bug: Bug, copy: Copy) -> None:
 
 def test_without_a_bug_the_same_tests_pass(copy: Copy) -> None:
     tests = {test for _, bug in MAP.bugs for test in bug.red}
-    run = copy.run(tests)
+    run = copy.run(tests, timeout_s=ALL_TIMEOUT_S)
     assert not run.broken, run.broken[0]
     missing = [test for test in tests if not run.of(test)]
     assert not missing

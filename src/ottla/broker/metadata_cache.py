@@ -148,7 +148,8 @@ class MetadataCache:
                 )
         if topic.partitions:
             self.topics[topic.name] = topic
-            self._names[topic.topic_id] = topic.name
+            if topic.topic_id != ZERO_ID:  # a controller of before topic ids tells none
+                self._names[topic.topic_id] = topic.name
         elif self._forget(topic):
             yield topic
             return
