@@ -541,6 +541,27 @@ def test_a_follower_that_is_not_in_sync_waits_while_throttled_replicas_take_too_
     on_a_loop(main)
 
 
+def test_a_follower_that_is_not_in_sync_is_sent_a_throttled_replica_at_its_rate() -> None:
+    async def main() -> None:
+        stage = Stage([1, 2], [1], leader_replication_throttled_replicas=("0:1",))
+        clock, rate, seconds = stage.leader.clock, 10_000, 30
+        stage.leader.peers.leader_quota = ReplicationQuota(lambda: rate, clock.monotonic)
+        for _ in range(300):
+            stage.leader.partition.append_as_leader(
+                memoryview(batch(1, size=2000)), NOW_MS, required_acks=1
+            )
+        a_batch = stage.leader.partition.log.size_bytes // 300
+        end = sent = 0
+        for _ in range(10 * seconds):  # ten times a second, each time a batch
+            stage.session = (0, 0)
+            for offset in offsets(await stage.told(stage.send(end, max_bytes=a_batch, wait_ms=0))):
+                end, sent = offset + 1, sent + a_batch
+            clock.advance(100)
+        assert 0.9 * rate * seconds < sent <= rate * (seconds + 1) + a_batch
+
+    on_a_loop(main)
+
+
 def test_what_is_not_throttled_does_not_wait_for_what_is() -> None:
     async def main() -> None:
         stage = Stage([1, 2], [1], leader_replication_throttled_replicas=("0:2", "1:1"))

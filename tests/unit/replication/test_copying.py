@@ -498,3 +498,18 @@ def test_what_was_throttled_is_asked_for_once_it_may_be_though_a_request_waits()
     follower.take(leader.fetch(waiting))
     follower.fetch(leader)
     assert slow.log.log_end_offset == 2
+
+
+def test_a_throttled_replica_is_copied_at_its_rate_and_no_faster() -> None:
+    leader = Leader(leading(a_log()))
+    for _ in range(300):
+        leader.append(size=2000)
+    clock = ManualClock(NOW_MS)
+    slow = follower_of(a_log(**THROTTLED))
+    rate, seconds, a_batch = 10_000, 30, leader.partitions["orders", 0].log.size_bytes // 300
+    follower = Follower(slow, throttle=ReplicationQuota(lambda: rate, clock.monotonic))
+    follower.limits = follower.limits._replace(max_bytes=a_batch)
+    for _ in range(10 * seconds):  # ten times a second, each time a batch: twice as much as it may
+        follower.fetch(leader)
+        clock.advance(100)
+    assert 0.9 * rate * seconds < slow.log.size_bytes <= rate * (seconds + 1) + a_batch
