@@ -203,7 +203,7 @@ def test_worker_that_is_killed_is_told_of_and_tried_again(broker: Broker, client
     fill(client)
     await_compacted(broker)
     one = cleaner(broker)
-    slow(broker, client, 20_000)
+    slow(broker, client, 5_000)
     newest = fill(client)
     (pid,) = eventually(lambda: one.worker_pids, "a worker")
     wait_until(lambda: _cleaned_files(broker), COMPACTED_DEADLINE_S)
@@ -222,7 +222,7 @@ def test_files_of_a_cleaning_that_cannot_be_removed_go_later(
     create_topic(client, "t", cleanup_policy="compact")
     fill(client)
     await_compacted(broker)
-    slow(broker, client, 20_000)
+    slow(broker, client, 5_000)
     fill(client)
     (pid,) = eventually(lambda: cleaner(broker).worker_pids, "a worker")
     wait_until(lambda: _cleaned_files(broker), COMPACTED_DEADLINE_S)
@@ -320,7 +320,7 @@ def test_log_at_which_the_worker_always_dies_is_left_out_and_others_go_on(
 def test_topic_deleted_while_it_is_cleaned_is_gone_and_the_cleaner_goes_on(
     broker: Broker, client: Wire
 ) -> None:
-    slow(broker, client, 20_000)
+    slow(broker, client, 5_000)
     create_topic(client, "t", cleanup_policy="compact")
     fill(client, rounds=120)
     wait_until(lambda: _cleaned_files(broker), COMPACTED_DEADLINE_S)
@@ -407,7 +407,7 @@ def test_stop_ends_the_worker_and_leaves_nothing_half_done(tmp_path: Path) -> No
 
 def test_several_threads_clean_several_logs_at_a_time(tmp_path: Path) -> None:
     topics = ["t0", "t1", "t2", "t3"]
-    settings = {**SETTINGS, "log.cleaner.threads": 2, "log.cleaner.io.max.bytes.per.second": 40_000}
+    settings = {**SETTINGS, "log.cleaner.threads": 2, "log.cleaner.io.max.bytes.per.second": 100}
     with Broker(settings, data=tmp_path) as broker, Wire(broker.bootstrap) as client:
         newest = {}
         for topic in topics:

@@ -25,7 +25,7 @@ from ottla.network.channel import Channel
 from ottla.settings.broker_config import BrokerConfig
 from tests.support.waiting import eventually_true
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 SESSION_TIMEOUT_MS = 1_500
 TOPIC, GROUP = "t", "g"
 PARTITIONS = 4

@@ -16,7 +16,7 @@ from ottla.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from ottla.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from ottla.network.channel import Channel
 from ottla.settings.broker_config import BrokerConfig
-from tests.broker.test_several_brokers import until
+from tests.broker.test_several_brokers import DEADLINE_S, until
 from tests.unit.log.samples import batch
 
 TIMEOUT_MS = 1_500
@@ -126,7 +126,7 @@ def test_who_waits_for_commitment_is_told_when_the_lease_ends(tmp_path: Path) ->
             "it is appended",
         )
         first.sessions.hold()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE_S):
             assert await waiting == ErrorCode.NOT_LEADER_OR_FOLLOWER
 
     play(tmp_path, act)

@@ -62,7 +62,7 @@ from ottla.network.channel import Channel
 from ottla.settings.broker_config import BrokerConfig
 
 TOPIC_ID = bytes(range(16))
-DEADLINE_S = 20.0
+DEADLINE_S = 40.0
 
 
 def server(keeper: Keeper, data: Path, node_id: int, **settings: object) -> Server:

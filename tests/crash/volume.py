@@ -188,9 +188,14 @@ class ThinVolume(Volume):
                 pass
 
     def break_reads(self) -> None:
-        """Cut the volume's file to nothing, and have no file in memory: reads fail with EIO from here on."""
+        """Cut the volume's file to nothing, and have no file in memory: reads fail with EIO from here on.
+
+        So do writes: one that came through would make the file long again, with zeros before it, to be read.
+        """
         os.sync()
         os.truncate(self.image, 0)
+        (device,) = run("losetup", "-n", "-O", "NAME", "-j", str(self.image)).split()
+        run("losetup", "-c", device)
         self.forget()
 
     def forget(self) -> None:
@@ -241,7 +246,8 @@ def takes(descriptor: int, data: bytes) -> bool:
         return False
 
 
-def run(*command: str) -> None:
-    """Run a program of the system's; fails with what it said."""
+def run(*command: str) -> str:
+    """Run a program of the system's, and return what it printed; fails with what it said."""
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr.strip()}"
+    return done.stdout

@@ -22,6 +22,11 @@ from tests.support.requests import create_topic
 from tests.support.waiting import wait_until
 
 TOPICS = ("a", "b")
+WRITES_NOTHING = {
+    "log_flush_offset_checkpoint_interval_ms": 3_600_000,
+    "replica_high_watermark_checkpoint_interval_ms": 3_600_000,
+}
+"""What a broker has to be set to for a read to be the first that meets the disk."""
 
 
 def content(topic: str, number: int, size: int) -> bytes:
@@ -55,7 +60,9 @@ def test_a_directory_that_cannot_be_read_goes_offline_and_the_other_is_served(
     require_volumes()
     with (
         ThinVolume(tmp_path) as volume,
-        broker(tmp_path, log_dirs=f"{tmp_path}/data,{volume.path}/data") as running,
+        broker(
+            tmp_path, log_dirs=f"{tmp_path}/data,{volume.path}/data", **WRITES_NOTHING
+        ) as running,
     ):
         fill_topics(running, size)
         on_volume = [topic for topic in TOPICS if (volume.path / f"data/{topic}-0").exists()]

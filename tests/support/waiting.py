@@ -48,7 +48,7 @@ def wait_until(condition: Callable[[], object], deadline_s: float = DEADLINE_S) 
 async def become(
     condition: Callable[[], object],
     show: Callable[[], object] | None = None,
-    deadline_s: float = 10,
+    deadline_s: float = 20,
 ) -> None:
     """Give the loop turns until ``condition`` holds; ``show`` says in a failure how things stand."""
     loop = asyncio.get_running_loop()
