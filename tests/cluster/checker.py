@@ -5,7 +5,7 @@
 - lost: an acknowledged record is not there, or not at its offset (INVARIANTS 1).
 - vanished: a consumer has read a record that is not there (1, 5).
 - diverged: two values were told, read or kept at one (partition, offset) (2).
-- doubled: a record of an idempotent producer is there twice (37).
+- doubled: a record of an idempotent producer is there twice (37), in one epoch of the producer if it promises no more.
 - reordered: a producer's records are not in the order in which it sent them (37), as far as it promises one: see
   ``history.Order``.
 - gap: a later record of an idempotent producer is there and an earlier one is not (37), or offsets are not dense (8).
@@ -38,6 +38,8 @@ class Log(NamedTuple):
 
     found: Sequence[Found]
     end: int
+    epochs: Mapping[int, tuple[int, int]] = {}
+    """By offset, the producer id and epoch that a record was sent with."""
 
 
 def check_history(
@@ -127,17 +129,19 @@ class _PartitionCheck:
     def _producers(self) -> Iterable[str]:
         """Each producer's records in their order."""
         following: dict[str, int] = defaultdict(int)
-        known: set[Mark] = set()
+        known: dict[Mark, set[tuple[int, int] | None]] = {}
         for offset, mark in self.log.found:
             producer, number = mark
             wanted = following[producer]
             order = self.orders.get(producer, Order.ONCE)
-            once = order is Order.ONCE
+            once = order in (Order.ONCE, Order.ONCE_AN_EPOCH)
+            epoch = self.log.epochs.get(offset)
             if mark in known:
-                if once:
+                if order is Order.ONCE or (once and epoch in known[mark]):
                     yield f"doubled: {self.name} {offset} is {producer}:{number} again"
+                known[mark].add(epoch)
                 continue
-            known.add(mark)
+            known[mark] = {epoch}
             if order is Order.NONE:
                 continue
             if number < wanted:

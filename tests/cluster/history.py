@@ -27,6 +27,8 @@ class Order(Enum):
 
     ONCE = "each once, in order"
     """Idempotent."""
+    ONCE_AN_EPOCH = "each once in each epoch of the producer, in order"
+    """Idempotent, but begins a new epoch with records unanswered, and sends those again in it: librdkafka."""
     FIRST_COPIES = "in order, some again"
     """Not idempotent, one request under way."""
     NONE = "in any order, some again"

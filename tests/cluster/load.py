@@ -43,14 +43,23 @@ def producers(
     bootstrap: str, seed: int, history: History, places: Sequence[Partition]
 ) -> list[Load]:
     """One of each kind: librdkafka's and ours, idempotent and not, all with acks=all."""
-    # With several requests in flight librdkafka takes OUT_OF_ORDER_SEQUENCE_NUMBER, the right answer to those behind
-    # one that failed, for a reason to begin a new epoch, and sends again what other partitions have taken but not
-    # answered (its issue 4953). One at a time it has no such reason: whatever is doubled then is the brokers' doing.
-    idempotent = {**IMPATIENT_LIBRDKAFKA, "max.in.flight": 1}
-    one_at_a_time = {**idempotent, "enable.idempotence": False}
+    # librdkafka (2.16) doubles idempotent records by itself. For OUT_OF_ORDER_SEQUENCE_NUMBER it begins a new epoch for all
+    # partitions (rd_kafka_idemp_drain_epoch_bump) as soon as nothing is in flight; what another one has appended, but
+    # answered with NOT_LEADER_OR_FOLLOWER (as Kafka's DelayedProduce does) or not in time, is then sent again as sequences
+    # of the new epoch (its issue 4953). That answer is right, here as in Kafka (ProducerAppendInfo.checkSequence), and was
+    # seen from both sides, with DEBUG here and debug=eos,msg there, in two cases:
+    # - Of two requests in flight the first one is refused and the second one is not: the broker has begun to lead in between
+    #   (8350 NOT_LEADER_OR_FOLLOWER, 8354 out of order), or the disk was full for one (28 KAFKA_STORAGE_ERROR, 29).
+    # - Between two brokers: the thread of a new leader (rd_kafka_toppar_producer_serve) takes the partition's queue,
+    #   lets its lock go, and then looks whether the old leader still has something. If that one's thread puts the last
+    #   refused batch back in between, the drain is taken for done and what lies behind is sent first (1873 refused by the
+    #   old leader, 1878 sent to the new one, whose last is 1872; 1745-1749 of another partition, appended and uncommitted
+    #   when its leader went, came again as 0-4 of epoch 1).
+    # Within one epoch brokers let nothing in twice and leave no gap: to that they are held.
+    one_at_a_time = {**IMPATIENT_LIBRDKAFKA, "enable.idempotence": False, "max.in.flight": 1}
     ours_at_a_time = {**IMPATIENT_OTTLA, "idempotent": False, "max_in_flight": 1}
     kinds: list[tuple[type[LibrdkafkaLoad | OttlaLoad], str, dict[str, Any], Order]] = [
-        (LibrdkafkaLoad, "librdkafka", idempotent, Order.ONCE),
+        (LibrdkafkaLoad, "librdkafka", dict(IMPATIENT_LIBRDKAFKA), Order.ONCE_AN_EPOCH),
         (LibrdkafkaLoad, "librdkafka-plain", one_at_a_time, Order.NONE),
         (OttlaLoad, "ottla", dict(IMPATIENT_OTTLA), Order.ONCE),
         (OttlaLoad, "ottla-plain", ours_at_a_time, Order.FIRST_COPIES),

@@ -23,7 +23,13 @@ from tests.cluster.replica_files import check_replicas, read_replica
 from tests.crash.checker import Found, Mark
 
 PLACE = ("t", 0)
-ORDERS = {"a": Order.ONCE, "b": Order.ONCE, "n": Order.FIRST_COPIES, "l": Order.NONE}
+ORDERS = {
+    "a": Order.ONCE,
+    "b": Order.ONCE,
+    "n": Order.FIRST_COPIES,
+    "l": Order.NONE,
+    "e": Order.ONCE_AN_EPOCH,
+}
 
 
 class Story:
@@ -40,10 +46,11 @@ class Story:
             self.events.append(Watermark(asked, answered, PLACE, 3, offset + 1, offset))
             self.events.append(Watermark(asked, answered, PLACE, None, offset + 1))
         self.end = 20
+        self.epochs: dict[int, tuple[int, int]] = {}
 
     def kinds(self) -> set[str]:
         """The kinds of violation that the checker finds."""
-        log = Log(self.found, self.end)
+        log = Log(self.found, self.end, self.epochs)
         faults = check_history(self.events, ORDERS, {PLACE: log})
         return {fault.partition(":")[0] for fault in faults}
 
@@ -122,6 +129,20 @@ def test_a_record_of_an_idempotent_producer_that_is_there_twice_is_found() -> No
     story.found.append(Found(20, Mark("a", 9)))
     story.end = 21
     assert story.kinds() == {"doubled"}
+
+
+@pytest.mark.parametrize(("epochs", "kinds"), [((0, 0, 1), set()), ((0, 0, 0), {"doubled"})])
+def test_what_comes_again_in_a_new_epoch_of_its_producer_was_sent_again(
+    epochs: tuple[int, ...], kinds: set[str]
+) -> None:
+    story = Story()
+    for at, (number, epoch) in enumerate(zip((0, 1, 1), epochs, strict=True)):
+        mark = Mark("e", number)
+        story.found.append(Found(20 + at, mark))
+        story.epochs[20 + at] = (1000, epoch)
+        story.events.append(Sent(20, PLACE, mark))
+    story.end = 23
+    assert story.kinds() == kinds
 
 
 def test_a_producer_that_is_not_idempotent_may_have_a_record_there_twice() -> None:

@@ -21,6 +21,7 @@ from typing import Self
 
 from ottla.errors import ErrorCode
 from ottla.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
+from ottla.records.codec import decode_batch
 from tests.cluster.checker import Log, check_history, check_states
 from tests.cluster.history import History
 from tests.cluster.load import LibrdkafkaReader, OttlaReader, Reader, Watcher, producers
@@ -36,6 +37,8 @@ PARTITIONS = 4
 PROGRESS_S = 60.0
 """How long clients may be without an acknowledgement from some partition."""
 END_S = 90.0
+UNPACKED_BYTES_MAX = 1 << 20
+"""More than any batch of a producer here unpacks to."""
 
 
 class Trial:
@@ -182,12 +185,14 @@ class Trial:
         leader = self.cluster.leader(*place)
         with RawClient(self.cluster.bootstrap_of(leader), "checker") as raw:
             (end,) = eventually(lambda: self._end_of(raw, place), f"{place} has an end")
-            found = [
-                Found(record.offset, Mark.decode(record.value or b""))
-                for record in raw.records(*place)
-                if record.offset < end
-            ]
-        return Log(found, end)
+            found: list[Found] = []
+            epochs: dict[int, tuple[int, int]] = {}
+            for header, batch in raw.log(*place):
+                for record in decode_batch(batch, max_decompressed_bytes=UNPACKED_BYTES_MAX):
+                    if record.offset < end:
+                        found.append(Found(record.offset, Mark.decode(record.value or b"")))
+                        epochs[record.offset] = header.producer_id, header.producer_epoch
+        return Log(found, end, epochs)
 
     @staticmethod
     def _end_of(raw: RawClient, place: Partition) -> tuple[int] | None:
