@@ -12,17 +12,22 @@ Sources: ``LocalLog``, ``UnifiedLog``.
 from __future__ import annotations
 
 from errno import ENOMEM
+from typing import TYPE_CHECKING
 
 from ottla.errors import ErrorCode, KafkaError
 from ottla.log import names
 from ottla.log.cleaned_log import CleanedLog
-from ottla.log.recovery import rebuild_producers
+from ottla.log.recovery import rebuild_producers, remove_snapshots_behind, replay_producers
 from ottla.log.retention import RetentionLimits, SegmentFacts, deletable
 from ottla.log.segment import Segment
 from ottla.log.snapshots import take_snapshot
 from ottla.log.sparse_index import CorruptIndex
 from ottla.logs import logger
 from ottla.records.batch import BatchHeader, CorruptBatch, UnsupportedMagic
+
+if TYPE_CHECKING:
+    from ottla.log.disk import Disk
+    from ottla.log.producer_state import ProducerState
 
 log = logger(__name__)
 
@@ -31,6 +36,35 @@ UNDONE_MAX = 64
 """How many failed writes a log remembers: of one read's requests, each of which may meet another."""
 
 NOTHING_KEPT = -1
+
+REPLAYED_AT_ONCE_BYTES = 256 * 1024
+"""So much of a log is read for its producers on the loop where it is cut: some milliseconds."""
+
+
+class Replay:
+    """Finds out what producers are known of where a log is going to be cut: ``run`` may take its time, in a thread."""
+
+    __slots__ = ("_disk", "_segments", "_start", "generation", "log", "offset", "state")
+
+    def __init__(self, log: LocalLog, disk: Disk, offset: int) -> None:
+        self.log = log
+        self.generation = log.generation
+        self.offset = offset
+        self.state: ProducerState | None = None
+        """None where it could not be found out: whoever cuts the log meets the reason."""
+        self._disk = disk
+        self._start = log.log_start_offset
+        self._segments = list(log.segments)
+
+    def run(self) -> None:
+        """Read. Blocks."""
+        try:
+            self.state = replay_producers(
+                self._disk, self.log.directory, self._segments, self._start, self.offset
+            )
+        except (OSError, CorruptBatch, UnsupportedMagic) as error:
+            why = str(error)
+            log.warning("producers not read yet", directory=self.log.directory, reason=why)
 
 
 class LocalLog(CleanedLog):
@@ -231,9 +265,19 @@ class LocalLog(CleanedLog):
 
     # Cutting the end
 
-    def truncate_to(self, offset: int, now_ms: int) -> bool:
+    def replay_before_cut(self, offset: int) -> Replay | None:
+        """What to run before ``truncate_to(offset)``, and to give to it; None where there is not much to read."""
+        snapshot_offset = self.producers.snapshot_offset
+        known = snapshot_offset if snapshot_offset <= offset else 0
+        read = [one for one in self._segments.from_offset(known) if one.base_offset < offset]
+        if sum(segment.size_bytes for segment in read) <= REPLAYED_AT_ONCE_BYTES:
+            return None
+        return Replay(self, self._disk, offset)
+
+    def truncate_to(self, offset: int, now_ms: int, replay: Replay | None = None) -> bool:
         """Drop every batch that reaches ``offset``; whether there was any.
 
+        Reads all batches since the newest snapshot of the producers before ``offset``, unless ``replay`` has.
         A flush that is under way counts for nothing. Before this, the checkpointed recovery point must
         be lowered (``LogDirectory.lower_recovery_points``), or a recovery would take the missing end for
         damage. Until the next flush a power loss may bring the batches back. Raises ``KafkaError``
@@ -248,6 +292,7 @@ class LocalLog(CleanedLog):
         if offset < self._segments.first.base_offset:
             self.truncate_fully_and_start_at(offset, now_ms)
             return True
+        is_known = replay is not None and (replay.log, replay.generation) == (self, self.generation)
         self.settle_swap()
         self.limit_clean_end(offset)
         self._generation += 1
@@ -257,7 +302,7 @@ class LocalLog(CleanedLog):
             active.truncate_to(offset, now_ms)
             active.write_indexes()
             self._note_unsynced(active)
-            self._end_at(active.last_batch_end())
+            self._end_at(active.last_batch_end(), replay if is_known else None)
         except OSError as error:
             self.health.fail(error)
             raise self.health.offline_error() from error
@@ -266,15 +311,20 @@ class LocalLog(CleanedLog):
         self.want_flush()
         return True
 
-    def _end_at(self, offset: int) -> None:
+    def _end_at(self, offset: int, replay: Replay | None) -> None:
         """Everything else follows the segments, which end at ``offset`` now."""
         self.log_end_offset = offset
         self.flushed_end_offset = min(self.flushed_end_offset, offset)
         self.log_start_offset = min(self.log_start_offset, offset)
         self._epochs.truncate_from_end(offset)
-        self.producers = rebuild_producers(
-            self._disk, self.directory, self._segments, self.log_start_offset, offset
-        )
+        state = replay.state if replay is not None else None
+        if state is not None and state.end_offset == offset:
+            remove_snapshots_behind(self._disk, self.directory, offset)
+            self.producers = state
+        else:
+            self.producers = rebuild_producers(
+                self._disk, self.directory, self._segments, self.log_start_offset, offset
+            )
         self._names_changed = True
 
     def truncate_fully_and_start_at(self, offset: int, now_ms: int) -> None:

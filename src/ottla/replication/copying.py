@@ -24,6 +24,7 @@ from ottla.replication.copies import Copy, Cut, State
 from ottla.replication.fetch_plan import FetchPlan
 
 if TYPE_CHECKING:
+    from ottla.log.local_log import Replay
     from ottla.replication.replica import Replica
 
 log = logger(__name__)
@@ -211,8 +212,8 @@ class Copying(FetchPlan):
         copy.state = State.HELD
         self.cuts.append(Cut(copy, offset, fully, why, data))
 
-    def cut(self, cut: Cut, now: float, now_ms: int) -> None:
-        """Cut the log, if that still counts. The checkpointed recovery point is lowered before."""
+    def cut(self, cut: Cut, now: float, now_ms: int, replay: Replay | None = None) -> None:
+        """Cut the log, if that still counts. The checkpointed recovery point is lowered, and ``replay`` run, before."""
         copy = cut.copy
         if copy.state is not State.HELD or not self.is_current(copy):
             return
@@ -223,7 +224,7 @@ class Copying(FetchPlan):
             if cut.fully:
                 replica.truncate_fully_to(cut.offset, now_ms)
             else:
-                replica.truncate_to(cut.offset, now_ms)
+                replica.truncate_to(cut.offset, now_ms, replay)
         except KafkaError as error:
             log.error("log not cut", partition=repr(replica), reason=str(error))
             self._append_failed(copy, error, now)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ottla.log.directories import LogDirectories
     from ottla.log.directory import LogDirectory
     from ottla.log.flusher import Flusher
+    from ottla.log.local_log import Replay
     from ottla.network.channel import Channel
     from ottla.replication.quota import ReplicationQuota
     from ottla.replication.replica import Replica
@@ -317,8 +318,16 @@ class Fetcher:
                     self.copying.cut_failed(cut, error, now())
                 continue
             for cut in mine:
-                self.copying.cut(cut, now(), self._clock.now_ms())
+                replay = await self._replay(cut)
+                self.copying.cut(cut, now(), self._clock.now_ms(), replay)
                 await asyncio.sleep(0)
+
+    async def _replay(self, cut: Cut) -> Replay | None:
+        """Read off the loop what a cut needs to know of the producers: that may be all of a segment."""
+        replay = None if cut.fully else cut.copy.replica.log.replay_before_cut(cut.offset)
+        if replay is not None:
+            await asyncio.to_thread(replay.run)
+        return replay
 
     async def _find_ranges(self, channel: Channel, asking: list[Copy]) -> None:
         """Ask the leader where its logs start and end."""

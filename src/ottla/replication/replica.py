@@ -17,6 +17,7 @@ from ottla.logs import logger
 
 if TYPE_CHECKING:
     from ottla.log.flusher import Flusher
+    from ottla.log.local_log import Replay
     from ottla.log.log import AppendInfo, Log
     from ottla.log.reading import LogRead
     from ottla.records.batch import Bytes
@@ -158,12 +159,12 @@ class Replica:
         if self.log.increment_log_start_offset(offset, self.high_watermark):
             self._tell_readers()
 
-    def truncate_to(self, offset: int, now_ms: int) -> bool:
+    def truncate_to(self, offset: int, now_ms: int, replay: Replay | None = None) -> bool:
         """Drop every batch that reaches ``offset``; whether there was any. Raises ``KafkaError``.
 
-        The checkpointed recovery point must be lowered before: see ``Log.truncate_to``.
+        The checkpointed recovery point must be lowered before: see ``Log.truncate_to``, for ``replay``, too.
         """
-        cut = self.log.truncate_to(offset, now_ms)
+        cut = self.log.truncate_to(offset, now_ms, replay)
         self._end_moved_back()
         return cut
 

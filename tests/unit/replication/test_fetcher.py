@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -13,6 +14,7 @@ import pytest
 from ottla.broker.fetch_sessions import FetchContext
 from ottla.clock import SystemClock
 from ottla.errors import ErrorCode, KafkaError
+from ottla.log import local_log
 from ottla.log.directories import LogDirectories
 from ottla.log.flusher import Durability, Flusher
 from ottla.messages.fetch import FetchRequest, FetchResponse
@@ -320,5 +322,38 @@ def test_a_log_is_cut_only_after_its_recovery_point_was_lowered() -> None:
             await eventually(lambda: copy.log.log_end_offset == 1)
             point = here.disk.read_file("/logs/recovery-point-offset-checkpoint", 1 << 16)
             assert point.split(b"\n")[2] == b"orders 0 0"
+
+    run(check)
+
+
+def test_producers_are_read_off_the_loop_before_a_long_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of a segment may have to be read; amid a failover others wait for this loop."""
+    threads: list[int] = []
+    read = local_log.replay_producers
+
+    def replay_producers(*arguments: Any) -> Any:
+        threads.append(threading.get_ident())
+        return read(*arguments)
+
+    monkeypatch.setattr(local_log, "REPLAYED_AT_ONCE_BYTES", 0)
+    monkeypatch.setattr(local_log, "replay_producers", replay_producers)
+    monkeypatch.setattr(local_log, "rebuild_producers", None)
+
+    async def check() -> None:
+        async with world() as here:
+            theirs = leading(a_log(), epoch=3)
+            here.leaders[2] = Leader(theirs)
+            here.leaders[2].append(count=1)
+            copy = here.follow(epoch=3)
+            await eventually(lambda: copy.high_watermark == 1)
+            state = LeaderAndIsrPartitionState(leader=1, leader_epoch=4, replicas=[1, 2], isr=[1])
+            here.replicas.lead("orders", TOPIC_ID, state)
+            here.leaders[2] = Leader(theirs)
+            copy.append_as_leader(memoryview(batch(5)), NOW_MS, required_acks=1)
+            theirs.become_leader(5, 0, [2], [2])
+            copy = here.follow(epoch=5)
+            await eventually(lambda: copy.log.log_end_offset == 1)
+            assert threads
+            assert threading.get_ident() not in threads
 
     run(check)
