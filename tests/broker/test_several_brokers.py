@@ -76,9 +76,9 @@ def server(keeper: Keeper, data: Path, node_id: int, **settings: object) -> Serv
     return Server(BrokerConfig.of({**config, **own}), connector=keeper)
 
 
-async def until(holds: Callable[[], object], what: str) -> None:
+async def until(holds: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
     """Wait for a condition on this loop."""
-    deadline = asyncio.get_running_loop().time() + DEADLINE_S
+    deadline = asyncio.get_running_loop().time() + deadline_s
     while not holds():
         assert asyncio.get_running_loop().time() < deadline, what
         await asyncio.sleep(0.005)
