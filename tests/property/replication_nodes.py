@@ -125,6 +125,12 @@ class Node:
         directory.write_checkpoints(directory.take_checkpoints())
         directory.write_high_watermarks(self.replicas.high_watermarks().get(directory.path, {}))
 
+    def keep_start(self, log: Log, start: int) -> None:
+        """Write down where the log is going to start."""
+        (directory,) = self.directories.all
+        directory.promise_log_start(log, start)
+        directory.write_log_starts(directory.log_starts())
+
     def take_orders(self, state: LeaderAndIsrPartitionState) -> None:
         """LeaderAndIsr."""
         before = self.partition.leader_epoch if self.partition is not None else -1

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from ottla.broker.handlers import fetch
 from ottla.clock import ManualClock
 from ottla.errors import ErrorCode, KafkaError
 from ottla.log.flusher import Durability
+from ottla.log.log import Log
 from ottla.messages.leader_and_isr import LeaderAndIsrPartitionState
 from ottla.network.outbox import close_regions
 from ottla.records.builder import build_batch
@@ -38,6 +40,16 @@ MAY_BE_TOLD = (
 LIMITS = Limits(
     max_bytes=1 << 20, response_max_bytes=1 << 20, min_bytes=1, wait_max_ms=0, backoff_ms=1
 )
+
+
+def batches(log: Log, start: int) -> list[tuple[int, bytes]]:
+    """The batches of a log that end behind ``start``, with their base offsets, byte by byte."""
+    return [
+        (header.base_offset, bytes(segment.region(position, header.size_bytes).read()))
+        for segment in log.segments
+        for position, header in segment.headers()
+        if header.last_offset >= start
+    ]
 
 
 class _Acknowledged:
@@ -80,6 +92,8 @@ class World:
         self.values: dict[int, bytes] = {}
         self.acknowledged: dict[int, bytes] = {}
         self.committed_end = 0
+        self.deleted_end = 0
+        """Up to where somebody has asked to delete records."""
         self.appenders: dict[int, int] = {}
         self.marks: dict[tuple[int, int, int], int] = {}
         self.seen: dict[int, Any] = {}
@@ -92,33 +106,38 @@ class World:
     def step(self) -> None:
         self.steps += 1
         self.clock.advance(1)
-        if self.choose.random() < self.storm:
-            kinds = [
-                *[self.hang_up] * 2,
-                *[self.elect] * 2,
-                *[self.crash_or_start] * 3,
-                *[self.expire_or_register] * 6,
-                *[self.lapse_or_renew] * 2,
-                *[self.wait] * 2,
-            ]
-        else:
-            kinds = [
-                *[self.produce] * 3,
-                *[self.send] * 9,
-                *[self.arrive] * 9,
-                *[self.answer] * 9,
-                *[self.flush] * 9,
-                *[self.order] * 6,
-                *[self.alter] * 3,
-                *[self.alter_answered] * 3,
-                *[self.look] * 2,
-                *[self.flow] * 9,
-                *[self.recover] * 2,
-                self.tick,
-                self.checkpoint,
-            ]
+        kinds = self.faults() if self.choose.random() < self.storm else self.courses()
         self.choose.choice(kinds)()
         self.check()
+
+    def faults(self) -> list[Callable[[], None]]:
+        """What happens in a storm, each as often as it is named."""
+        return [
+            *[self.hang_up] * 2,
+            *[self.elect] * 2,
+            *[self.crash_or_start] * 3,
+            *[self.expire_or_register] * 6,
+            *[self.lapse_or_renew] * 2,
+            *[self.wait] * 2,
+        ]
+
+    def courses(self) -> list[Callable[[], None]]:
+        """What happens else."""
+        return [
+            *[self.produce] * 3,
+            *[self.send] * 9,
+            *[self.arrive] * 9,
+            *[self.answer] * 9,
+            *[self.flush] * 9,
+            *[self.order] * 6,
+            *[self.alter] * 3,
+            *[self.alter_answered] * 3,
+            *[self.look] * 2,
+            *[self.flow] * 9,
+            *[self.recover] * 2,
+            self.tick,
+            self.checkpoint,
+        ]
 
     def some_node(self) -> Node:
         return self.nodes[self.choose.choice(IDS)]
@@ -227,6 +246,10 @@ class World:
             before = cut.copy.replica.high_watermark
             copying.cut(cut, self.clock.monotonic(), NOW_MS)
             assert cut.copy.replica.log.log_end_offset >= before, "12"
+        for replica, start in copying.starts_due().items():
+            node.keep_start(replica.log, start)
+            replica.start_at(start)
+            copying.touched(replica)
 
     def flow(self) -> None:
         """A follower asks, is answered, and flushes."""
@@ -499,18 +522,14 @@ class World:
         else:
             raise AssertionError(f"it does not come together: {self}")
         partitions = [self._partition_of(node) for node in self.nodes.values()]
-        logs = [
-            b"".join(
-                bytes(segment.region(0, segment.size_bytes).read())
-                for segment in partition.log.segments
-                if segment.size_bytes
-            )
-            for partition in partitions
-        ]
+        start = max(partition.log.log_start_offset for partition in partitions)
+        logs = [batches(partition.log, start) for partition in partitions]
         assert logs[0] == logs[1] == logs[2], "3"
+        assert start <= self.deleted_end, "7: nobody asked for that"
         held = {r.offset: bytes(r.value or b"") for r in all_records(partitions[0].log)}
         for offset, value in self.acknowledged.items():
-            assert held.get(offset) == value, f"1: offset {offset} was acknowledged"
+            if offset >= self.deleted_end:
+                assert held.get(offset) == value, f"1: offset {offset} was acknowledged"
 
     def _round(self) -> None:
         self.clock.advance(2)

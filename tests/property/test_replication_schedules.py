@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ottla.log.flusher import Durability
+from tests.property.replication_losses import WorldWithLosses
 from tests.property.replication_world import World
 
 STEPS = 1200
@@ -21,3 +22,16 @@ def test_no_schedule_loses_or_changes_what_was_committed(
         world.step()
     world.heal()
     assert world.committed_end, "something happened at all"
+
+
+@pytest.mark.parametrize("durability", [Durability.DISK, Durability.OS])
+@pytest.mark.parametrize("seed", range(4))
+def test_neither_deletions_nor_wiped_disks_cost_anything_else(
+    seed: int, durability: Durability
+) -> None:
+    world = WorldWithLosses(seed, durability)
+    for _ in range(STEPS):
+        world.step()
+    world.heal()
+    assert world.committed_end, "something happened at all"
+    assert world.deleted_end
