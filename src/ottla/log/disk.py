@@ -96,11 +96,19 @@ class Disk:
         os.mkdir(path, _DIRECTORY_MODE)
 
     def entries(self, path: str) -> list[Entry]:
-        """What the directory holds, in no order; neither links to directories nor special files."""
+        """What the directory holds, in no order; neither links to directories nor special files.
+
+        What goes while it is listed (the broker removes what a worker, or a tool beside it, looks through) is left out.
+        """
         found = []
         with os.scandir(path) as scan:
             for entry in scan:
-                mode = entry.stat(follow_symlinks=True)
+                try:
+                    mode = entry.stat(follow_symlinks=True)
+                except FileNotFoundError:
+                    if entry.is_symlink():  # it is there, and what it stands for is missed
+                        raise
+                    continue
                 if stat.S_ISDIR(mode.st_mode):
                     found.append(Entry(entry.name, True, 0))
                 elif stat.S_ISREG(mode.st_mode):

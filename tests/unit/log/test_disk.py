@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from errno import EAGAIN, EMFILE
 from pathlib import Path
 
@@ -189,3 +191,26 @@ def test_file_system_is_synced_where_the_kernel_tells_of_failures(tmp_path: Path
     assert disk.read_file(str(tmp_path / "file")) == b"x"
     with pytest.raises(FileNotFoundError):
         disk.sync_file_system(str(tmp_path / "gone"))
+
+
+def test_what_goes_while_a_directory_is_listed_is_not_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cleaner's worker looks through a log whose replaced segments the broker removes meanwhile."""
+    (tmp_path / "kept").write_bytes(b"12")
+    gone = tmp_path / "gone.deleted"
+    gone.write_bytes(b"1")
+    scandir = os.scandir
+
+    @contextmanager
+    def late(path: str) -> Iterator[list[os.DirEntry[str]]]:
+        with scandir(path) as scan:
+            found = list(scan)
+        gone.unlink(missing_ok=True)
+        yield found
+
+    monkeypatch.setattr(os, "scandir", late)
+    assert Disk().entries(str(tmp_path)) == [("kept", False, 2)]
+    (tmp_path / "link").symlink_to(gone)
+    with pytest.raises(FileNotFoundError):
+        Disk().entries(str(tmp_path))
