@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ottla.log.flusher import Durability
-from tests.property.replication_losses import WorldWithLosses
+from tests.property.replication_losses import WorldWithLosses, WorldWithUncleanElections
 from tests.property.replication_world import World
 
 STEPS = 1200
@@ -35,3 +35,15 @@ def test_neither_deletions_nor_wiped_disks_cost_anything_else(
     world.heal()
     assert world.committed_end, "something happened at all"
     assert world.deleted_end
+
+
+@pytest.mark.parametrize("durability", [Durability.DISK, Durability.OS])
+@pytest.mark.parametrize("seed", [112, 124, 134, 142])
+def test_unclean_elections_cost_what_the_elected_lacks_and_nothing_else(
+    seed: int, durability: Durability
+) -> None:
+    world = WorldWithUncleanElections(seed, durability, 1 + seed % 2)
+    for _ in range(STEPS):
+        world.step()
+    world.heal()
+    assert world.unclean, "there was one"
