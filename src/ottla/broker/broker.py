@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from ottla.network.request import Request
     from ottla.network.stepping import Answer
     from ottla.replication.fetchers import Fetchers
+    from ottla.replication.partition import Partition
     from ottla.settings.broker_config import BrokerConfig
     from ottla.wire.schema import Message
 
@@ -177,7 +178,7 @@ class Broker:
         await self._know_the_cluster()
         self._ready.set()
         if self.directories.some_offline:  # perhaps since the controller has told us what to lead
-            self._background(self._tell_controller())
+            self.background(self._tell_controller())
 
     async def _know_the_cluster(self) -> None:
         """Wait for the controller's first word; a cluster may be without one for a while."""
@@ -258,7 +259,8 @@ class Broker:
                     self.config.replica_alter_log_dirs_io_max_bytes_per_second
                 ),
                 make_fetchers=self._make_fetchers,
-                on_storage_error=lambda partition: self._background(self._tell_controller()),
+                on_storage_error=self._partition_failed,
+                call_soon=self.loop.call_soon_threadsafe,
                 lease=self.lease,
                 peers=peers_of(self),
             )
@@ -432,7 +434,14 @@ class Broker:
         if self.directories.is_gone:
             self._give_up(f"log directory {directory}", error)
         elif self._ready.is_set():
-            self._background(self._tell_controller())
+            self.background(self._tell_controller())
+
+    def _partition_failed(self, partition: Partition) -> None:
+        """A partition's own log failed: another replica is to lead, and no group is answered for from it."""
+        if partition.topic == CONSUMER_OFFSETS:
+            self.group_loading.resign(partition.index)
+        if self.in_cluster:
+            self.background(self._tell_controller())
 
     async def _tell_controller(self) -> None:
         try:
@@ -448,7 +457,8 @@ class Broker:
             self._failed.set_exception(OSError(f"{what} failed: {error}"))
             self._failed.exception()  # whoever waits raises it; nobody need wait
 
-    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+    def background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have something done beside everything else; it is cancelled when the broker stops."""
         task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

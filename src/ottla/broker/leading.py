@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ottla.replication.isr_changes import IsrChanges
 from ottla.replication.peers import Peers
 from ottla.replication.quota import ReplicationQuota
+from ottla.replication.served_check import check_served
 from ottla.settings.broker_settings import RACK_AWARE_SELECTOR
 
 if TYPE_CHECKING:
@@ -36,5 +37,6 @@ def peers_of(broker: Broker) -> Peers:
             window_s=config.replication_quota_window_size_seconds,
         ),
     )
+    peers.on_stuck = lambda partition, offset: broker.background(check_served(partition, offset))
     peers.selects_replicas = broker.config.replica_selector_class == RACK_AWARE_SELECTOR
     return peers

@@ -69,6 +69,7 @@ class FlushedLog:
         "moving",
         "on_flush_wanted",
         "on_flushed",
+        "on_quarantined",
         "partition",
         "producers",
         "rules",
@@ -109,6 +110,8 @@ class FlushedLog:
         """The flusher's note of how far this log's flush is."""
         self.on_flushed: Callable[[Any], None] | None = None
         self.on_flush_wanted: Callable[[Any], None] | None = None
+        self.on_quarantined: Callable[[Any], None] | None = None
+        """Told once, in whatever thread has found the damage."""
         self.is_on_disk = True
         """False while a new partition has no directory yet: see ``Log.create``."""
         self.moving = False
@@ -287,6 +290,8 @@ class FlushedLog:
         if self._unusable is None:
             self._unusable = f"{_QUARANTINED}: {reason}"
             mark_quarantined(self._disk, self.directory, reason)
+            if self.on_quarantined is not None:
+                self.on_quarantined(self)
         return KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"{self.directory} {self._unusable}")
 
     # Flushing

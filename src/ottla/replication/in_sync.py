@@ -40,6 +40,7 @@ class Follower:
         "fetched_ms",
         "leader_end_offset",
         "log_start_offset",
+        "repeats",
     )
 
     def __init__(self) -> None:
@@ -55,6 +56,8 @@ class Follower:
         self.leader_end_offset = UNKNOWN_OFFSET
         """Where the leader's log ended when the follower fetched last."""
         self.fetched_ms = NEVER_MS
+        self.repeats = 0
+        """How often in a row it asked for what it had asked for before, though there were records."""
         self.caught_up_ms = caught_up_ms
 
     def fetched(
@@ -72,6 +75,8 @@ class Follower:
             self.caught_up_ms = max(self.caught_up_ms, now_ms)
         elif UNKNOWN_OFFSET < self.leader_end_offset <= end_offset:
             self.caught_up_ms = max(self.caught_up_ms, self.fetched_ms)
+        there_was_more = self.end_offset < self.leader_end_offset
+        self.repeats = self.repeats + 1 if end_offset == self.end_offset and there_was_more else 0
         if broker_epoch > UNKNOWN_EPOCH:
             self.broker_epoch = broker_epoch
         self.end_offset = end_offset

@@ -39,6 +39,9 @@ log = logger(__name__)
 ANY_EPOCH = -1
 """What a client sends as the leader's epoch that does not know it."""
 
+REPEATS_SUSPECT = 3
+"""After a follower has asked so often again for records that it was sent, it is looked into what is wrong with them."""
+
 # What the controller answers to a proposal that it has not carried out and never will.
 REFUSED = frozenset((ErrorCode.OPERATION_NOT_ATTEMPTED, ErrorCode.INELIGIBLE_REPLICA))
 
@@ -340,6 +343,8 @@ class LeadingReplica(Replica):
                 ErrorCode.NOT_LEADER_OR_FOLLOWER,
                 f"a fetch of an earlier life of broker {replica_id}",
             ) from None
+        if follower.repeats == REPEATS_SUSPECT and self._peers.on_stuck is not None:
+            self._peers.on_stuck(self, fetch_offset)
         self._let_join(in_sync, replica_id)
         if fetch_offset != end_before:
             self._advance()

@@ -9,6 +9,7 @@ from ottla.clock import Clock, SystemClock
 
 if TYPE_CHECKING:
     from ottla.replication.in_sync import Proposal
+    from ottla.replication.leading import LeadingReplica
     from ottla.replication.partition import Partition
     from ottla.replication.quota import ReplicationQuota
 
@@ -36,7 +37,15 @@ def every_broker(broker_id: int) -> bool:
 class Peers:
     """One for a broker: its partitions share it, and ask each time."""
 
-    __slots__ = ("_clock", "changes", "is_alive", "lag_max_ms", "leader_quota", "selects_replicas")
+    __slots__ = (
+        "_clock",
+        "changes",
+        "is_alive",
+        "lag_max_ms",
+        "leader_quota",
+        "on_stuck",
+        "selects_replicas",
+    )
 
     def __init__(
         self,
@@ -57,6 +66,8 @@ class Peers:
         self.changes = changes
         self.leader_quota = leader_quota
         """What leaders here may send of throttled replicas; None: they send all."""
+        self.on_stuck: Callable[[LeadingReplica, int], None] | None = None
+        """Told of the offset that a follower asks a leader for and does not get past."""
         self.selects_replicas = False
         """Whether consumers read from followers (KIP-392), so that those hear of a high watermark at once."""
 

@@ -236,7 +236,8 @@ class Replica:
 
     def change_log(self, new: Log) -> None:
         """Go on with a copy of the log that has all that the old one has, in another log directory."""
-        self.log.on_flushed = self.log.on_flush_wanted = None
+        new.on_quarantined = self.log.on_quarantined
+        self.log.on_flushed = self.log.on_flush_wanted = self.log.on_quarantined = None
         self.log = new
         new.on_flushed = self._flushed
         self._flusher.attach(new)

@@ -59,13 +59,15 @@ class Replicas:
         move_bytes_per_second: Callable[[], int],
         make_fetchers: Callable[[Replicas], Fetchers] | None = None,
         on_storage_error: Callable[[Partition], None] | None = None,
+        call_soon: Callable[..., object] | None = None,
         lease: Lease | None = None,
         peers: Peers | None = None,
     ) -> None:
         """``exists`` says whether the cluster has the partition; ``config_of`` gives a topic's settings.
 
         ``make_fetchers`` is called once there is something to follow. ``on_storage_error`` is told of a partition
-        that went out of service on its own: it was found damaged, say.
+        that went out of service on its own: it was found damaged, say. Damage is met in the midst of reads, and by
+        other threads: ``call_soon`` has the partition taken out of service in a turn of the loop of its own.
         ``peers`` is what leaders know of the other brokers; None: there are none.
         """
         self.peers = peers if peers is not None else Peers(clock)
@@ -84,6 +86,7 @@ class Replicas:
         self.is_leaving = False
         """The broker is being let go: nothing is copied for an ISR that it has left, and may not join again."""
         self._on_storage_error = on_storage_error
+        self._call_soon = call_soon
         self.fetchers: Fetchers | None = None
         """What copies from leaders; None until this broker follows for the first time."""
         self.gone_bytes_in = self.gone_messages_in = 0
@@ -247,6 +250,11 @@ class Replicas:
         self._go_offline(partition)
         if self._on_storage_error is not None:
             self._on_storage_error(partition)
+
+    def _quarantined(self, damaged: Log) -> None:
+        partition = self._partitions.get((damaged.topic, damaged.partition))
+        if partition is not None and partition.log is damaged and self._call_soon is not None:
+            self._call_soon(self.storage_failed, partition)
 
     def _go_offline(self, partition: Partition) -> None:
         self._offline.add((partition.topic, partition.index))
@@ -484,6 +492,7 @@ class Replicas:
             lease=self._lease,
             peers=self.peers,
         )
+        found.on_quarantined = self._quarantined
         mark = self._directories.checkpointed_high_watermark(found)
         opened.restore_high_watermark(mark)
         return opened

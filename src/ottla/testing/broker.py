@@ -7,13 +7,13 @@ the directory, no file behind.
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
+
+from ottla.testing.loop_thread import LoopThread, UntilStopped
 
 if TYPE_CHECKING:
     from ottla.broker.broker import Broker as Server
@@ -45,11 +45,7 @@ class Broker:
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._host = host
         self._port = port
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
-        self._failure: BaseException | None = None
-        self._started = threading.Event()
+        self._thread = LoopThread("ottla-broker", self._serve, start_timeout_s=START_TIMEOUT_S)
         self.server: Server | None = None
 
     @property
@@ -78,29 +74,17 @@ class Broker:
         if self._data is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="ottla-")
             self._data = Path(self._temporary.name)
-        self._started.clear()
-        self._failure = None
-        self._thread = threading.Thread(target=self._run, name="ottla-broker", daemon=True)
-        self._thread.start()
-        if not self._started.wait(START_TIMEOUT_S):
-            raise TimeoutError(f"the broker did not start within {START_TIMEOUT_S} s")
-        if self._failure is not None:
-            self._thread.join()
-            self._thread = None
-            self._remove_temporary()
-            raise self._failure
+        try:
+            self._thread.start()
+        finally:
+            if not self._thread.is_there:
+                self._remove_temporary()
         return self
 
     def stop(self) -> None:
         """Stop it cleanly and wait for that; a second call does nothing."""
         try:
-            if self._thread is not None and self._loop is not None and self._stop is not None:
-                if self._thread.is_alive():
-                    self._loop.call_soon_threadsafe(self._stop.set)
-                self._thread.join()
-                self._thread = None
-                if self._failure is not None:
-                    raise self._failure
+            self._thread.stop()
         finally:
             self._remove_temporary()
 
@@ -130,20 +114,10 @@ class Broker:
             self._temporary = None
             self._data = None
 
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except BaseException as error:
-            self._failure = error
-        finally:
-            self._started.set()
-
-    async def _serve(self) -> None:
+    async def _serve(self, until_stopped: UntilStopped) -> None:
         from ottla.broker.broker import Broker as Server
         from ottla.settings.broker_config import BrokerConfig
 
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
         config = BrokerConfig.of(
             {
                 "durability": "os",
@@ -156,7 +130,6 @@ class Broker:
         try:
             await self.server.start()
             self._port = self.server.address[1]
-            self._started.set()
-            await self._stop.wait()
+            await until_stopped()
         finally:
             await self.server.stop()

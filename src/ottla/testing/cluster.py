@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from ottla.testing.loop_thread import LoopThread, UntilStopped
 from ottla.testing.nodes import ClusterLoop, Node, Nodes
 
 if TYPE_CHECKING:
@@ -73,11 +72,12 @@ class Cluster:
         self._data = Path(data) if data is not None else None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._host = host
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
-        self._failure: BaseException | None = None
-        self._started = threading.Event()
+        self._thread = LoopThread(
+            "ottla-cluster",
+            self._serve,
+            start_timeout_s=START_TIMEOUT_S,
+            loop_factory=ClusterLoop,
+        )
         self._nodes: Nodes | None = None
 
     # -- life
@@ -86,29 +86,17 @@ class Cluster:
         """Start all brokers and wait until each is registered. Raises what a start raised."""
         if self._data is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="ottla-cluster-")
-        self._started.clear()
-        self._failure = None
-        self._thread = threading.Thread(target=self._run, name="ottla-cluster", daemon=True)
-        self._thread.start()
-        if not self._started.wait(START_TIMEOUT_S):
-            raise TimeoutError(f"the cluster did not start within {START_TIMEOUT_S} s")
-        if self._failure is not None:
-            self._thread.join()
-            self._thread = None
-            self._remove_temporary()
-            raise self._failure
+        try:
+            self._thread.start()
+        finally:
+            if not self._thread.is_there:
+                self._remove_temporary()
         return self
 
     def stop(self) -> None:
         """Stop all brokers cleanly and wait for that; a second call does nothing."""
         try:
-            if self._thread is not None and self._loop is not None and self._stop is not None:
-                if self._thread.is_alive():
-                    self._loop.call_soon_threadsafe(self._stop.set)
-                self._thread.join()
-                self._thread = None
-                if self._failure is not None:
-                    raise self._failure
+            self._thread.stop()
         finally:
             self._remove_temporary()
 
@@ -128,26 +116,14 @@ class Cluster:
             self._temporary.cleanup()
             self._temporary = None
 
-    def _run(self) -> None:
-        try:
-            with asyncio.Runner(loop_factory=ClusterLoop) as runner:
-                runner.run(self._serve())
-        except BaseException as error:
-            self._failure = error
-        finally:
-            self._started.set()
-
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
+    async def _serve(self, until_stopped: UntilStopped) -> None:
         home = self._data if self._data is not None else Path(self._directory())
         self._nodes = await Nodes.open(
             range(1, self._count + 1), home, self._host, self._settings, self._session_timeout_ms
         )
         try:
             await asyncio.gather(*(node.start() for node in self._nodes))
-            self._started.set()
-            await self._stop.wait()
+            await until_stopped()
         finally:
             await self._nodes.close()
 
@@ -158,9 +134,7 @@ class Cluster:
     def _ask(self, work: Callable[[Nodes], Coroutine[Any, Any, T]]) -> T:
         """Do something on the brokers' loop, and wait for it."""
         assert self._nodes is not None, "the cluster is not started"
-        assert self._loop is not None
-        done: Future[T] = asyncio.run_coroutine_threadsafe(work(self._nodes), self._loop)
-        return done.result()
+        return self._thread.ask(work(self._nodes))
 
     def _node(self, broker: int) -> Node:
         assert self._nodes is not None, "the cluster is not started"
