@@ -206,6 +206,17 @@ class Trial:
         assert found.error_code == ErrorCode.NONE, found
         return (found.offset,)
 
+    def _replace_hung_reader(self) -> bool:
+        """Whether librdkafka has locked itself up: then another one reads on in its place. See ``LibrdkafkaReader``."""
+        hung = self.readers[0]
+        if not (isinstance(hung, LibrdkafkaReader) and hung.hangs()):
+            return False
+        self.note(f"{hung.name} does not even close, another one reads on from {hung.next_offset}")
+        self.readers[0] = successor = hung.successor()
+        self.loads[self.loads.index(hung)] = successor
+        successor.start()
+        return True
+
     def _end_readers(self, logs: dict[Partition, Log]) -> None:
         def behind() -> list[str]:
             return [
@@ -215,8 +226,16 @@ class Trial:
                 if reader.next_offset[place] < log.end
             ]
 
-        try:
+        def wait() -> None:
             eventually(lambda: not behind() or self.faults(), "readers are at the end", END_S)
+
+        try:
+            try:
+                wait()
+            except AssertionError:
+                if not self._replace_hung_reader():
+                    raise
+                wait()
         except AssertionError as error:
             raise AssertionError(f"{error}: {behind()}; {self.where()}") from None
         for reader in self.readers:

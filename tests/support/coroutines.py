@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
+"""Longer than any condition in a test is waited for: that is to say what did not become so."""
 
 
 def run_coroutine_test(item: pytest.Function, closes: str) -> bool | None:
