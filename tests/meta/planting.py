@@ -22,6 +22,9 @@ from tools.invariants import ROOT, Bug
 RUN_TIMEOUT_S = 120
 """How long one run of a few quick tests may take on a machine that has other things to do."""
 
+PLANTED_DEADLINE_S = 8
+"""How long a test waits for a condition that a planted bug keeps from becoming so: sound code needs well under a second."""
+
 ALL_TIMEOUT_S = 600
 """How long a run of the tests of all bugs may take there."""
 
@@ -93,8 +96,17 @@ class Copy:
             path.write_bytes(source)
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
-    def run(self, tests: Iterable[str], *options: str, timeout_s: float = RUN_TIMEOUT_S) -> Run:
-        """Run tests in the copy. Raises ``AssertionError`` if they ran on anything else, or hang."""
+    def run(
+        self,
+        tests: Iterable[str],
+        *options: str,
+        timeout_s: float = RUN_TIMEOUT_S,
+        deadline_s: float | None = None,
+    ) -> Run:
+        """Run tests in the copy, which wait for conditions for ``deadline_s`` if that is given.
+
+        Raises ``AssertionError`` if they ran on anything else, or hang.
+        """
         told = self.root / "outcomes.json"
         told.unlink(missing_ok=True)
         command = [
@@ -111,6 +123,8 @@ class Copy:
             "OTTLA_OUTCOMES": str(told),
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # each takes its time at every start
         }
+        if deadline_s is not None:
+            environment["OTTLA_TEST_DEADLINE_S"] = str(deadline_s)
         done = subprocess.run(
             command,
             cwd=self.root,

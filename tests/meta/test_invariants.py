@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.meta.planting import ALL_TIMEOUT_S, Copy, is_of, with_bug
+from tests.meta.planting import ALL_TIMEOUT_S, PLANTED_DEADLINE_S, Copy, is_of, with_bug
 from tools.invariants import NUMBERS, PAGE, PARTS, ROOT, Bug, read_map, sentences, written
 
 MAP = read_map()
@@ -31,7 +31,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
 @pytest.mark.parametrize("bug", PLANTED)
 def test_a_planted_bug_is_seen(bug: Bug, copy: Copy) -> None:
     with copy.planted(bug):
-        run = copy.run(bug.red)
+        run = copy.run(bug.red, deadline_s=PLANTED_DEADLINE_S)
     assert not run.broken, f"it breaks the tests' collection:\n{run.broken[0]}"
     for test in bug.red:
         outcomes = run.of(test)
