@@ -75,7 +75,9 @@ def run(name: str, arguments: tuple[str, ...], units: set[str], tmp_path: Path) 
     )
     assert done.returncode == 0, done.stderr
     figures = [json.loads(line) for line in notes.read_text().splitlines()]
-    assert {figure["unit"] for figure in figures} == units
+    # How much memory a broker takes after a gigabyte is noted where one has come: on a quick machine, in any time.
+    assert {figure["unit"] for figure in figures} - units <= {"MB"}
+    assert units <= {figure["unit"] for figure in figures}
     assert all(figure["least"] <= figure["median"] <= figure["most"] for figure in figures)
     return figures
 
