@@ -25,9 +25,10 @@ def test_an_order_to_a_life_that_ends_meanwhile_makes_nobody_lead(tmp_path: Path
         try:
             await until(lambda: broker.control.metadata_known.is_set(), "it is told")
             real = broker.config_listener.load_topics
-            gate = asyncio.Event()
+            asked, gate = asyncio.Event(), asyncio.Event()
 
             async def slow(names: Any) -> None:
+                asked.set()
                 await gate.wait()  # as if the store did not answer for a while
                 await real(names)
 
@@ -47,7 +48,7 @@ def test_an_order_to_a_life_that_ends_meanwhile_makes_nobody_lead(tmp_path: Path
             )
             before = broker.broker_epoch
             answer = asyncio.ensure_future(broker.control.leader_and_isr(request))
-            await asyncio.sleep(0.05)
+            await asked.wait()
             store = broker.session.store
             assert isinstance(store, EmbeddedStore)
             await keeper.expire(store.session_id)

@@ -120,9 +120,7 @@ def reassign(
     plan = None if plan_file is None else read_plan(_text(plan_file))
     with connected_admin(bootstrap) as admin:
         if plan is not None:
-            current = current_of(admin, sorted({topic for topic, _ in plan.replicas}))
-            _check_known(plan, current)
-            current = {partition: current[partition] for partition in plan.replicas}
+            current = _current_of_plan(admin, plan)
         else:
             current = selected(admin, topics, everything)
             if to is not None:
@@ -139,6 +137,12 @@ def reassign(
                     _let_go(admin, current, plan)
         elif plan is not None:
             _propose(current, plan, output)
+
+
+def _current_of_plan(admin: Admin, plan: Plan) -> Assignment:
+    current = current_of(admin, sorted({topic for topic, _ in plan.replicas}))
+    _check_known(plan, current)
+    return {partition: current[partition] for partition in plan.replicas}
 
 
 def _plan_to(admin: Admin, current: Assignment, to: str, replication_factor: int | None) -> Plan:

@@ -127,14 +127,7 @@ class Controller:
             self._announcer, self._leaders, self._brokers, self._deletions
         )
         self._offline = OfflineReplicas(store, self._announcer, self._leaders)
-        self._answers = Answers(
-            self._happened,
-            announcer=self._announcer,
-            deletions=self._deletions,
-            offline=self._offline,
-            moved=self._look_at_office,
-            halted=self._resume_later,
-        )
+        self._answers = self._take_answers()
         self._topics = TopicChanges(
             store,
             self._announcer,
@@ -159,6 +152,16 @@ class Controller:
         self._registrations = Registrations(store, lambda: self._happened(self._check_brokers))
         self._events: set[Callable[[ClusterState], Awaitable[None]]] = set()
         self._watches: dict[Callable[[ClusterState], Awaitable[None]], Watch] = {}
+
+    def _take_answers(self) -> Answers:
+        return Answers(
+            self._happened,
+            announcer=self._announcer,
+            deletions=self._deletions,
+            offline=self._offline,
+            moved=self._look_at_office,
+            halted=self._resume_later,
+        )
 
     @property
     def is_active(self) -> bool:

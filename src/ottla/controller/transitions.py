@@ -290,7 +290,23 @@ def update_metadata_requests(
             UpdateMetadataTopicState(topic_name=topic)
             for topic in sorted(state.unreadable_topics - state.deleting)
         ]
-    live_brokers = [
+    live_brokers = _live_brokers(state)
+    return {
+        broker_id: UpdateMetadataRequest(
+            controller_id=state.controller_id,
+            controller_epoch=state.controller_epoch,
+            broker_epoch=live.epoch,
+            type=FULL if full else UNKNOWN_TYPE,
+            topic_states=topic_states,
+            live_brokers=live_brokers,
+        )
+        for broker_id, live in state.brokers.items()
+        if to is None or broker_id in to
+    }
+
+
+def _live_brokers(state: ClusterState) -> list[UpdateMetadataBroker]:
+    return [
         UpdateMetadataBroker(
             id=broker_id,
             endpoints=[
@@ -306,18 +322,6 @@ def update_metadata_requests(
         )
         for broker_id, live in state.brokers.items()
     ]
-    return {
-        broker_id: UpdateMetadataRequest(
-            controller_id=state.controller_id,
-            controller_epoch=state.controller_epoch,
-            broker_epoch=live.epoch,
-            type=FULL if full else UNKNOWN_TYPE,
-            topic_states=topic_states,
-            live_brokers=live_brokers,
-        )
-        for broker_id, live in state.brokers.items()
-        if to is None or broker_id in to
-    }
 
 
 def _partition_metadata(

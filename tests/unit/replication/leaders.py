@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from ottla.clock import ManualClock
+from ottla.log.directories import LogDirectories
 from ottla.log.flusher import Durability
 from ottla.log.log import Log
 from ottla.replication.in_sync import Proposal
@@ -12,11 +13,29 @@ from ottla.replication.lease import Lease
 from ottla.replication.partition import Partition
 from ottla.replication.peers import Peers
 from ottla.replication.recompression import Unpacking
+from ottla.replication.replicas import Replicas
+from ottla.settings.definitions import TopicConfig
 from tests.unit.log.samples import NOW_MS, TOPIC_ID, batch, disk, new_log
 from tests.unit.replication.test_partition import HeldFlusher
 
 LAG_MS = 30_000
 EPOCH = 5
+
+
+def new_replicas(**more: Any) -> Replicas:
+    """Broker 1's, on an empty disk; ``more`` of what ``Replicas`` takes."""
+    on = disk()
+    directories = LogDirectories(["/logs"], on)
+    directories.open()
+    return Replicas(
+        directories,
+        HeldFlusher(on, durability=Durability.OS),
+        node_id=1,
+        clock=ManualClock(NOW_MS),
+        exists=lambda topic, index: True,
+        config_of=lambda topic: TopicConfig.of(),
+        **cast(Any, {"move_bytes_per_second": lambda: 0, **more}),
+    )
 
 
 class Asked:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-from ottla.clock import ManualClock
 from ottla.errors import ErrorCode
-from ottla.log.directories import LogDirectories
 from ottla.log.flusher import Durability
 from ottla.messages.leader_and_isr import LeaderAndIsrPartitionState
 from ottla.replication.partition import Partition
-from ottla.replication.replicas import Replicas
-from ottla.settings.definitions import TopicConfig
 from tests.unit.log.samples import NOW_MS, TOPIC_ID, batch, disk, new_log
-from tests.unit.replication.test_partition import HeldFlusher, Listener, append, led
+from tests.unit.replication.leaders import new_replicas
+from tests.unit.replication.test_partition import Listener, append, led
 
 
 def sent(offset: int, count: int = 1, *, epoch: int = 5) -> bytearray:
@@ -71,18 +68,7 @@ def test_a_follower_that_begins_anew_acknowledges_that_once_it_is_on_disk() -> N
 
 
 def test_an_order_to_follow_of_an_earlier_epoch_changes_nothing() -> None:
-    on = disk()
-    directories = LogDirectories(["/logs"], on)
-    directories.open()
-    replicas = Replicas(
-        directories,
-        HeldFlusher(on, durability=Durability.OS),
-        node_id=1,
-        clock=ManualClock(NOW_MS),
-        exists=lambda topic, index: True,
-        config_of=lambda topic: TopicConfig.of(),
-        **cast(Any, {"move_bytes_per_second": lambda: 0}),
-    )
+    replicas = new_replicas()
 
     def follow(leader: int, epoch: int) -> ErrorCode:
         state = LeaderAndIsrPartitionState(
@@ -101,21 +87,9 @@ def test_an_order_to_follow_of_an_earlier_epoch_changes_nothing() -> None:
 
 def test_a_broker_that_is_let_go_copies_nothing_for_an_isr_that_it_has_left() -> None:
     """Its leader would ask for it to join, in vain, as long as it is there."""
-    on = disk()
-    directories = LogDirectories(["/logs"], on)
-    directories.open()
     copied: set[Partition] = set()
     fetchers = SimpleNamespace(follow=copied.add, stop=copied.discard)
-    replicas = Replicas(
-        directories,
-        HeldFlusher(on, durability=Durability.OS),
-        node_id=1,
-        clock=ManualClock(NOW_MS),
-        exists=lambda topic, index: True,
-        config_of=lambda topic: TopicConfig.of(),
-        make_fetchers=lambda replicas: cast(Any, fetchers),
-        **cast(Any, {"move_bytes_per_second": lambda: 0}),
-    )
+    replicas = new_replicas(make_fetchers=lambda replicas: fetchers)
 
     def follow(epoch: int, isr: list[int]) -> None:
         state = LeaderAndIsrPartitionState(

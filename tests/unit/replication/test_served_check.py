@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from ottla.clock import ManualClock
 from ottla.errors import ErrorCode
-from ottla.log.directories import LogDirectories
-from ottla.log.flusher import Durability
 from ottla.messages.leader_and_isr import LeaderAndIsrPartitionState
 from ottla.records.batch import iter_batches
 from ottla.replication.leading import REPEATS_SUSPECT
 from ottla.replication.partition import Partition
-from ottla.replication.replicas import Replicas
 from ottla.replication.served_check import check_served
-from ottla.settings.definitions import TopicConfig
-from tests.unit.log.samples import DIRECTORY, NOW_MS, TOPIC_ID, disk, new_log
-from tests.unit.replication.leaders import Leader
-from tests.unit.replication.test_partition import HeldFlusher
+from tests.unit.log.samples import DIRECTORY, TOPIC_ID, disk, new_log
+from tests.unit.replication.leaders import Leader, new_replicas
 
 COUNT = 5
 
@@ -80,21 +74,10 @@ def test_what_is_sound_and_what_is_not_asked_for_is_left_alone() -> None:
 
 
 def test_who_leads_from_a_log_that_is_quarantined_leads_no_longer_and_says_so() -> None:
-    on = disk()
-    directories = LogDirectories(["/logs"], on)
-    directories.open()
     failed: list[Partition] = []
     later: list[tuple[Any, ...]] = []
-    replicas = Replicas(
-        directories,
-        HeldFlusher(on, durability=Durability.OS),
-        node_id=1,
-        clock=ManualClock(NOW_MS),
-        exists=lambda topic, index: True,
-        config_of=lambda topic: TopicConfig.of(),
-        on_storage_error=failed.append,
-        call_soon=lambda *call: later.append(call),
-        **cast(Any, {"move_bytes_per_second": lambda: 0}),
+    replicas = new_replicas(
+        on_storage_error=failed.append, call_soon=lambda *call: later.append(call)
     )
     state = LeaderAndIsrPartitionState(leader=1, leader_epoch=5, replicas=[1, 2], isr=[1, 2])
     assert replicas.lead("orders", TOPIC_ID, state) is ErrorCode.NONE
