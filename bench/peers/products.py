@@ -1,0 +1,367 @@
+"""Who is measured: how each is started for a kind of durability, and what it is asked before the measurement.
+
+Kinds of durability, never mixed in one ratio:
+
+- ``os``: an acknowledged record lies in the page cache on both sides (Ottla's ``durability=os``, Kafka's default).
+- ``disk``: it is synced on every replica before its acknowledgement. Kafka's ``flush.messages=1`` does that, with a
+  sync for each append: it has no group commit, and nobody runs it so; it is what Kafka has.
+- ``defaults``: each as it comes, which is unequal: Ottla syncs and Kafka does not.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from bench.broker_process import Connection, Frame, require_no_error
+from bench.peers.processes import cpu_seconds, family, pss_mb
+from ottla.errors import ErrorCode
+from ottla.messages.create_topics import CreatableTopic, CreatableTopicConfig, CreateTopicsRequest
+from ottla.messages.delete_topics import DeleteTopicsRequest
+from ottla.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
+from ottla.messages.metadata import MetadataRequest, MetadataRequestTopic
+from tests.support.apache_kafka import free_ports
+
+KINDS = ("os", "disk", "defaults")
+START_S = 120.0
+STOP_S = 60.0
+POLL_S = 0.01
+DELETE_DELAY_MS = "100"
+"""A topic's files go right after its deletion, on all sides: one cell's are not written back during the next one."""
+
+
+class Running:
+    """A product that runs: one node or several. Ports and processes are by node, in the same order."""
+
+    def __init__(self, name: str, ports: Sequence[int], directory: Path) -> None:
+        self.name = name
+        self.ports = list(ports)
+        self.directory = directory
+        self.processes: list[subprocess.Popen[bytes]] = []
+        """The brokers' own. What else they need (ZooKeeper) is in ``others``."""
+        self.others: list[int] = []
+
+    @property
+    def bootstrap(self) -> str:
+        """For a client's ``bootstrap.servers``."""
+        return ",".join(f"127.0.0.1:{port}" for port in self.ports)
+
+    def pids(self) -> list[int]:
+        """All processes that do its work."""
+        return family([*(process.pid for process in self.processes), *self.others])
+
+    def cpu_seconds(self) -> float:
+        """CPU seconds of all its processes so far."""
+        return sum(cpu_seconds(pid) for pid in self.pids())
+
+    def pss_mb(self) -> float:
+        """Proportional set size of all its processes together."""
+        return sum(pss_mb(pid) for pid in self.pids())
+
+    def connection(self, node: int = 0) -> Connection:
+        """A plain connection to a node."""
+        return Connection(self.ports[node])
+
+    def ask(self, request: Any, version: int, node: int = 0) -> Any:
+        """One request on a connection of its own."""
+        connection = self.connection(node)
+        try:
+            return connection.answer(Frame(request, version))
+        finally:
+            connection.close()
+
+    def create_topic(
+        self,
+        topic: str,
+        partitions: int = 1,
+        replication_factor: int = 1,
+        configs: Mapping[str, str] | None = None,
+    ) -> list[int]:
+        """Create a topic; the port of each partition's leader, once there are all of them."""
+        wanted = CreatableTopic(
+            name=topic,
+            num_partitions=partitions,
+            replication_factor=replication_factor,
+            configs=[CreatableTopicConfig(name=n, value=v) for n, v in (configs or {}).items()],
+        )
+        answer = self.ask(CreateTopicsRequest(topics=[wanted], timeout_ms=30_000), 5)
+        require_no_error(answer.topics[0].error_code)
+        return self.leaders(topic, partitions, replication_factor)
+
+    def leaders(self, topic: str, partitions: int, replication_factor: int = 1) -> list[int]:
+        """The port of each partition's leader, once every node knows all of them and all replicas are in sync."""
+        deadline = time.monotonic() + START_S
+        while True:
+            found = [self._leaders(topic, node) for node in range(len(self.ports))]
+            if all(
+                len(one) == partitions
+                and all(port and isr >= replication_factor for port, isr in one)
+                for one in found
+            ):
+                ports = [port for port, _ in found[0]]
+                if all(self._serves(topic, index, port) for index, port in enumerate(ports)):
+                    return ports
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.name}: {topic} has not got its leaders: {found}")
+            time.sleep(POLL_S)
+
+    def _leaders(self, topic: str, node: int) -> list[tuple[int, int]]:
+        request = MetadataRequest(
+            topics=[MetadataRequestTopic(name=topic)], allow_auto_topic_creation=False
+        )
+        answer = self.ask(request, 9, node)
+        ports = {broker.node_id: broker.port for broker in answer.brokers}
+        partitions = sorted(answer.topics[0].partitions, key=lambda one: one.partition_index)
+        return [
+            (0 if one.error_code else ports.get(one.leader_id, 0), len(one.isr_nodes))
+            for one in partitions
+        ]
+
+    def _serves(self, topic: str, partition: int, port: int) -> bool:
+        """Whether the leader knows that it is: metadata may say so a little before."""
+        asked = ListOffsetsPartition(partition_index=partition, timestamp=-1)
+        request = ListOffsetsRequest(
+            replica_id=-1, topics=[ListOffsetsTopic(name=topic, partitions=[asked])]
+        )
+        answer = self.ask(request, 6, self.ports.index(port))
+        return not answer.topics[0].partitions[0].error_code
+
+    def delete_topic(self, topic: str) -> None:
+        """Delete it, and wait until its files are gone."""
+        request = DeleteTopicsRequest(topic_names=[topic], timeout_ms=30_000)
+        (answer,) = self.ask(request, 4, self._controller()).responses
+        if answer.error_code != ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
+            require_no_error(answer.error_code)
+        deadline = time.monotonic() + STOP_S
+        while any(self.directory.rglob(f"{topic}-*/*.log")) or any(
+            self.directory.rglob(f"{topic}.*-delete")
+        ):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.name}: {topic}'s files are still there")
+            time.sleep(POLL_S)
+
+    def _controller(self) -> int:
+        answer = self.ask(MetadataRequest(topics=[], allow_auto_topic_creation=False), 9)
+        ports = {broker.node_id: broker.port for broker in answer.brokers}
+        port = ports.get(answer.controller_id)
+        return self.ports.index(port) if port in self.ports else 0
+
+    def await_ready(self) -> None:
+        """Return once every node answers and knows all of them. Raises ``RuntimeError`` where a process has ended."""
+        deadline = time.monotonic() + START_S
+        while not self._ready():
+            if any(process.poll() is not None for process in self.processes):
+                raise RuntimeError(f"{self.name} has ended:\n{self.last_words()}")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.name} does not get ready:\n{self.last_words()}")
+            time.sleep(POLL_S)
+
+    def _ready(self) -> bool:
+        for port in self.ports:
+            try:
+                connection = Connection(port, wait=False)
+            except OSError:
+                return False
+            try:
+                request = MetadataRequest(topics=[], allow_auto_topic_creation=False)
+                answer = connection.answer(Frame(request, 9))
+            except (OSError, ConnectionError):
+                return False
+            finally:
+                connection.close()
+            if len(answer.brokers) != len(self.ports) or answer.controller_id < 0:
+                return False
+        return True
+
+    def last_words(self) -> str:
+        """The ends of what its processes wrote."""
+        logs = sorted(self.directory.glob("*.log"))
+        return "\n".join(f"-- {path.name}\n{path.read_text()[-2000:]}" for path in logs)
+
+    def run(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> int:
+        """Start one of its processes; its pid."""
+        with (self.directory / f"{name}.log").open("ab") as output:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**_environment(), **environment},
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process.pid
+
+    def stop(self) -> None:
+        """End all processes. Nobody needs what they hold."""
+        for process in self.processes:
+            for pid in family([process.pid]):
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+        for process in self.processes:
+            process.wait(STOP_S)
+        self.processes.clear()
+
+
+class Product(ABC):
+    """A product, and how it is started."""
+
+    name: str
+    """As tables have it."""
+    durabilities: tuple[str, ...] = KINDS
+
+    @abstractmethod
+    def version(self) -> str:
+        """Of what is installed here. Raises ``RuntimeError`` where it is not to be had."""
+
+    @abstractmethod
+    def start(
+        self,
+        directory: Path,
+        durability: str,
+        nodes: int = 1,
+        settings: Mapping[str, str] | None = None,
+    ) -> Running:
+        """Start it with its data in ``directory``, without waiting for it. ``settings`` are Kafka's names."""
+
+    @contextmanager
+    def running(
+        self,
+        durability: str,
+        nodes: int = 1,
+        settings: Mapping[str, str] | None = None,
+        place: Path | None = None,
+    ) -> Iterator[Running]:
+        """It, ready, as long as the context."""
+        directory = Path(tempfile.mkdtemp(prefix=f"ottla-peer-{type(self).__name__}-", dir=place))
+        started = None
+        try:
+            started = self.start(directory, durability, nodes, settings)
+            started.await_ready()
+            yield started
+        finally:
+            if started is not None:
+                started.stop()
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+class Ottla(Product):
+    """Ours. Several nodes are a cluster with a ZooKeeper ensemble, which is not counted as ours."""
+
+    name = "Ottla"
+
+    def version(self) -> str:
+        return metadata.version("ottla")
+
+    def start(
+        self,
+        directory: Path,
+        durability: str,
+        nodes: int = 1,
+        settings: Mapping[str, str] | None = None,
+    ) -> Running:
+        if nodes != 1:
+            raise NotImplementedError("bench.peers.clusters starts several")
+        running = Running(self.name, free_ports(1), directory)
+        chosen = {"log.segment.delete.delay.ms": DELETE_DELAY_MS}
+        if durability != "defaults":
+            chosen["durability"] = durability
+        command = [sys.executable, "-m", "ottla", "serve", "--data", str(directory / "data")]
+        command += ["--listen", f"127.0.0.1:{running.ports[0]}"]
+        command += [f"--set={n}={v}" for n, v in (chosen | dict(settings or {})).items()]
+        running.run("ottla", command, {})
+        return running
+
+
+KAFKA_JVM = (
+    "-server",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+    "-Djava.awt.headless=true",
+)
+"""What ``kafka-run-class.sh`` gives a server."""
+KAFKA_HEAP = "1g"
+CLUSTER_ID = "4L6g3nShT-eMCtK--X86sw"
+
+
+class ApacheKafka(Product):
+    """Apache Kafka in KRaft mode, each node broker and controller in one, with the JVM options of its own scripts."""
+
+    def __init__(self, heap: str = KAFKA_HEAP) -> None:
+        self._heap = heap
+        self.name = "Apache Kafka" if heap == KAFKA_HEAP else f"Apache Kafka, {heap} heap"
+
+    def version(self) -> str:
+        from tests.support.java import version
+
+        return version()
+
+    def start(
+        self,
+        directory: Path,
+        durability: str,
+        nodes: int = 1,
+        settings: Mapping[str, str] | None = None,
+    ) -> Running:
+        from tests.support.java import LOGGING, classes, jars, program
+
+        ports = free_ports(2 * nodes)
+        running = Running(self.name, ports[:nodes], directory)
+        voters = ",".join(f"{i + 1}@127.0.0.1:{ports[nodes + i]}" for i in range(nodes))
+        for index in range(nodes):
+            properties = directory / f"node-{index + 1}.properties"
+            chosen = self._settings(directory, index, ports, nodes, voters)
+            if durability == "disk":
+                chosen["log.flush.interval.messages"] = "1"
+            chosen |= settings or {}
+            properties.write_text("".join(f"{n}={v}\n" for n, v in chosen.items()))
+            command = [program("java", "default-jdk-headless"), *KAFKA_JVM]
+            command += [f"-Xms{self._heap}", f"-Xmx{self._heap}"]
+            command += [f"-Dlog4j2.configurationFile={LOGGING}", "-cp", f"{classes()}:{jars()}/*"]
+            command += ["KafkaNode", CLUSTER_ID, str(properties)]
+            running.run(f"node-{index + 1}", command, {})
+        return running
+
+    @staticmethod
+    def _settings(
+        directory: Path, index: int, ports: Sequence[int], nodes: int, voters: str
+    ) -> dict[str, str]:
+        """What a node of so many needs; everything else is Kafka's default."""
+        listener = f"PLAINTEXT://127.0.0.1:{ports[index]}"
+        factor = str(min(3, nodes))
+        return {
+            "process.roles": "broker,controller",
+            "node.id": str(index + 1),
+            "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "controller.quorum.voters": voters,
+            "listeners": f"{listener},CONTROLLER://127.0.0.1:{ports[nodes + index]}",
+            "advertised.listeners": listener,
+            "log.dirs": str(directory / f"data-{index + 1}"),
+            "offsets.topic.replication.factor": factor,
+            "share.coordinator.state.topic.replication.factor": factor,
+            "share.coordinator.state.topic.min.isr": "1",
+            "transaction.state.log.replication.factor": factor,
+            "transaction.state.log.min.isr": "1",
+            "log.segment.delete.delay.ms": DELETE_DELAY_MS,
+        }
+
+
+def _environment() -> dict[str, str]:
+    """As an installed package has it: no start compiles its modules first."""
+    return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}

@@ -1,0 +1,11 @@
+"""All settings of the benchmark, in the order in which they run."""
+
+from __future__ import annotations
+
+from bench.peers import saturation
+from bench.peers.cells import Setting
+
+
+def all_settings() -> list[Setting]:
+    """Each module of works has its own."""
+    return [*saturation.settings()]
