@@ -15,8 +15,8 @@ from bench.broker_process import Frame
 from bench.peers.load import LoadFrame, Place
 from ottla.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from ottla.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
-from ottla.records.builder import build_batch
 from ottla.records.batch import CompressionType
+from ottla.records.builder import build_batch
 
 PRODUCE_VERSION = 9
 FETCH_VERSION = 12
