@@ -95,7 +95,8 @@ class Running:
             replication_factor=replication_factor,
             configs=[CreatableTopicConfig(name=n, value=v) for n, v in (configs or {}).items()],
         )
-        answer = self.ask(CreateTopicsRequest(topics=[wanted], timeout_ms=30_000), 5)
+        request = CreateTopicsRequest(topics=[wanted], timeout_ms=30_000)
+        answer = self.ask(request, 5, self._controller())
         require_no_error(answer.topics[0].error_code)
         return self.leaders(topic, partitions, replication_factor)
 
@@ -115,6 +116,10 @@ class Running:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.name}: {topic} has not got its leaders: {found}")
             time.sleep(POLL_S)
+
+    def in_sync(self, topic: str) -> list[int]:
+        """How many replicas of each partition are in sync, as the first node knows it now."""
+        return [isr for _, isr in self._leaders(topic, 0)]
 
     def _leaders(self, topic: str, node: int) -> list[tuple[int, int]]:
         request = MetadataRequest(
@@ -259,7 +264,7 @@ class Product(ABC):
 
 
 class Ottla(Product):
-    """Ours. Several nodes are a cluster with a ZooKeeper ensemble, which is not counted as ours."""
+    """Ours. ``bench.peers.clusters`` has several nodes, with a ZooKeeper ensemble."""
 
     name = "Ottla"
 
@@ -276,14 +281,21 @@ class Ottla(Product):
         if nodes != 1:
             raise NotImplementedError("bench.peers.clusters starts several")
         running = Running(self.name, free_ports(1), directory)
+        command = self.command(directory / "data", running.ports[0], durability, settings)
+        running.run("ottla", command, {})
+        return running
+
+    @staticmethod
+    def command(
+        data: Path, port: int, durability: str, settings: Mapping[str, str] | None
+    ) -> list[str]:
+        """The command line of one broker."""
         chosen = {"log.segment.delete.delay.ms": DELETE_DELAY_MS}
         if durability != "defaults":
             chosen["durability"] = durability
-        command = [sys.executable, "-m", "ottla", "serve", "--data", str(directory / "data")]
-        command += ["--listen", f"127.0.0.1:{running.ports[0]}"]
-        command += [f"--set={n}={v}" for n, v in (chosen | dict(settings or {})).items()]
-        running.run("ottla", command, {})
-        return running
+        command = [sys.executable, "-m", "ottla", "serve", "--data", str(data)]
+        command += ["--listen", f"127.0.0.1:{port}"]
+        return command + [f"--set={n}={v}" for n, v in (chosen | dict(settings or {})).items()]
 
 
 KAFKA_JVM = (

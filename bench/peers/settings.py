@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bench.peers import saturation
+from bench.peers import replication, saturation
 from bench.peers.cells import Setting
 
 
 def all_settings() -> list[Setting]:
     """Each module of works has its own."""
-    return [*saturation.settings()]
+    return [*saturation.settings(), *replication.settings()]
