@@ -40,7 +40,11 @@ class LoadFrame(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a run came to. Latencies are in microseconds, from when a request was to be sent."""
+    """What a run came to. Latencies are in microseconds, from when a request was to be sent.
+
+    ``late_``: when it was sent indeed, in an open loop; that is the generator's own share of a latency. ``end_``: when
+    a record came that was produced, where there are readers.
+    """
 
     requests: int
     errors: int
@@ -56,6 +60,16 @@ class Outcome(NamedTuple):
     p99_us: float = 0.0
     p999_us: float = 0.0
     max_us: float = 0.0
+    late_p50_us: float = 0.0
+    late_p90_us: float = 0.0
+    late_p99_us: float = 0.0
+    late_p999_us: float = 0.0
+    late_max_us: float = 0.0
+    end_p50_us: float = 0.0
+    end_p90_us: float = 0.0
+    end_p99_us: float = 0.0
+    end_p999_us: float = 0.0
+    end_max_us: float = 0.0
 
     @property
     def client_busy(self) -> float:
@@ -103,6 +117,7 @@ def replay(
     requests: int = 0,
     rate: float = 0.0,
     idle: int = 0,
+    readers: Sequence[LoadFrame] = (),
     directory: Path | None = None,
 ) -> Outcome:
     """Replay frames (``kind``: produce, fetch or other). The connection c of n sends the frames c, c + n, ... in turn.
@@ -110,9 +125,12 @@ def replay(
     Closed loop, ``depth`` on their way on each connection; with a ``rate`` (all connections together, a second) an
     open loop. Ends after ``seconds``, or after ``requests`` where that is not 0. Raises ``RuntimeError`` where an
     answer was an error or made no sense.
+
+    ``readers`` are Fetches, each on a connection of its own, that follow what is produced: then the connection p
+    writes to the partition p, which is empty before, one record a request.
     """
     with tempfile.TemporaryDirectory(prefix="ottla-load-", dir=directory) as scratch:
-        job = write_job(Path(scratch) / "job", frames)
+        job = write_job(Path(scratch) / "job", [*frames, *readers])
         arguments: Iterable[tuple[str, object]] = (
             ("job", job),
             ("kind", kind),
@@ -122,6 +140,7 @@ def replay(
             ("requests", requests),
             ("rate", rate),
             ("idle", idle),
+            ("readers", len(readers)),
         )
         command = [str(program()), *(f"{name}={value}" for name, value in arguments)]
         done = subprocess.run(

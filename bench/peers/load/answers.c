@@ -102,17 +102,17 @@ static int64_t walk_batches(const uint8_t *at, size_t size, struct answer *found
     return next;
 }
 
-static void move_on(struct frame *asked, int32_t partition, int64_t next, int64_t end) {
+static void move_on(struct frame *asked, int32_t partition, int64_t next, int64_t end, int again) {
     for (uint32_t i = 0; i < asked->place_count; i++) {
         struct place *place = &asked->places[i];
         if (place->partition != partition) continue;
-        if (next >= 0) place->offset = next >= end ? 0 : next; /* at its end: once more from the start */
+        if (next >= 0) place->offset = again && next >= end ? 0 : next; /* at its end: once more from the start */
         for (int byte = 0; byte < 8; byte++)
             asked->bytes[place->position + byte] = (uint8_t)((uint64_t)place->offset >> (56 - 8 * byte));
     }
 }
 
-static void fetch_partition(struct cursor *c, struct frame *asked, struct answer *found) {
+static void fetch_partition(struct cursor *c, struct frame *asked, struct answer *found, int again) {
     int32_t partition = (int32_t)take(c, 4);
     note(found, take(c, 2));
     int64_t end = (int64_t)take(c, 8);
@@ -125,16 +125,16 @@ static void fetch_partition(struct cursor *c, struct frame *asked, struct answer
     uint32_t size = compact(c);
     const uint8_t *records = skip(c, size);
     tags(c);
-    if (!c->bad) move_on(asked, partition, walk_batches(records, size, found), end);
+    if (!c->bad) move_on(asked, partition, walk_batches(records, size, found), end, again);
 }
 
-static void read_fetch(struct cursor *c, struct frame *asked, struct answer *found) {
+static void read_fetch(struct cursor *c, struct frame *asked, struct answer *found, int again) {
     take(c, 4);
     note(found, take(c, 2));
     take(c, 4);
     for (uint32_t topics = compact(c); topics && !c->bad; topics--) {
         skip(c, compact(c));
-        for (uint32_t left = compact(c); left && !c->bad; left--) fetch_partition(c, asked, found);
+        for (uint32_t left = compact(c); left && !c->bad; left--) fetch_partition(c, asked, found, again);
         tags(c);
     }
     tags(c);
@@ -149,6 +149,6 @@ int answer_read(enum kind kind, const uint8_t *bytes, size_t size, struct frame 
     if (kind == KIND_PRODUCE)
         read_produce(&c, found);
     else
-        read_fetch(&c, asked, found);
+        read_fetch(&c, asked, found, kind == KIND_FETCH);
     return c.bad || c.at != c.end ? -1 : 0;
 }

@@ -56,8 +56,10 @@ static void lay_out(struct connection *c, const struct job *job, uint32_t index,
     }
 }
 
-void connection_open(struct connection *c, const struct job *job, uint32_t index, uint32_t step, uint32_t depth) {
+void connection_open(struct connection *c, enum kind kind, const struct job *job, uint32_t index, uint32_t step,
+                     uint32_t depth) {
     memset(c, 0, sizeof *c);
+    c->kind = kind;
     index %= job->frame_count;
     c->fd = connect_to(job->frames[index].port);
     lay_out(c, job, index, step, depth);
@@ -65,6 +67,17 @@ void connection_open(struct connection *c, const struct job *job, uint32_t index
     c->buffer = malloc(c->room);
     c->stamps = malloc(STAMPS * sizeof *c->stamps);
     if (c->buffer == NULL || c->stamps == NULL) die("no memory");
+}
+
+void connection_follow(struct connection *c, const struct connection *writers, uint32_t writer_count) {
+    c->writers = writers;
+    c->writer_count = writer_count;
+    c->seen = calloc(c->frames[0].place_count + 1, sizeof *c->seen);
+    if (c->seen == NULL) die("no memory");
+    for (uint32_t i = 0; i < c->frames[0].place_count; i++) {
+        int32_t partition = c->frames[0].places[i].partition;
+        if (partition < 0 || (uint32_t)partition >= writer_count) die("nobody writes to that partition");
+    }
 }
 
 void connection_permit(struct connection *c, int64_t when, struct totals *totals) {
@@ -94,25 +107,39 @@ void connection_send(struct connection *c, struct totals *totals) {
     }
 }
 
-static void take_answer(struct connection *c, enum kind kind, const uint8_t *bytes, size_t size, int64_t now,
-                        struct totals *totals) {
+/* The records that a tail has now: how long after they were to be sent they came. */
+static void note_arrivals(struct connection *c, const struct frame *frame, int64_t now, struct latencies *latencies) {
+    for (uint32_t i = 0; i < frame->place_count; i++) {
+        const struct connection *writer = &c->writers[frame->places[i].partition];
+        for (; c->seen[i] < frame->places[i].offset; c->seen[i]++) {
+            uint64_t number = (uint64_t)c->seen[i];
+            if (number >= writer->permitted || writer->permitted - number > STAMPS) die("a record that nobody sent");
+            latencies_add(latencies, now - writer->stamps[number % STAMPS]);
+        }
+    }
+}
+
+static void take_answer(struct connection *c, const uint8_t *bytes, size_t size, int64_t now, struct totals *totals) {
     uint32_t number = (uint32_t)(c->answered % c->frame_count);
     struct answer found;
     if (size < 4 || big_endian(bytes) != number) die("an answer to another request");
-    if (answer_read(kind, bytes, size, &c->frames[number], &found) < 0) die("an answer that makes no sense");
+    if (answer_read(c->kind, bytes, size, &c->frames[number], &found) < 0) die("an answer that makes no sense");
     if (found.error) {
         totals->errors++;
         if (!totals->first_error) totals->first_error = found.error;
     }
     totals->records += found.records;
     totals->record_bytes += found.record_bytes;
-    latencies_add(&totals->latencies, now - c->stamps[c->answered % STAMPS]);
+    if (c->kind == KIND_TAIL)
+        note_arrivals(c, &c->frames[number], now, &totals->latencies);
+    else
+        latencies_add(&totals->latencies, now - c->stamps[c->answered % STAMPS]);
     c->answered++;
     totals->answered++;
 }
 
 /* Take the whole answers out of the buffer; how many bytes the next one needs. */
-static size_t take_answers(struct connection *c, enum kind kind, int64_t now, struct totals *totals, uint32_t *done) {
+static size_t take_answers(struct connection *c, int64_t now, struct totals *totals, uint32_t *done) {
     size_t at = 0, wanted = LEAST_BUFFER;
     while (c->have - at >= 4) {
         size_t size = big_endian(c->buffer + at);
@@ -121,7 +148,7 @@ static size_t take_answers(struct connection *c, enum kind kind, int64_t now, st
             wanted = size + 4;
             break;
         }
-        take_answer(c, kind, c->buffer + at + 4, size, now, totals);
+        take_answer(c, c->buffer + at + 4, size, now, totals);
         (*done)++;
         at += 4 + size;
     }
@@ -130,7 +157,7 @@ static size_t take_answers(struct connection *c, enum kind kind, int64_t now, st
     return wanted;
 }
 
-uint32_t connection_receive(struct connection *c, enum kind kind, int64_t now, struct totals *totals) {
+uint32_t connection_receive(struct connection *c, int64_t now, struct totals *totals) {
     uint32_t done = 0;
     for (;;) {
         size_t asked = c->room - c->have;
@@ -143,7 +170,7 @@ uint32_t connection_receive(struct connection *c, enum kind kind, int64_t now, s
         }
         totals->received_bytes += (uint64_t)count;
         c->have += (size_t)count;
-        size_t wanted = take_answers(c, kind, now, totals, &done);
+        size_t wanted = take_answers(c, now, totals, &done);
         if (wanted > c->room) {
             c->room = wanted;
             c->buffer = realloc(c->buffer, c->room);

@@ -8,6 +8,10 @@
 
 struct connection {
     int fd;
+    enum kind kind;
+    const struct connection *writers; /* of a tail: the connection number p writes to the partition p, from offset 0 on */
+    uint32_t writer_count;
+    int64_t *seen; /* of a tail: up to which offset each of its places has been read */
     struct frame *frames; /* what is sent in turn; they lie one behind the other in memory, numbered from 0 */
     uint32_t frame_count;
     uint32_t *ends; /* where each ends in the image */
@@ -25,18 +29,21 @@ struct connection {
 struct totals {
     uint64_t permitted, answered, errors, sent_bytes, received_bytes, record_bytes, records;
     int16_t first_error;
-    struct latencies latencies;
+    struct latencies latencies; /* of a tail's: until a record was there to be read */
 };
 
 /* A socket to that port of the loopback. */
 int connect_to(uint16_t port);
 /* Connect, and lay out the frames number `index`, `index + step`, ... of the job. */
-void connection_open(struct connection *c, const struct job *job, uint32_t index, uint32_t step, uint32_t depth);
+void connection_open(struct connection *c, enum kind kind, const struct job *job, uint32_t index, uint32_t step,
+                     uint32_t depth);
+/* It is to tell when each record came that these have sent, one a request. */
+void connection_follow(struct connection *c, const struct connection *writers, uint32_t writer_count);
 /* One request more may be sent, as of that time. */
 void connection_permit(struct connection *c, int64_t when, struct totals *totals);
 /* Send what is permitted and what the socket takes. */
 void connection_send(struct connection *c, struct totals *totals);
 /* Take what has come; how many answers that completed. */
-uint32_t connection_receive(struct connection *c, enum kind kind, int64_t now, struct totals *totals);
+uint32_t connection_receive(struct connection *c, int64_t now, struct totals *totals);
 
 #endif

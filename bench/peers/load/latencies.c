@@ -29,10 +29,10 @@ static double percentile(const struct latencies *all, double part) {
     return all->microseconds_x16[at] / 16.0;
 }
 
-void latencies_print(struct latencies *all) {
+void latencies_print(struct latencies *all, const char *name) {
     if (all->count == 0) return;
     qsort(all->microseconds_x16, all->count, sizeof *all->microseconds_x16, smaller_first);
-    printf(", \"p50_us\": %.2f, \"p90_us\": %.2f, \"p99_us\": %.2f, \"p999_us\": %.2f, \"max_us\": %.2f",
-           percentile(all, 0.5), percentile(all, 0.9), percentile(all, 0.99), percentile(all, 0.999),
-           percentile(all, 1.0));
+    const char *of[] = {"p50", "p90", "p99", "p999", "max"};
+    double parts[] = {0.5, 0.9, 0.99, 0.999, 1.0};
+    for (int i = 0; i < 5; i++) printf(", \"%s%s_us\": %.2f", name, of[i], percentile(all, parts[i]));
 }

@@ -1,11 +1,16 @@
 /*
  * Replays prebuilt requests against a broker, so that the broker is the limit and not its client.
  *
- *   load job=FILE kind=produce|fetch|other connections=N depth=N seconds=S [requests=N] [rate=R] [idle=N]
+ *   load job=FILE kind=produce|fetch|other connections=N depth=N seconds=S [requests=N] [rate=R] [idle=N] [readers=N]
  *
  * Closed loop (no rate): `depth` requests are on their way on each connection. Open loop: the request number i is to
  * be sent at i / rate seconds, on the connections in turn, however late the answers are; a latency counts from then.
- * It ends after `seconds`, or after `requests`, once everything is answered, and prints a JSON object.
+ * It ends after `seconds`, or after `requests`, once everything is answered, and prints a JSON object. How long after
+ * that time a request was sent indeed is printed, too (`late`): what is so late is our own doing.
+ *
+ * With readers the last N frames of the job are Fetches, each on a connection of its own, one on its way always. Each
+ * produced record is awaited there, too: `end` is when it came. The producing connection p writes to the partition p,
+ * which is empty before, one record a request.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -27,15 +32,16 @@
 struct options {
     const char *job;
     enum kind kind;
-    uint32_t connections, depth, idle;
+    uint32_t connections, depth, idle, readers;
     uint64_t requests;
     double seconds, rate;
 };
 
 struct run {
     struct options options;
-    struct connection *connections;
-    struct totals totals;
+    struct connection *connections; /* the readers' behind the others */
+    struct totals totals, read;
+    struct latencies late;
     int epoll;
     int64_t begin, end;
     uint64_t scheduled; /* in an open loop: how many were due so far */
@@ -77,6 +83,7 @@ static void option(struct options *options, const char *argument) {
     else if (IS("connections")) options->connections = (uint32_t)atol(value);
     else if (IS("depth")) options->depth = (uint32_t)atol(value);
     else if (IS("idle")) options->idle = (uint32_t)atol(value);
+    else if (IS("readers")) options->readers = (uint32_t)atol(value);
     else if (IS("requests")) options->requests = (uint64_t)atoll(value);
     else if (IS("seconds")) options->seconds = atof(value);
     else if (IS("rate")) options->rate = atof(value);
@@ -92,11 +99,19 @@ static void open_all(struct run *run) {
     struct job job;
     job_read(&job, run->options.job);
     for (uint32_t i = 0; i < run->options.idle; i++) connect_to(job.frames[0].port);
-    run->connections = calloc(run->options.connections, sizeof *run->connections);
+    uint32_t writers = run->options.connections, readers = run->options.readers;
+    if (readers >= job.frame_count) die("no frame is left to be written");
+    struct job written = {job.frames, job.frame_count - readers}, read = {job.frames + written.frame_count, readers};
+    run->connections = calloc(writers + readers, sizeof *run->connections);
     run->epoll = epoll_create1(0);
     if (run->connections == NULL || run->epoll < 0) die("no memory");
-    for (uint32_t i = 0; i < run->options.connections; i++) {
-        connection_open(&run->connections[i], &job, i, run->options.connections, run->options.depth);
+    for (uint32_t i = 0; i < writers + readers; i++) {
+        if (i < writers)
+            connection_open(&run->connections[i], run->options.kind, &written, i, writers, run->options.depth);
+        else {
+            connection_open(&run->connections[i], KIND_TAIL, &read, i - writers, readers, 1);
+            connection_follow(&run->connections[i], run->connections, writers);
+        }
         struct epoll_event wanted = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.u32 = i};
         if (epoll_ctl(run->epoll, EPOLL_CTL_ADD, run->connections[i].fd, &wanted) < 0) die("epoll");
     }
@@ -122,8 +137,15 @@ static int64_t send_due(struct run *run, int64_t now) {
         if (due > now || !may_go_on(run, due)) return due;
         struct connection *c = &run->connections[run->scheduled++ % run->options.connections];
         connection_permit(c, due, &run->totals);
+        latencies_add(&run->late, now_ns() - due);
         connection_send(c, &run->totals);
     }
+}
+
+/* A reader always asks for more. */
+static void ask_again(struct run *run, struct connection *c, int64_t now) {
+    if (c->permitted == c->answered) connection_permit(c, now, &run->read);
+    connection_send(c, &run->read);
 }
 
 static void await_events(struct run *run, int64_t until) {
@@ -136,22 +158,31 @@ static void await_events(struct run *run, int64_t until) {
     int64_t now = now_ns();
     for (int i = 0; i < count; i++) {
         struct connection *c = &run->connections[events[i].data.u32];
-        if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
-            connection_receive(c, run->options.kind, now, &run->totals);
-        if (run->options.rate > 0)
+        struct totals *totals = c->kind == KIND_TAIL ? &run->read : &run->totals;
+        if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) connection_receive(c, now, totals);
+        if (c->kind == KIND_TAIL)
+            ask_again(run, c, now);
+        else if (run->options.rate > 0)
             connection_send(c, &run->totals);
         else
             refill(run, c, now);
     }
 }
 
+static int is_owed(const struct run *run) {
+    return run->totals.answered < run->totals.permitted ||
+           (run->options.readers && run->read.records < run->totals.answered);
+}
+
 static void replay(struct run *run) {
+    for (uint32_t i = 0; i < run->options.readers; i++)
+        ask_again(run, &run->connections[run->options.connections + i], now_ns());
     run->begin = now_ns();
     run->end = run->begin + (int64_t)(run->options.seconds * (double)NS);
     if (run->options.rate <= 0)
         for (uint32_t i = 0; i < run->options.connections; i++) refill(run, &run->connections[i], run->begin);
     int64_t now = run->begin;
-    while (may_go_on(run, now) || run->totals.answered < run->totals.permitted) {
+    while (may_go_on(run, now) || is_owed(run)) {
         int64_t until = run->end > now ? run->end : now + NS / 10;
         if (run->options.rate > 0 && may_go_on(run, now)) {
             int64_t due = send_due(run, now);
@@ -177,10 +208,14 @@ int main(int count, char **arguments) {
     struct totals *t = &run.totals;
     printf("{\"requests\": %llu, \"errors\": %llu, \"first_error\": %d, \"seconds\": %.6f, \"client_cpu_s\": %.6f, "
            "\"sent_bytes\": %llu, \"received_bytes\": %llu, \"record_bytes\": %llu, \"records\": %llu",
-           (unsigned long long)t->answered, (unsigned long long)t->errors, t->first_error, seconds,
+           (unsigned long long)t->answered, (unsigned long long)(t->errors + run.read.errors),
+           t->errors ? t->first_error : run.read.first_error, seconds,
            cpu_seconds() - cpu, (unsigned long long)t->sent_bytes, (unsigned long long)t->received_bytes,
-           (unsigned long long)t->record_bytes, (unsigned long long)t->records);
-    latencies_print(&t->latencies);
+           (unsigned long long)(t->record_bytes + run.read.record_bytes),
+           (unsigned long long)(t->records + run.read.records));
+    latencies_print(&t->latencies, "");
+    latencies_print(&run.late, "late_");
+    latencies_print(&run.read.latencies, "end_");
     printf("}\n");
     return 0;
 }

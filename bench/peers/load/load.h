@@ -5,7 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum kind { KIND_PRODUCE = 0, KIND_FETCH = 1, KIND_OTHER = 2 };
+/* KIND_TAIL is a Fetch that waits at the end for what comes, where KIND_FETCH begins again. */
+enum kind { KIND_PRODUCE = 0, KIND_FETCH = 1, KIND_OTHER = 2, KIND_TAIL = 3 };
 
 /* Where a request holds the offset that the next Fetch of a partition begins at. */
 struct place {
@@ -47,8 +48,8 @@ struct latencies {
 };
 
 void latencies_add(struct latencies *all, int64_t ns);
-/* Sort them, print them as members of a JSON object. */
-void latencies_print(struct latencies *all);
+/* Sort them, print them as members of a JSON object whose names begin so. */
+void latencies_print(struct latencies *all, const char *name);
 
 void die(const char *why);
 
