@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bench.peers import replication, saturation
+from bench.peers import latency, replication, saturation
 from bench.peers.cells import Setting
 
 
 def all_settings() -> list[Setting]:
     """Each module of works has its own."""
-    return [*saturation.settings(), *replication.settings()]
+    return [*saturation.settings(), *latency.settings(), *replication.settings()]
