@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
+from ottla.replication.first_batches import FirstBatches
 from ottla.replication.in_sync import InSync, Proposal, StaleFetch
 from ottla.replication.lease import FOREVER, Lease
 from ottla.replication.peers import Peers
@@ -64,6 +65,7 @@ class LeadingReplica(Replica):
     __slots__ = (
         "_deletions",
         "_epoch_start_offset",
+        "_first_batches",
         "_in_sync",
         "_lease",
         "_led_since",
@@ -93,6 +95,7 @@ class LeadingReplica(Replica):
         self._waiters = CommitWaiters()
         self._deletions: CommitWaiters | None = None
         self._in_sync: InSync | None = None
+        self._first_batches: FirstBatches | None = None
         self._tail_readers: dict[Reader, None] | None = None
 
     # Roles
@@ -130,6 +133,7 @@ class LeadingReplica(Replica):
             self._in_sync.commit(isr)
             if is_new_epoch or not led:
                 self._in_sync.begin_epoch(self._peers.now_ms())
+                self._first_batches = FirstBatches(self._peers.now_ms()) if leader_epoch else None
         self.log.begin_epoch(leader_epoch)
         if self.log.flushed_end_offset < self.log.log_end_offset:
             self._flusher.appended(self.log)
@@ -154,7 +158,7 @@ class LeadingReplica(Replica):
     def resign(self, code: ErrorCode = ErrorCode.NOT_LEADER_OR_FOLLOWER) -> None:
         """Stop leading: fail those who wait for commitment and wake those who read."""
         self.leader_id = NO_LEADER
-        self._in_sync = None
+        self._in_sync = self._first_batches = None
         self._fail_waiters(code)
         self._tell_all_readers()
 

@@ -15,6 +15,7 @@ from ottla.errors import ErrorCode, KafkaError
 from ottla.log.validation import check_client_batch, keys_take_long
 from ottla.logs import logger
 from ottla.records.batch import read_header
+from ottla.replication.first_batches import FirstBatches
 from ottla.replication.leading import LeadingReplica
 from ottla.replication.lease import FOREVER, Lease
 from ottla.replication.peers import Peers
@@ -86,8 +87,8 @@ class Partition(LeadingReplica):
         A future where the batch has to be unpacked (the topic's ``compression.type`` is another, or there are
         many keys to look at), or one that has is ahead of it; its exception is what would have been raised.
 
-        Errors: NOT_LEADER_OR_FOLLOWER, NOT_ENOUGH_REPLICAS (acks=all below min.insync.replicas), and
-        those of ``Log.append_as_leader``.
+        Errors: NOT_LEADER_OR_FOLLOWER, NOT_ENOUGH_REPLICAS (acks=all below min.insync.replicas; or it is to come
+        again, see ``first_batches``), and those of ``Log.append_as_leader``.
         """
         if from_client:
             compression_type = self.log.config.compression_type
@@ -140,6 +141,8 @@ class Partition(LeadingReplica):
                 ErrorCode.NOT_ENOUGH_REPLICAS,
                 f"{len(self.isr)} in-sync replicas, min.insync.replicas is {self.minimum_isr}",
             )
+        if self._first_batches is not None and from_client:
+            self._check_first_batch(self._first_batches, records)
         appended = self.log.append_as_leader(
             records,
             self.leader_epoch,
@@ -157,6 +160,12 @@ class Partition(LeadingReplica):
         else:
             self.appended()
         return appended
+
+    def _check_first_batch(self, first_batches: FirstBatches, records: memoryview) -> None:
+        if self._peers.now_ms() >= first_batches.until_ms:
+            self._first_batches = None
+        else:
+            first_batches.check(read_header(records), self.log.producers.producers)
 
     def appended(self) -> None:
         """Records are in the log, and written: have them flushed, and move the high watermark."""

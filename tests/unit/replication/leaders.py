@@ -66,6 +66,7 @@ class Leader:
         log: Log | None = None,
         durability: Durability = Durability.OS,
         lease: Lease | None = None,
+        leader_epoch: int = EPOCH,
         **config: Any,
     ) -> None:
         self.clock = ManualClock()
@@ -88,7 +89,12 @@ class Leader:
             lease=lease,
             peers=self.peers,
         )
-        self.partition.become_leader(EPOCH, 0, replicas, isr)
+        self.partition.become_leader(leader_epoch, 0, replicas, isr)
+
+    def lead(self, leader_epoch: int) -> None:
+        """Lead in another epoch, with the same replicas."""
+        partition = self.partition
+        partition.become_leader(leader_epoch, 1, partition.replicas, partition.isr)
 
     @property
     def high_watermark(self) -> int:
