@@ -23,7 +23,9 @@ def send(leader: Leader, sequence: int, count: int = 1, *, producer: int = PRODU
     return int(appended.base_offset)  # type: ignore[union-attr]
 
 
-def refused(leader: Leader, sequence: int, count: int = 1, *, producer: int = PRODUCER) -> ErrorCode:
+def refused(
+    leader: Leader, sequence: int, count: int = 1, *, producer: int = PRODUCER
+) -> ErrorCode:
     """Send a batch that is not let in."""
     with pytest.raises(KafkaError) as error:
         send(leader, sequence, count, producer=producer)
