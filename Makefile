@@ -7,7 +7,7 @@ PREFIX ?= /usr/local
 # An installation anew when these change: the record loops are compiled by it, where there is a C compiler.
 INSTALLED_FROM := pyproject.toml setup.py src/ottla/records/record_loops.py
 
-.PHONY: run cluster test demo lint bench bench-cluster torture fuzz docs install-man clean
+.PHONY: run cluster test demo lint bench bench-cluster bench-peers torture fuzz docs install-man clean
 
 run: $(VENV)/.installed  ## start a broker on 127.0.0.1:9092 with its data in ./data
 	$(BIN)/ottla serve --data ./data --listen 127.0.0.1:9092
@@ -32,6 +32,10 @@ bench: $(VENV)/.installed-test  ## figures of this machine
 
 bench-cluster: $(VENV)/.installed-test  ## figures of three brokers on this machine; wants Java and Debian's zookeeper
 	$(BIN)/python -m bench --cluster
+
+bench-peers: CELLS ?=
+bench-peers: $(VENV)/.installed-bench  ## Ottla beside Apache Kafka and others, into docs/benchmarks.md (CELLS); under 2 hours
+	$(BIN)/python -m bench.peers --report docs/benchmarks.md $(CELLS)
 
 torture: ROUNDS ?= 500
 torture: SEED := $(shell date +%s)
@@ -73,6 +77,10 @@ $(VENV)/.installed-test: $(VENV)/bin/python $(INSTALLED_FROM)
 
 $(VENV)/.installed-fuzz: $(VENV)/.installed-test
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed-test
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
 	touch $@
 
 $(VENV)/.installed-lint: $(VENV)/bin/python $(INSTALLED_FROM)

@@ -15,6 +15,8 @@ from typing import Any
 ROUNDS = 5
 OURS = "Ottla"
 APACHE_KAFKA = "Apache Kafka"
+FLOOR = "the machine itself"
+"""What a goal is against that is a part of the machine's own limit (``Cell.floor``)."""
 CLIENT_BUSY = "client busy"
 """The metric that says which part of a processor the client took."""
 CLIENT_BOUND_FROM = 0.9
@@ -25,9 +27,9 @@ Sample = dict[str, float]
 
 @dataclass(frozen=True)
 class Goal:
-    """What the median ratio, ours to ``against``, is to be: ``at_least`` or ``at_most`` that.
+    """What the median ratio, ``ours`` to ``against``, is to be: ``at_least`` or ``at_most`` that.
 
-    With ``when_client_bound`` that goal is enough where the client was the limit on both sides.
+    Ours is the cell's first contestant where it is not named. With ``when_client_bound`` that goal is enough where the client was the limit on both sides.
     """
 
     metric: str
@@ -35,6 +37,7 @@ class Goal:
     at_most: float | None = None
     against: str = APACHE_KAFKA
     when_client_bound: Goal | None = None
+    ours: str | None = None
 
     def met_by(self, ratio: float) -> bool:
         """Whether a ratio is within the bound."""

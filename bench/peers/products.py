@@ -37,6 +37,7 @@ KINDS = ("os", "disk", "defaults")
 START_S = 120.0
 STOP_S = 60.0
 POLL_S = 0.01
+ROOT = Path(__file__).resolve().parents[2]
 DELETE_DELAY_MS = "100"
 """A topic's files go right after its deletion, on all sides: one cell's are not written back during the next one."""
 
@@ -51,6 +52,8 @@ class Running:
         self.processes: list[subprocess.Popen[bytes]] = []
         """The brokers' own. What else they need (ZooKeeper) is in ``others``."""
         self.others: list[int] = []
+        self.commands: list[list[str]] = []
+        """With what its processes were started."""
 
     @property
     def bootstrap(self) -> str:
@@ -206,7 +209,24 @@ class Running:
                 start_new_session=True,
             )
         self.processes.append(process)
+        self.commands.append(list(command))
         return process.pid
+
+    def started_with(self) -> str:
+        """The first process's command, and the settings in the files that it names; places and ports by word."""
+        if not self.commands:
+            return ""
+        command = self.commands[0]
+        lines = [" ".join(command)]
+        for argument in command:
+            if argument.endswith(".properties") and Path(argument).parent == self.directory:
+                lines += Path(argument).read_text().splitlines()
+        told = "\n".join(lines).replace(str(self.directory), "DIRECTORY")
+        told = told.replace(sys.executable, "python").replace(str(ROOT), "REPOSITORY")
+        told = told.replace(str(Path.home()), "~")
+        for index, port in enumerate(self.ports):
+            told = told.replace(str(port), f"PORT-{index + 1}")
+        return told
 
     def stop(self) -> None:
         """End all processes. Nobody needs what they hold."""

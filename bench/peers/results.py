@@ -1,4 +1,8 @@
-"""The figures of a run, kept in a JSON file round by round, so that a run that was ended goes on where it was."""
+"""The figures of a run, kept in a JSON file round by round, so that a run that was ended goes on where it was.
+
+The file says of each cell all that the report needs, and of which sources of ours its figures are: those of others
+are never added to them.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,17 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from bench.peers.cells import CLIENT_BOUND_FROM, CLIENT_BUSY, OURS, Cell, Goal, Sample
+from bench.peers.cells import CLIENT_BOUND_FROM, CLIENT_BUSY, FLOOR, OURS, Cell, Goal, Sample
+from bench.peers.revision import revision, source_digest
+
+MEASURED = ("samples", "floors", "seconds", "ended", "failed", "source", "revision", "took")
+"""What a cell's object in the file has from measuring; the rest says what the cell is."""
 
 
 class Ratio(NamedTuple):
@@ -34,9 +44,10 @@ class Verdict(NamedTuple):
 class CellResult:
     """One cell's figures: a sample a round and contestant."""
 
-    def __init__(self, kept: dict[str, Any]) -> None:
+    def __init__(self, kept: dict[str, Any], name: str = "") -> None:
         """``kept`` is the object in the file."""
         self.kept = kept
+        self.name = name
 
     @property
     def samples(self) -> dict[str, list[Sample]]:
@@ -45,13 +56,51 @@ class CellResult:
         return samples
 
     @property
+    def contestants(self) -> list[str]:
+        """Who is to be measured, whether or not it was."""
+        return list(self.kept.get("contestants") or self.samples)
+
+    @property
+    def ours(self) -> str:
+        """The contestant that ratios are of."""
+        return self.contestants[0] if self.contestants else OURS
+
+    @property
+    def absent(self) -> list[str]:
+        """Contestants that have no figures, where others have."""
+        return [name for name in self.contestants if self.samples and not self.samples.get(name)]
+
+    @property
+    def goals(self) -> list[Goal]:
+        """What is to come out, as the file has it."""
+        return [goal_of(each) for each in self.kept.get("goals", ())]
+
+    @property
+    def failed(self) -> str:
+        """Why the last round was not completed; empty where it was."""
+        why: str = self.kept.get("failed", "")
+        return why
+
+    @property
     def rounds(self) -> int:
         """How many are complete."""
         return min((len(each) for each in self.samples.values()), default=0)
 
+    @property
+    def round_s(self) -> float | None:
+        """The seconds that a round takes, or took the last time; None where there was none."""
+        if self.rounds:
+            return float(self.kept["seconds"]) / self.rounds
+        took: float | None = self.kept.get("took")
+        return took
+
     def values(self, contestant: str, metric: str) -> list[float]:
-        """A metric's values, a round each; empty where it has none."""
-        return [each[metric] for each in self.samples.get(contestant, ()) if metric in each]
+        """A metric's values, a round each; empty where it has none. ``FLOOR`` is a contestant, too."""
+        if contestant == FLOOR:
+            each_round: Iterable[Sample] = self.kept.get("floors", ())
+        else:
+            each_round = self.samples.get(contestant, ())
+        return [each[metric] for each in each_round if metric in each]
 
     def median(self, contestant: str, metric: str) -> float | None:
         """The median of a metric."""
@@ -60,12 +109,12 @@ class CellResult:
 
     def floor(self, metric: str) -> float | None:
         """The median of what the machine itself takes."""
-        values = [each[metric] for each in self.kept.get("floors", ()) if metric in each]
-        return median(values) if values else None
+        return self.median(FLOOR, metric)
 
-    def ratio(self, metric: str, against: str, ours: str = OURS) -> Ratio | None:
+    def ratio(self, metric: str, against: str, ours: str | None = None) -> Ratio | None:
         """Ours to another's, round by round; None where one of them lacks the metric."""
-        pairs = list(zip(self.values(ours, metric), self.values(against, metric), strict=False))
+        mine = self.values(ours or self.ours, metric)
+        pairs = list(zip(mine, self.values(against, metric), strict=False))
         ratios = [one / other for one, other in pairs if other]
         return Ratio(median(ratios), min(ratios), max(ratios)) if ratios else None
 
@@ -73,8 +122,9 @@ class CellResult:
         """Whether a client's processor was full."""
         return (self.median(contestant, CLIENT_BUSY) or 0.0) >= CLIENT_BOUND_FROM
 
-    def verdict(self, goal: Goal, ours: str = OURS) -> Verdict | None:
+    def verdict(self, goal: Goal, ours: str | None = None) -> Verdict | None:
         """Whether a goal is met; None where there is nothing to judge by."""
+        ours = goal.ours or ours or self.ours
         ratio = self.ratio(goal.metric, goal.against, ours)
         if ratio is None:
             return None
@@ -89,31 +139,55 @@ class CellResult:
 class Results:
     """The file."""
 
-    def __init__(self, path: Path) -> None:
-        """It is read where it is there; raises ``ValueError`` where it is of another machine."""
+    def __init__(self, path: Path, *, anywhere: bool = False) -> None:
+        """It is read where it is there; raises ``ValueError`` where it is of another machine, unless that may be."""
         self.path = path
         self.kept: dict[str, Any] = {"machine": machine(), "versions": {}, "cells": {}}
         if path.exists():
             self.kept = json.loads(path.read_text())
             for name in ("cpus", "processor"):
-                if self.kept["machine"][name] != machine()[name]:
+                if not anywhere and self.kept["machine"][name] != machine()[name]:
                     raise ValueError(f"{path} is of another machine")
+        self.kept.setdefault("started_with", {})
+        self.kept.setdefault("settings", {})
 
     def cell(self, cell: Cell) -> CellResult:
         """A cell's figures so far; what the file says of the cell itself is brought up to date."""
-        kept = self.kept["cells"].setdefault(cell.name, {"samples": {}, "floors": [], "seconds": 0})
+        kept = self.kept["cells"].setdefault(cell.name, _nothing_yet())
         kept |= {
             "table": cell.table,
             "title": cell.title,
             "durability": cell.durability,
+            "contestants": list(cell.contestants),
+            "goals": [asdict(goal) for goal in cell.goals],
+            "rounds": cell.rounds,
             "notes": list(cell.notes),
             "parameters": dict(cell.parameters),
         }
-        return CellResult(kept)
+        return CellResult(kept, cell.name)
+
+    def arrange(self, cells: Sequence[Cell]) -> None:
+        """Bring what the file says of all the cells up to date, in their order; others are kept as ``gone``."""
+        known = {cell.name: self.cell(cell).kept for cell in cells}
+        for kept in known.values():
+            kept.pop("gone", None)
+        others = {n: kept for n, kept in self.kept["cells"].items() if n not in known}
+        for kept in others.values():
+            kept["gone"] = True
+        self.kept["cells"] = known | others
+
+    def is_of_these_sources(self, cell: Cell) -> bool:
+        """Whether a cell's figures, if there are any, are of the sources of ours that lie here."""
+        kept = self.cell(cell).kept
+        return not kept["samples"] or kept.get("source") == source_digest()
 
     def forget(self, cell: Cell) -> None:
-        """Measure it anew."""
-        self.kept["cells"].pop(cell.name, None)
+        """Measure it anew. How long a round took is kept, for estimates."""
+        result = self.cell(cell)
+        took = result.round_s
+        for name in MEASURED:
+            result.kept.pop(name, None)
+        result.kept |= _nothing_yet() | ({} if took is None else {"took": took})
 
     def add(
         self, cell: Cell, samples: dict[str, Sample], floor: Sample | None, took: float
@@ -126,6 +200,7 @@ class Results:
             kept["floors"].append(floor)
         kept["seconds"] += took
         kept["ended"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        kept |= {"source": source_digest(), "revision": revision()}
         kept.pop("failed", None)
         self.write()
 
@@ -140,6 +215,16 @@ class Results:
         beside = self.path.with_suffix(".tmp")
         beside.write_text(json.dumps(self.kept, indent=1, ensure_ascii=False) + "\n")
         beside.rename(self.path)
+
+
+def goal_of(kept: dict[str, Any]) -> Goal:
+    """A goal as the file has it."""
+    bound = kept.get("when_client_bound")
+    return Goal(**kept | {"when_client_bound": None if bound is None else goal_of(bound)})
+
+
+def _nothing_yet() -> dict[str, Any]:
+    return {"samples": {}, "floors": [], "seconds": 0}
 
 
 def machine() -> dict[str, Any]:
