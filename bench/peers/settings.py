@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from bench.peers import latency, replication, saturation
+from bench.peers import clients, latency, replication, saturation
 from bench.peers.cells import Setting
 
 
 def all_settings() -> list[Setting]:
     """Each module of works has its own."""
-    return [*saturation.settings(), *latency.settings(), *replication.settings()]
+    return [
+        *saturation.settings(),
+        *latency.settings(),
+        *replication.settings(),
+        *clients.settings(),
+    ]

@@ -1,0 +1,152 @@
+"""What a producer and a consumer take and give: ours beside others', each a process of its own, in turn.
+
+The programs are those of ``bench.client_programs``: values of 100 bytes, one partition, the same guarantee
+(``acks=all``, idempotent), each client in its own shape of call. They run against Ottla and, in a second setting,
+against Apache Kafka, so that no client is only fast with the broker that it was made beside. How many records a client
+is given depends on how fast it is, so that all of them work for about as long; a rate is one of many batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+from bench import client_programs
+from bench.client_programs import JAVA
+from bench.peers.brokers import WARM_UP_S, topic_name, warm, work_a_while
+from bench.peers.cells import CLIENT_BUSY, Cell, Goal, Sample, Setting
+from bench.peers.products import ApacheKafka, Ottla, Product, Running
+
+SYNC = "ottla"
+AIO = "ottla.aio"
+CONFLUENT = "confluent-kafka"
+AIOKAFKA = "aiokafka"
+KAFKA_PYTHON = "kafka-python"
+INTERPRETED = ", interpreted"
+RECORD_BYTES = 112
+"""What a record takes in its batch."""
+
+COUNTS = {
+    "produce": {SYNC: 1_000_000, AIO: 1_000_000, CONFLUENT: 600_000, JAVA: 1_000_000},
+    "consume": {SYNC: 3_000_000, AIO: 3_000_000, CONFLUENT: 1_000_000, JAVA: 2_000_000},
+}
+COUNT_SLOW = {"produce": 200_000, "consume": 600_000}
+"""Of all others."""
+
+
+class Stock:
+    """A broker with a topic that is there to be read, made when it is first wanted."""
+
+    def __init__(self, running: Running) -> None:
+        self.running = running
+        self._topic = ""
+
+    def topic(self) -> str:
+        """Its name."""
+        if not self._topic:
+            count = max(
+                client_programs.needed("consume", name, count)
+                for name, count in COUNTS["consume"].items()
+            )
+            topic = topic_name()
+            self.running.create_topic(topic)
+            client_programs.run("produce", SYNC, self.running.bootstrap, topic, count)
+            self._topic = topic
+        return self._topic
+
+
+@dataclass(frozen=True)
+class Client:
+    """A contestant: a client that is to work against a broker."""
+
+    name: str
+    stock: Stock
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def measure(self, what: str) -> Sample:
+        """Its rate, and what its process took."""
+        running = self.stock.running
+        count = COUNTS[what].get(self.name, COUNT_SLOW[what])
+        if self.environment:
+            count //= 3
+        if what == "consume":
+            topic = self.stock.topic()
+        else:
+            topic = topic_name()
+            running.create_topic(topic)
+            warm(client_programs.needed(what, self.name, count) * RECORD_BYTES)
+        before = running.cpu_seconds()
+        taken = client_programs.run(
+            what, self.name, running.bootstrap, topic, count, **self.environment
+        )
+        broker_cpu = running.cpu_seconds() - before
+        if what == "produce":
+            running.delete_topic(topic)
+        return {
+            "records/s": count / taken.seconds,
+            "CPU us/record": taken.cpu_seconds / count * 1e6,
+            CLIENT_BUSY: taken.cpu_seconds / taken.seconds,
+            "broker CPU us/record": broker_cpu
+            / client_programs.needed(what, self.name, count)
+            * 1e6,
+        }
+
+
+CONTESTANTS = (
+    SYNC,
+    AIO,
+    SYNC + INTERPRETED,
+    AIO + INTERPRETED,
+    CONFLUENT,
+    AIOKAFKA,
+    KAFKA_PYTHON,
+    JAVA,
+)
+
+
+@contextmanager
+def beside(product: Product) -> Iterator[dict[str, Client]]:
+    """The clients of a broker that is warmed up."""
+    with product.running("os") as running:
+        work_a_while(running, WARM_UP_S if isinstance(product, ApacheKafka) else 1.0)
+        stock = Stock(running)
+        found = {}
+        for name in CONTESTANTS:
+            environment = {"OTTLA_INTERPRETED": "1"} if name.endswith(INTERPRETED) else {}
+            found[name] = Client(name.removesuffix(INTERPRETED), stock, environment)
+        yield found
+
+
+def _measure(client: Client, *, what: str) -> Sample:
+    return client.measure(what)
+
+
+def cells(broker: str) -> list[Cell]:
+    """Producing to a broker, and consuming from it."""
+    return [
+        Cell(
+            name=f"clients/{broker}/{what}",
+            table=f"Clients: {what}, 100 B records, one partition",
+            title=f"against {title}",
+            durability="os",
+            contestants=CONTESTANTS,
+            measure=partial(_measure, what=what),
+            goals=(
+                Goal("records/s", at_least=1.0, against=CONFLUENT),
+                Goal("records/s", at_least=5.0, against=AIOKAFKA),
+                Goal("records/s", at_least=5.0, against=AIOKAFKA, ours=AIO),
+            ),
+        )
+        for what in ("produce", "consume")
+        for title in ({"ottla": "Ottla", "kafka": "Apache Kafka"}[broker],)
+    ]
+
+
+def settings() -> list[Setting]:
+    """The same clients against either broker."""
+    return [
+        Setting("clients of Ottla", partial(beside, Ottla()), tuple(cells("ottla"))),
+        Setting("clients of Apache Kafka", partial(beside, ApacheKafka()), tuple(cells("kafka"))),
+    ]
