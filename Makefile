@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 PREFIX ?= /usr/local
 # An installation anew when these change: the record loops are compiled by it, where there is a C compiler.
-INSTALLED_FROM := pyproject.toml setup.py src/ottla/records/record_loops.py
+INSTALLED_FROM := pyproject.toml setup.py src/ottla/records/record_loops.py src/ottla/client/producer/intake.py
 
 .PHONY: run cluster test demo lint bench bench-cluster bench-peers torture fuzz docs install-man clean
 

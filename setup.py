@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from setuptools import Distribution
 
 ROOT = Path(__file__).parent.resolve()
-SOURCE = ROOT / "src/ottla/records/record_loops.py"
-NAME = "record_loops_compiled"
+SOURCES = {
+    "ottla.records.record_loops_compiled": ROOT / "src/ottla/records/record_loops.py",
+    "ottla.client.producer.intake_compiled": ROOT / "src/ottla/client/producer/intake.py",
+}
+"""What is compiled, by the extension's name."""
 MYPYC = "mypy[mypyc]>=1.18"
 # Types of other modules are for `make lint`: read here, they would take four seconds, and what follows from
 # them would be compiled in.
@@ -87,7 +90,7 @@ class CompileLoops(build_ext):
         """Compile; an error leaves the package pure."""
         try:
             with tempfile.TemporaryDirectory() as directory:
-                made = translated(Path(directory))
+                made = translated(ext.name, Path(directory))
                 ext.sources = made.sources
                 ext.include_dirs = made.include_dirs
                 ext.extra_compile_args = [
@@ -99,12 +102,12 @@ class CompileLoops(build_ext):
             tell(f"compiling failed ({error!r})")
 
 
-def translated(directory: Path) -> Extension:
-    """What mypyc makes of the source, as an extension of its own name, in ``directory``."""
+def translated(name: str, directory: Path) -> Extension:
+    """What mypyc makes of an extension's source, as an extension without a package, in ``directory``."""
     from mypyc.build import mypycify
 
-    source = SOURCE.read_bytes()
-    copy = directory / f"{NAME}.py"
+    source = SOURCES[name].read_bytes()
+    copy = directory / f"{name.rpartition('.')[2]}.py"
     copy.write_bytes(source + f"\nSOURCE_CRC: Final = {crc32(source)}\n".encode())
     (directory / "mypy.ini").write_text(MYPY_INI)
     with chdir(directory):
@@ -127,7 +130,7 @@ def main() -> None:
     there = wanted and has_mypyc()
     setup(
         setup_requires=[MYPYC] if wanted else [],
-        ext_modules=[Extension(f"ottla.records.{NAME}", [], optional=True)] if there else [],
+        ext_modules=[Extension(name, [], optional=True) for name in SOURCES] if there else [],
         cmdclass={"build_ext": CompileLoops},
     )
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ottla.client.errors import NoBrokerAvailable as NoBrokerAvailable
     from ottla.client.errors import NoOffsetForPartition as NoOffsetForPartition
     from ottla.client.errors import RequestTimeout as RequestTimeout
-    from ottla.client.producer.delivery import Delivery as Delivery
+    from ottla.client.producer.chosen_intake import Delivery as Delivery
     from ottla.client.producer.sync import Producer as Producer
     from ottla.client.record import Record as Record
     from ottla.client.serializers import json_deserializer as json_deserializer
@@ -33,7 +33,7 @@ _HOMES = {
     "Admin": "ottla.client.admin.sync",
     "CommitFailed": "ottla.client.errors",
     "Consumer": "ottla.client.consumer.sync",
-    "Delivery": "ottla.client.producer.delivery",
+    "Delivery": "ottla.client.producer.chosen_intake",
     "DeliveryTimeout": "ottla.client.errors",
     "ErrorCode": "ottla.errors",
     "KafkaError": "ottla.errors",

@@ -12,7 +12,7 @@ from ottla.client.errors import (
     NoOffsetForPartition,
     RequestTimeout,
 )
-from ottla.client.producer.delivery import AsyncDelivery as Delivery
+from ottla.client.producer.chosen_intake import AsyncDelivery as Delivery
 from ottla.client.producer.producer import AsyncProducer as Producer
 from ottla.client.record import Record
 from ottla.client.serializers import json_deserializer

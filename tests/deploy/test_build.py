@@ -56,8 +56,11 @@ def test_with_a_compiler_mypyc_is_asked_for(
     asked = asked_of_setuptools(build, monkeypatch)
     assert (asked["setup_requires"], asked["ext_modules"]) == ([build.MYPYC], [])
     monkeypatch.setattr(build, "has_mypyc", lambda: True)
-    [extension] = asked_of_setuptools(build, monkeypatch)["ext_modules"]
-    assert extension.name == "ottla.records.record_loops_compiled"
+    extensions = asked_of_setuptools(build, monkeypatch)["ext_modules"]
+    assert [extension.name for extension in extensions] == [
+        "ottla.records.record_loops_compiled",
+        "ottla.client.producer.intake_compiled",
+    ]
 
 
 @pytest.mark.parametrize("failure", [SystemExit(1), RuntimeError("a compiler's bug")])
@@ -68,7 +71,7 @@ def test_a_build_that_fails_leaves_the_package_pure(
     tmp_path: Path,
     failure: BaseException,
 ) -> None:
-    def fail(directory: Path) -> None:
+    def fail(name: str, directory: Path) -> None:
         raise failure
 
     monkeypatch.setattr(build, "translated", fail)

@@ -8,10 +8,15 @@ import pytest
 
 from ottla.client.errors import DeliveryTimeout
 from ottla.client.producer.accumulator import Accumulator, Limits
-from ottla.client.producer.batch import Batch
+from ottla.client.producer.chosen_intake import Batch
 from ottla.client.producer.partition_queue import MAX_EPOCH
 from ottla.client.types import RecordMetadata
 from ottla.errors import ErrorCode, KafkaError
+from tests.support.producer_intake import each_intake
+
+__all__ = ["each_intake"]
+
+pytestmark = pytest.mark.usefixtures("each_intake")
 
 LIMITS = Limits(
     batch_size=100,
@@ -42,7 +47,7 @@ class Room:
         self.accumulator.producer_id = 7
         self.accumulator.producer_epoch = 0
         self.topic = self.accumulator.topic("t")
-        self.topic.update(partitions, range(partitions))
+        self.accumulator.update_topic(self.topic, partitions, range(partitions))
         for queue in self.topic.queues:
             queue.acknowledged = acknowledged  # the broker knows the producer already
         self.now_ms = 0
@@ -55,7 +60,7 @@ class Room:
         return self.chosen[-1]
 
     def send(self, value: bytes = b"", partition: int | None = 0, size: int = 60) -> Batch:
-        batch = self.accumulator.batch_for(self.topic, partition, size)
+        batch = self.accumulator.buffer.batch_for(self.topic, partition, size)
         batch.timestamps.append(self.now_ms)
         batch.values.append(value)
         return batch
@@ -308,7 +313,7 @@ def test_too_large_batch_is_split_and_every_record_finds_its_half() -> None:
     batch = room.send(b"0", size=25)
     for number in range(1, 4):
         assert room.send(b"%d" % number, size=25) is batch
-        room.accumulator.call_back(batch, lambda metadata, error: told.append(metadata))
+        batch.call_back(lambda metadata, error: told.append(metadata))
     done: list[bool] = []
     batch.listeners = [lambda: done.append(True)]
     assert room.drain(after_ms=10) == [batch]
@@ -398,7 +403,7 @@ def test_records_without_a_key_stay_with_a_partition_for_its_share_of_bytes() ->
 
 def test_a_new_partition_is_taken_only_where_there_is_a_leader() -> None:
     room = Room(partitions=3)
-    room.topic.update(3, [2])
+    room.accumulator.update_topic(room.topic, 3, [2])
     assert room.send(partition=None).partition == 2
 
 

@@ -13,14 +13,9 @@ from typing import NamedTuple
 
 from ottla.client.errors import DeliveryTimeout
 from ottla.client.partitioner import StickyPartition
-from ottla.client.producer.batch import Batch, OnDelivery
+from ottla.client.producer.chosen_intake import Batch, Buffer, Topic
 from ottla.client.producer.partition_queue import PartitionQueue
 from ottla.errors import ErrorCode, KafkaError
-
-RECORD_OVERHEAD_BYTES = 21
-"""More than a record's lengths and deltas take in all but absurd cases (Java: 21 at most)."""
-
-HEADER_OVERHEAD_BYTES = 10
 
 _SEQUENCE_LOST = frozenset(
     {
@@ -59,27 +54,6 @@ class Limits(NamedTuple):
     idempotent: bool
 
 
-class Topic:
-    """A topic's partitions as the producer sees them; replaced parts follow the metadata."""
-
-    __slots__ = ("available", "name", "partition_count", "queues", "sticky", "sticky_batch")
-
-    def __init__(self, name: str, sticky: StickyPartition) -> None:
-        self.name = name
-        self.partition_count = 0
-        self.available: Sequence[int] = ()
-        self.queues: list[PartitionQueue] = []
-        self.sticky = sticky
-        self.sticky_batch: Batch | None = None
-
-    def update(self, partition_count: int, available: Sequence[int]) -> None:
-        """Take over what the metadata says; partitions never become fewer."""
-        for partition in range(len(self.queues), partition_count):
-            self.queues.append(PartitionQueue(self.name, partition))
-        self.partition_count = max(partition_count, self.partition_count)
-        self.available = available or range(self.partition_count)
-
-
 class Drained(NamedTuple):
     """What may be sent now: batches by the leader's node id, and topics whose leaders must be found."""
 
@@ -102,16 +76,17 @@ class Accumulator:
     ) -> None:
         self._limits = limits
         self._now_ms = now_ms
-        self._batch_size = limits.batch_size
         self._signal = signal
         self._choose = choose
         self._armed = False
         self._lingering = False
         self._active: dict[PartitionQueue, None] = {}
         self._flushes = 0
-        self.topics: dict[str, Topic] = {}
-        self.buffered_bytes = 0
+        self.buffer = Buffer(limits.batch_size, limits.buffer_memory, self._next_batch)
+        self.topics = self.buffer.topics
         self.incomplete: dict[Batch, None] = {}
+        self.when_settled: Callable[[], object] | None = None
+        """Called after each batch that is settled: who waits for room looks again."""
         self.producer_id = -1
         self.producer_epoch = -1
 
@@ -124,21 +99,21 @@ class Accumulator:
             found = self.topics[name] = Topic(name, StickyPartition(self._choose))
         return found
 
+    @property
+    def buffered_bytes(self) -> int:
+        """What the buffer holds."""
+        return self.buffer.buffered_bytes
+
     def has_room(self, size_bytes: int) -> bool:
         """Whether the buffer can take so much more."""
-        return self.buffered_bytes + size_bytes <= self._limits.buffer_memory
+        return self.buffer.has_room(size_bytes)
 
-    def batch_for(self, topic: Topic, partition: int | None, size_bytes: int) -> Batch:
-        """The batch to put the next record into; its size is counted already.
-
-        The caller has checked the partition and the room, and adds the record before it lets go of the lock.
-        """
-        batch = topic.sticky_batch if partition is None else topic.queues[partition].open
-        if batch is None or batch.closed or batch.size_bytes + size_bytes > self._batch_size:
-            batch = self._next_batch(topic, partition)
-        batch.size_bytes += size_bytes
-        self.buffered_bytes += size_bytes
-        return batch
+    def update_topic(self, topic: Topic, partition_count: int, available: Sequence[int]) -> None:
+        """Take over what the metadata say; partitions never become fewer."""
+        for partition in range(len(topic.queues), partition_count):
+            topic.queues.append(PartitionQueue(topic.name, partition))
+        topic.partition_count = max(partition_count, topic.partition_count)
+        topic.available = available or range(topic.partition_count)
 
     def _next_batch(self, topic: Topic, partition: int | None) -> Batch:
         now_ms = self._now_ms()
@@ -169,12 +144,6 @@ class Accumulator:
         """The sender sleeps: signal once, when a batch is full or (unless it lingers) begun."""
         self._armed = True
         self._lingering = lingering
-
-    def call_back(self, batch: Batch, on_delivery: OnDelivery) -> None:
-        """Call ``on_delivery`` for the record that was appended last to ``batch``."""
-        if batch.callbacks is None:
-            batch.callbacks = []
-        batch.callbacks.append((len(batch) - 1, on_delivery))
 
     # Handing batches out
 
@@ -217,9 +186,11 @@ class Accumulator:
                 leaderless.add(queue.topic)
                 continue
             size = sizes.get(node, 0)
-            upcoming = queue.waiting[0] if queue.waiting else queue.open
-            if not free_slots.get(node) or upcoming is None:
+            if not free_slots.get(node):
                 continue
+            if not queue.waiting:
+                queue.close_open()  # before its size is relied on
+            upcoming = queue.waiting[0]
             if size and size + upcoming.size_bytes > limits.max_request_size:
                 continue
             by_node.setdefault(node, []).append(queue.drain(self.producer_id, self.producer_epoch))
@@ -335,8 +306,11 @@ class Accumulator:
 
     def _finish(self, batch: Batch) -> Calls:
         del self.incomplete[batch]
-        self.buffered_bytes -= batch.size_bytes
-        return batch.finish()
+        self.buffer.release(batch)
+        calls = batch.finish()
+        if self.when_settled is not None:
+            calls.append(self.when_settled)
+        return calls
 
     def _queue(self, batch: Batch) -> PartitionQueue:
         return self.topics[batch.topic].queues[batch.partition]

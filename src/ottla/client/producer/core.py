@@ -1,6 +1,6 @@
 """What the asynchronous and the synchronous producer have in common.
 
-``try_append`` is the path of every record: short, under the lock, never waiting. Only when it says no
+``intake.take`` is the path of every record: short, under the lock, never waiting. Only when it says no
 (unknown topic, no room) the caller waits in ``make_ready`` and tries again.
 """
 
@@ -9,25 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import time_ns
-from typing import Any
 
 from ottla.client.cluster import Cluster
 from ottla.client.dice import dice
-from ottla.client.errors import BufferFull, RecordTooLarge, RequestTimeout
+from ottla.client.errors import BufferFull, RequestTimeout
 from ottla.client.partitioner import KeyPartitioner
-from ottla.client.producer.accumulator import (
-    HEADER_OVERHEAD_BYTES,
-    RECORD_OVERHEAD_BYTES,
-    Accumulator,
-)
-from ottla.client.producer.batch import NO_HEADERS, Batch, OnDelivery
+from ottla.client.producer.accumulator import Accumulator
+from ottla.client.producer.chosen_intake import Intake
 from ottla.client.producer.sender import Sender, now_ms, run_calls
 from ottla.client.producer.settings import ProducerSettings
-from ottla.client.serializers import Serializer, to_bytes
 from ottla.client.settings import ConnectionSettings
-from ottla.client.types import Header
 from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
 
@@ -40,15 +33,22 @@ _PERMANENT = frozenset(
         ErrorCode.CLUSTER_AUTHORIZATION_FAILED,
     }
 )
-_TIMESTAMP_END_MS = 2**63
 
-Headers = Sequence[tuple[str, bytes | str | None]] | dict[str, bytes | str | None]
+ROOM_BATCHES = 4
+"""Who has waited for room gets so much of it: waking a thread for each batch costs more than the batch."""
 
 
 class ProducerCore:
     """Records in on any thread (under ``lock``), everything else on one loop."""
 
-    def __init__(self, connection: ConnectionSettings, settings: ProducerSettings) -> None:
+    def __init__(
+        self,
+        connection: ConnectionSettings,
+        settings: ProducerSettings,
+        *,
+        threads: bool = False,
+    ) -> None:
+        """``threads``: whether records come from other threads than the loop's."""
         self.settings = settings
         self.cluster = Cluster(connection)
         self.lock = threading.Lock()
@@ -59,14 +59,29 @@ class ProducerCore:
         )
         self._sender = Sender(self.cluster, self.accumulator, self.lock, settings)
         self._task: asyncio.Task[None] | None = None
-        self._room: list[asyncio.Future[None]] = []
-        self._serialize_key = settings.key_serializer
-        self._serialize_value = settings.value_serializer
-        self._partitioner = settings.partitioner
-        self._own_partitioner = not isinstance(settings.partitioner, KeyPartitioner)
-        self._largest = min(settings.limits.max_request_size, settings.limits.buffer_memory)
-        self._buffer_memory = settings.limits.buffer_memory
-        self.closed = False
+        limits = settings.limits
+        self._room_to_wait_for = min(ROOM_BATCHES * limits.batch_size, limits.buffer_memory // 4)
+        self._room: list[tuple[asyncio.Future[None], int]] = []
+        self.intake = Intake(
+            self.accumulator.buffer,
+            self.lock,
+            threads,
+            min(limits.max_request_size, limits.buffer_memory),
+            settings.key_serializer,
+            settings.value_serializer,
+            settings.partitioner,
+            not isinstance(settings.partitioner, KeyPartitioner),
+            time_ns,
+        )
+
+    @property
+    def closed(self) -> bool:
+        """Whether no more records are taken."""
+        return self.intake.closed
+
+    @closed.setter
+    def closed(self, closed: bool) -> None:
+        self.intake.closed = closed
 
     # Lifetime, on the loop
 
@@ -137,66 +152,6 @@ class ProducerCore:
 
     # Records
 
-    def try_append(
-        self,
-        topic: str,
-        value: Any,
-        key: Any,
-        partition: int | None,
-        timestamp_ms: int | None,
-        headers: Headers | None,
-        on_delivery: OnDelivery | None,
-    ) -> Batch | int:
-        """The record's batch (it is the last in it), or its size when it must wait. Called under ``lock``.
-
-        Raises ``TypeError`` and ``ValueError`` for what can't be a record, ``RecordTooLarge``, and what
-        a serializer raises.
-        """
-        serialize = self._serialize_value
-        if value is not None and (serialize is not None or value.__class__ is not bytes):
-            value = _serialized(value, serialize)
-        serialize = self._serialize_key
-        if key is not None and (serialize is not None or key.__class__ is not bytes):
-            key = _serialized(key, serialize)
-        size = RECORD_OVERHEAD_BYTES + (len(value) if value is not None else 0)
-        if key is not None:
-            size += len(key)
-        packed = NO_HEADERS
-        if headers:
-            packed = _headers(headers)
-            size += _headers_bytes(packed)
-        if size > self._largest:
-            raise RecordTooLarge(f"a record of {size} bytes where {self._largest} are allowed")
-        accumulator = self.accumulator
-        state = accumulator.topics.get(topic)
-        if state is None or accumulator.buffered_bytes + size > self._buffer_memory or self.closed:
-            return size
-        count = state.partition_count
-        if not count:
-            return size
-        if partition is None and (key is not None or self._own_partitioner):
-            partition = self._partitioner(topic, key, count)
-        if partition is not None and not 0 <= partition < count:
-            if partition < 0:
-                raise ValueError(f"partition {partition} of {topic}")
-            return size
-        if timestamp_ms is None:
-            timestamp_ms = time_ns() // 1_000_000
-        else:
-            _check_timestamp(timestamp_ms)
-        batch = accumulator.batch_for(state, partition, size)
-        batch.timestamps.append(timestamp_ms)
-        batch.values.append(value)
-        if batch.keys is not None:
-            batch.keys.append(key)
-        elif key is not None:
-            batch.add_key(key)
-        if packed or batch.headers is not None:
-            batch.add_headers(packed)
-        if on_delivery is not None:
-            accumulator.call_back(batch, on_delivery)
-        return batch
-
     async def make_ready(self, topic: str, partition: int | None, size_bytes: int) -> None:
         """Wait until the topic is known and the buffer has room; at most ``max_block_ms`` each.
 
@@ -209,12 +164,13 @@ class ProducerCore:
         await self.partitions_of(topic, -1 if partition is None else partition)
         try:
             async with asyncio.timeout(self.settings.max_block_ms / 1000):
-                while not self.accumulator.has_room(size_bytes):
-                    await self._wait_for_room()
+                if not self.accumulator.has_room(size_bytes):
+                    await self._wait_for_room(max(size_bytes, self._room_to_wait_for))
         except TimeoutError:
-            raise BufferFull(
-                f"no room for {size_bytes} bytes within {self.settings.max_block_ms} ms"
-            ) from None
+            if not self.accumulator.has_room(size_bytes):
+                raise BufferFull(
+                    f"no room for {size_bytes} bytes within {self.settings.max_block_ms} ms"
+                ) from None
         self._check_open()
 
     async def partitions_of(self, topic: str, at_least: int = -1) -> int:
@@ -237,30 +193,36 @@ class ProducerCore:
         self._metadata_changed()
         return count
 
-    async def _wait_for_room(self) -> None:
+    async def _wait_for_room(self, size_bytes: int) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._room.append(waiter)
+        self._room.append((waiter, size_bytes))
         with self.lock:
-            for batch in self.accumulator.incomplete:
-                if batch.listeners is None:
-                    batch.listeners = []
-                if self._make_room not in batch.listeners:
-                    batch.listeners.append(self._make_room)
+            self.accumulator.when_settled = self._make_room
         self.wake()
+        self._make_room()
         await waiter
 
     def _make_room(self) -> None:
-        waiters, self._room = self._room, []
-        for waiter in waiters:
-            if not waiter.done():
+        """Wake those for whom there is room by now, and those who wait in vain."""
+        left = []
+        for waiter, size_bytes in self._room:
+            if waiter.done():
+                continue
+            if self.closed or self.accumulator.has_room(size_bytes):
                 waiter.set_result(None)
+            else:
+                left.append((waiter, size_bytes))
+        self._room = left
+        if not left:
+            self.accumulator.when_settled = None
 
     def _metadata_changed(self) -> None:
         with self.lock:
             for name, state in self.accumulator.topics.items():
                 found = self.cluster.metadata.topics.get(name)
                 if found is not None:
-                    state.update(
+                    self.accumulator.update_topic(
+                        state,
                         len(found.partitions),
                         [p.partition for p in found.partitions.values() if p.leader >= 0],
                     )
@@ -273,28 +235,3 @@ class ProducerCore:
     def _check_open(self) -> None:
         if self.closed:
             raise RuntimeError("the producer is closed")
-
-
-def _check_timestamp(timestamp_ms: int) -> None:
-    if not 0 <= timestamp_ms < _TIMESTAMP_END_MS:
-        raise ValueError(f"timestamp {timestamp_ms} is negative or too large")
-
-
-def _serialized(value: Any, serialize: Serializer | None) -> bytes | None:
-    if serialize is not None:
-        value = serialize(value)
-    return None if value is None else to_bytes(value)
-
-
-def _headers_bytes(headers: Sequence[Header]) -> int:
-    return sum(HEADER_OVERHEAD_BYTES + 2 * len(name) + len(part or b"") for name, part in headers)
-
-
-def _headers(headers: Headers) -> list[Header]:
-    pairs = headers.items() if isinstance(headers, dict) else headers
-    packed = []
-    for name, part in pairs:
-        if not isinstance(name, str):
-            raise TypeError(f"a header's name is a str, not {type(name).__name__}")
-        packed.append((name, None if part is None else to_bytes(part)))
-    return packed

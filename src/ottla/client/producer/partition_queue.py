@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from ottla.client.producer.batch import Batch
+from ottla.client.producer.chosen_intake import Batch
 
 MAX_EPOCH = 0x7FFF
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from ottla.client.producer.batch import Batch, OnDelivery
-from ottla.client.producer.core import Headers, ProducerCore
-from ottla.client.producer.delivery import AsyncDelivery, new_delivery
+from ottla.client.producer.chosen_intake import LET_LOOP_TURN, AsyncDelivery, Headers, OnDelivery
+from ottla.client.producer.core import ProducerCore
 from ottla.client.producer.settings import ProducerOptions, producer_settings
 from ottla.client.settings import split_options
 from ottla.client.types import RecordMetadata
-
-YIELD_RECORDS = 256
-"""After so many records without a wait the producer lets the event loop turn."""
 
 
 class AsyncProducer:
@@ -47,7 +43,7 @@ class AsyncProducer:
     ) -> None:
         connection, own = split_options(bootstrap, options, "ottla-producer")
         self._core = ProducerCore(connection, producer_settings(**own))
-        self._unyielded = 0
+        self._take: Callable[..., Any] = self._core.intake.take
 
     async def __aenter__(self) -> Self:
         await self._core.start()
@@ -77,24 +73,15 @@ class AsyncProducer:
         is called on the loop, with one of the two. Raises ``KafkaError`` for an impossible topic,
         ``BufferFull``, ``RecordTooLarge``, ``TypeError`` or ``ValueError`` for what can't be a record.
         """
-        core = self._core
         while True:
-            with core.lock:
-                taken = core.try_append(
-                    topic, value, key, partition, timestamp_ms, headers, on_delivery
-                )
-                if taken.__class__ is Batch:
-                    delivery: AsyncDelivery = new_delivery(
-                        AsyncDelivery, (taken, len(taken.values) - 1)
-                    )
-                    break
-            assert isinstance(taken, int)
-            await core.make_ready(topic, partition, taken)
-        self._unyielded += 1
-        if self._unyielded >= YIELD_RECORDS:
-            self._unyielded = 0
-            await asyncio.sleep(0)
-        return delivery
+            taken = self._take(topic, value, key, partition, timestamp_ms, headers, on_delivery)
+            if taken.__class__ is AsyncDelivery:
+                delivery: AsyncDelivery = taken
+                return delivery
+            if taken == LET_LOOP_TURN:
+                await asyncio.sleep(0)
+            else:
+                await self._core.make_ready(topic, partition, taken)
 
     async def send_and_wait(
         self,

@@ -16,7 +16,7 @@ from typing import Any
 from ottla.client.cluster import Cluster
 from ottla.client.metadata import Node
 from ottla.client.producer.accumulator import Accumulator, Calls
-from ottla.client.producer.batch import Batch
+from ottla.client.producer.chosen_intake import Batch
 from ottla.client.producer.settings import ProducerSettings
 from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger

@@ -9,9 +9,8 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from ottla.client.loop_thread import LoopThread
-from ottla.client.producer.batch import Batch, OnDelivery
-from ottla.client.producer.core import Headers, ProducerCore
-from ottla.client.producer.delivery import Delivery, new_delivery
+from ottla.client.producer.chosen_intake import Delivery, Headers, OnDelivery, Sending
+from ottla.client.producer.core import ProducerCore
 from ottla.client.producer.settings import ProducerOptions, producer_settings
 from ottla.client.settings import split_options
 
@@ -32,12 +31,13 @@ class Producer:
         self, bootstrap: str | Sequence[str] | None = None, **options: Unpack[ProducerOptions]
     ) -> None:
         connection, own = split_options(bootstrap, options, "ottla-producer")
-        self._core = ProducerCore(connection, producer_settings(**own))
+        self._core = ProducerCore(connection, producer_settings(**own), threads=True)
+        self._sending = Sending(self._core.intake, self._make_ready)
+        if type(self).send is Producer.send:  # without our frame where nobody has another
+            self.send = self._sending.send  # type: ignore[method-assign]
         self._thread = LoopThread("ottla-producer", self._forked)
         atexit.register(self.close, EXIT_TIMEOUT_S)
         self._core.signal = self._signal
-        self._lock = self._core.lock
-        self._try_append = self._core.try_append
 
     def __enter__(self) -> Self:
         return self
@@ -67,20 +67,12 @@ class Producer:
         ``KafkaError`` for an impossible topic, ``BufferFull``, ``RecordTooLarge``, ``TypeError`` or
         ``ValueError`` for what can't be a record.
         """
-        while True:
-            with self._lock:
-                taken = self._try_append(
-                    topic, value, key, partition, timestamp_ms, headers, on_delivery
-                )
-                if taken.__class__ is Batch:
-                    delivery: Delivery = new_delivery(
-                        Delivery, (taken, len(taken.values) - 1, self._lock)
-                    )
-                    return delivery
-            assert isinstance(taken, int)
-            if self._core.closed:
-                raise RuntimeError("the producer is closed")
-            self._thread.run(self._core.make_ready(topic, partition, taken))
+        return self._sending.send(topic, value, key, partition, timestamp_ms, headers, on_delivery)
+
+    def _make_ready(self, topic: str, partition: int | None, size_bytes: int) -> None:
+        if self._core.closed:
+            raise RuntimeError("the producer is closed")
+        self._thread.run(self._core.make_ready(topic, partition, size_bytes))
 
     def partitions_for(self, topic: str) -> int:
         """The topic's number of partitions."""
@@ -110,7 +102,7 @@ class Producer:
 
     def _forked(self) -> None:
         """The records in the buffer are the parent's to send; a thread of it may have held the lock."""
-        self._lock = self._core.lock = threading.Lock()
+        self._core.lock = threading.Lock()
         self._core.closed = True
         atexit.unregister(self.close)
 
