@@ -18,7 +18,7 @@ from ottla.network.decoding import FETCH, PIPELINED
 from ottla.network.failing import error_answer
 from ottla.network.outbox import Outbox, close_regions
 from ottla.network.parked import Outcome, Parked
-from ottla.network.request import Answers, Request, Run, Unsettled
+from ottla.network.request import Answers, Joined, Request, Run, Unsettled
 from ottla.network.stepping import STEPWISE_BYTES, Encoded, Steps, encode_in_steps, encoded
 from ottla.wire.primitives import EncodeError
 from ottla.wire.schema import Message
@@ -114,7 +114,7 @@ class Answering(asyncio.BufferedProtocol):
                 answer.add_done_callback(self._settled)
         self._answer_settled()
 
-    def _settled(self, _: asyncio.Future[Any]) -> None:
+    def _settled(self, _: asyncio.Future[Any] | None) -> None:
         """A parked answer is there. One sync answers many: they are written together."""
         if len(self._answers) == 1:
             self._advance()
@@ -157,7 +157,7 @@ class Answering(asyncio.BufferedProtocol):
                 return
 
     def _outcome(
-        self, request: Request | Run, future: asyncio.Future[Any]
+        self, request: Request | Run | Joined, future: asyncio.Future[Any]
     ) -> Message | Answers | None:
         try:
             outcome: Message | Answers | None = future.result()
@@ -171,7 +171,7 @@ class Answering(asyncio.BufferedProtocol):
             request.release()
         return outcome
 
-    def _failed(self, request: Request | Run, error: Exception) -> Message | None:
+    def _failed(self, request: Request | Run | Joined, error: Exception) -> Message | None:
         """The answer to a request whose handler raised; ``None`` if there is none, and we hang up."""
         code, message = error_answer(
             self._server.error_response, request, self.connection_id, error
@@ -181,11 +181,11 @@ class Answering(asyncio.BufferedProtocol):
             self.close("a request failed", api_key=request.api_key, code=code.name)
         return message
 
-    def _not_encoded(self, request: Request | Run, error: EncodeError) -> None:
+    def _not_encoded(self, request: Request | Run | Joined, error: EncodeError) -> None:
         log.error("an answer cannot be encoded", error=error, api_key=request.api_key)
         self.close("an answer cannot be encoded", api_key=request.api_key)
 
-    def _put(self, request: Request | Run, answer: Message | Answers | Encoded) -> None:
+    def _put(self, request: Request | Run | Joined, answer: Message | Answers | Encoded) -> None:
         request.release()
         self.active = True
         if isinstance(answer, Answers):

@@ -33,7 +33,7 @@ from ottla.network.failing import refusal
 from ottla.network.framing import FrameError, Framer
 from ottla.network.outbox import Outbox
 from ottla.network.parked import Parked, drop
-from ottla.network.request import Request, Run, Unsettled, ends_of
+from ottla.network.request import Answers, Joined, Request, Run, Unsettled, ends_of
 from ottla.network.stepping import (
     STEPWISE_BYTES,
     WORKING,
@@ -49,9 +49,13 @@ from ottla.wire.schema import Message
 
 if TYPE_CHECKING:
     from ottla.network.budget import Waiter
+    from ottla.network.joining import Runs
     from ottla.network.server import Server
 
 log = logger(__name__)
+
+PENDING = Unsettled()
+"""What is told of an answer that a run of several connections will have."""
 
 
 class Connection(Answering):
@@ -127,8 +131,9 @@ class Connection(Answering):
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes have come."""
         self.active = True
-        self._framer.received(nbytes)
-        self._advance()
+        if self._reader.kind is None or not self._may_join(nbytes):
+            self._framer.received(nbytes)
+            self._advance()
         if nbytes < PIECE_BYTES or self._trickle.gathers > 1:
             self._trickle.came(self._framer)
 
@@ -199,6 +204,76 @@ class Connection(Answering):
         elif watch.is_idle(now, limits.connections_max_idle_ms) and not self.owes:
             log.info("idle connection closed", peer=self.connection_id)
             self.finish()
+
+    # -- requests that come together on several connections
+
+    def _may_join(self, nbytes: int) -> bool:
+        """Whether what has come is one request, perhaps of the kind of the last one: then it waits for those of this moment."""
+        if (
+            self._answers
+            or self._queued
+            or self._held is not None
+            or self._long
+            or self._closing
+            or not self._outbox.ready
+        ):
+            return False
+        frame = self._framer.only_frame(nbytes)
+        if frame is None:
+            return False
+        self._held = frame
+        self._queued = True
+        self._server.joining.add(self)
+        return True
+
+    def join(self, runs: Runs, received_ms: int) -> bool:
+        """Whether the request that waits was handled in one of the runs; if not, ``go_on`` handles it."""
+        frame, kind = self._held, self._reader.kind
+        if frame is None or kind is None or self._closing or self._answers:
+            return False
+        alike = self._reader.alike(frame)
+        if alike is None:
+            return False
+        found = runs.get(kind)
+        if found is None:
+            server = self._server
+            started_s = monotonic() if server.meter is not None else 0.0
+            run = kind.begin(received_ms, started_s, server.budget)
+            if run is None:
+                self._reader.kind = None
+                return False
+            found = runs[kind] = run, []
+        if not found[0].joined(*alike, len(frame)):
+            return False
+        self._held = None
+        self._queued = False
+        found[1].append(self)
+        return True
+
+    def go_on(self) -> None:
+        """It was waited with those of others for nothing: handle it like any."""
+        self._turn_came()
+
+    def answer_joined(self, answer: bytes) -> None:
+        """The answer to the request that was handled with those of others; nothing was parked before it."""
+        self._outbox.write(answer)
+        if self._paused:
+            self._advance()
+
+    def park_joined(self) -> Parked:
+        """That answer comes later."""
+        parked = Parked(Joined(), PENDING)
+        self._answers.append(parked)
+        self._in_flight += 1
+        if self._paused:
+            self._advance()
+        return parked
+
+    def joined_answered(self, parked: Parked, answer: Answers) -> None:
+        """It is there, for whoever is still there to read it."""
+        parked.answer = answer
+        if not self._lost:
+            self._settled(None)
 
     # -- requests in
 
@@ -457,6 +532,8 @@ class Connection(Answering):
         elif isinstance(answer, Unsettled):
             self._append(request, answer)
             self._unsettled += 1
+            if self._reader.kind is None and self._reader.follows:
+                self._reader.kind = answer.kind()
             return answer
         elif answer is None:
             request.release()
@@ -491,6 +568,6 @@ class Connection(Answering):
         for parked in answers:
             self._drop(parked.request, parked.answer)
 
-    def _drop(self, request: Request | Run, answer: Any) -> None:
+    def _drop(self, request: Request | Run | Joined, answer: Any) -> None:
         """Let go of an answer that is not going to be written."""
         drop(request, answer, self._server.run, self._settled)

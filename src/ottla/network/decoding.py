@@ -7,13 +7,16 @@ request that is no Produce is decoded in steps (``stepping``).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ottla.messages.produce_shape import ProduceShape
 from ottla.messages.registry import RequestHeader, api, decode_request_header
 from ottla.network.stepping import STEPWISE_BYTES
 from ottla.wire.compiler import decode, decode_in_steps
 from ottla.wire.primitives import DecodeError
+
+if TYPE_CHECKING:
+    from ottla.network.request import Kind
 
 PRODUCE = 0
 FETCH = 1
@@ -28,13 +31,20 @@ LEARN_EVERY = 16
 class RequestReader:
     """``apis`` gives the versions that are accepted, by API key."""
 
-    __slots__ = ("_apis", "_follows", "_shape", "_unlike")
+    __slots__ = ("_apis", "_follows", "_shape", "_unlike", "kind")
 
     def __init__(self, apis: Mapping[int, tuple[int, int]]) -> None:
         self._apis = apis
         self._shape: ProduceShape | None = None
         self._follows = False
         self._unlike = 0
+        self.kind: Kind | None = None
+        """What is known of the requests that ``alike`` finds; forgotten when it goes by another one."""
+
+    @property
+    def follows(self) -> bool:
+        """Whether the last request read was a Produce whose like is known again."""
+        return self._follows
 
     def alike(self, frame: memoryview) -> tuple[int, memoryview] | None:
         """Correlation id and records of the request in ``frame``; None unless it is a Produce like the last one read."""
@@ -70,6 +80,7 @@ class RequestReader:
         if key == PRODUCE:
             if self._unlike % LEARN_EVERY == 0:
                 self._shape = ProduceShape.of(frame, header, body)
+                self.kind = None
                 self._follows = self._shape is not None
             self._unlike += 1
         return header, body

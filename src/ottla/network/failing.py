@@ -11,7 +11,7 @@ from typing import TypeAlias
 from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
 from ottla.messages.registry import API_VERSIONS
-from ottla.network.request import Request, Run
+from ottla.network.request import Joined, Request, Run
 from ottla.wire.schema import Message
 
 log = logger(__name__)
@@ -20,7 +20,10 @@ ErrorResponse: TypeAlias = Callable[[Request, KafkaError], Message | None]
 
 
 def error_answer(
-    error_response: ErrorResponse | None, request: Request | Run, peer: str, error: Exception
+    error_response: ErrorResponse | None,
+    request: Request | Run | Joined,
+    peer: str,
+    error: Exception,
 ) -> tuple[ErrorCode, Message | None]:
     """The code for what a handler raised, and the answer that tells it; ``None`` if there is none."""
     if not isinstance(error, KafkaError):

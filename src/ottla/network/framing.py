@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from ottla.capabilities import fresh_memory, is_seen
-from ottla.network.budget import GROWTH, Grower
+from ottla.network.budget import GROWTH, SMALL_BYTES_MAX, Grower
 
 if TYPE_CHECKING:
     from mmap import mmap
@@ -41,6 +41,7 @@ REUSED_BYTES_MAX = 4 * 1024 * 1024
 KEPT_BYTES_MAX = 8 * 1024 * 1024
 """How much memory of frames one event loop keeps for the next ones."""
 
+_ONLY_FRAME_MIN = 8
 _LENGTH = struct.Struct(">i")
 
 
@@ -219,6 +220,24 @@ class Framer:
         self._source = self._scratch
         self._end += count - self._position
         self._position = 0
+
+    def only_frame(self, count: int) -> memoryview | None:
+        """The frame that ``count`` bytes are which were just read, and of which ``received`` has not been told.
+
+        None, and nothing has happened, unless they are one small frame and nothing else.
+        """
+        if (
+            self._position != self._end
+            or self._frame is not None
+            or not _ONLY_FRAME_MIN < count <= SMALL_BYTES_MAX
+            or self._granted
+            or self.starved
+        ):
+            return None
+        (size,) = _LENGTH.unpack_from(self._scratch)
+        if size + 4 != count or size > self._frame_bytes_max or not self._reserve(size):
+            return None
+        return memoryview(bytearray(self._scratch[4:count]))
 
     def next_frame(self) -> memoryview | None:
         """The next whole frame, or ``None`` if there is none yet. Raises ``FrameError``."""

@@ -159,6 +159,14 @@ class Outbox:
         if self._out_bytes > FLUSH_BYTES:
             self.flush()
 
+    def write(self, answers: bytes) -> None:
+        """Write, after what was put, small answers that have their lengths before them."""
+        if self._out:
+            self.put_encoded(answers)
+            self.flush()
+        else:
+            self._transport.write(answers)
+
     def flush(self) -> None:
         """Write what was put."""
         out = self._out

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from ottla.errors import KafkaError
 from ottla.logs import logger
 from ottla.network.outbox import close_regions
-from ottla.network.request import Answers, Request, Run, Unsettled
+from ottla.network.request import Answers, Joined, Request, Run, Unsettled
 from ottla.network.stepping import Encoded, encoded
 from ottla.wire.primitives import EncodeError
 from ottla.wire.schema import Message
@@ -26,13 +26,13 @@ class Parked:
 
     __slots__ = ("answer", "request")
 
-    def __init__(self, request: Request | Run, answer: Outcome) -> None:
+    def __init__(self, request: Request | Run | Joined, answer: Outcome) -> None:
         self.request = request
         self.answer = answer
 
 
 def drop(
-    request: Request | Run,
+    request: Request | Run | Joined,
     answer: Any,
     run: Callable[[Awaitable[Message | None]], asyncio.Task[Message | None]],
     settled: Callable[[asyncio.Future[Any]], None],
@@ -61,9 +61,9 @@ def drop(
         future.cancel()
 
 
-def dispose(request: Request | Run, answer: Message | Answers) -> None:
+def dispose(request: Request | Run | Joined, answer: Message | Answers) -> None:
     """Close the file regions of an answer that nobody will read."""
-    if isinstance(request, Run) or isinstance(answer, Answers):
+    if not isinstance(request, Request) or isinstance(answer, Answers):
         return  # nothing but bytes
     try:
         chunks = encoded(request, answer)
@@ -73,7 +73,7 @@ def dispose(request: Request | Run, answer: Message | Answers) -> None:
     close_regions(chunks)
 
 
-def dispose_future(request: Request | Run, future: asyncio.Future[Any]) -> None:
+def dispose_future(request: Request | Run | Joined, future: asyncio.Future[Any]) -> None:
     """As ``dispose``, with the answer that a handler has come to after its connection went."""
     if future.cancelled():
         return

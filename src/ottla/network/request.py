@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ottla.network.budget import SMALL_BYTES_MAX
@@ -54,6 +54,10 @@ class Unsettled:
 
     def run(self) -> Run | None:
         """What takes the requests behind this one that are like it; None if they are to be handled like others."""
+        return None
+
+    def kind(self) -> Kind | None:
+        """What takes those that come later and are like it, from others, too; None if they are to be handled like others."""
         return None
 
 
@@ -107,6 +111,11 @@ class Request:
         self.give_way: Callable[[], None] | None = None
         """For whoever parks its answer and is not to hold up what comes behind it: called then, to answer at once."""
 
+    @property
+    def budget(self) -> SharedBudget | None:
+        """What the request's bytes go back to, as long as they have not."""
+        return self._budget
+
     def release(self) -> None:
         """Give the request's bytes back to the broker's budget; a second call does nothing.
 
@@ -137,11 +146,13 @@ class Run(Unsettled):
 
     give_way = None
 
-    def __init__(self, first: Request) -> None:
-        self._budget = first._budget
-        self.api_key = first.api_key
-        self.api_version = first.api_version
-        self.started_s = first.started_s
+    def __init__(
+        self, api_key: int, api_version: int, started_s: float, budget: SharedBudget | None
+    ) -> None:
+        self._budget = budget
+        self.api_key = api_key
+        self.api_version = api_version
+        self.started_s = started_s
         self.count = 0
         """How many requests it has taken."""
         self.frame_bytes = 0
@@ -171,9 +182,34 @@ class Run(Unsettled):
             budget.release_small(self.frame_bytes)
 
 
+class Kind(Protocol):
+    """Requests that are alike but for their records, whoever sends them. Of each kind there is one object."""
+
+    def begin(self, received_ms: int, started_s: float, budget: SharedBudget | None) -> Run | None:
+        """An empty run of such requests; None where what was known of them does not hold any more."""
+        ...
+
+
+class Joined:
+    """A request of one connection that was handled in a run with those of others, and is not answered yet."""
+
+    __slots__ = ()
+
+    api_key = 0
+    api_version = 0
+    frame_bytes = 0
+    count = 1
+    give_way = None
+
+    def release(self) -> None:
+        """The run has given its bytes back."""
+
+
 class Answers(NamedTuple):
     """Answers, encoded, each with its length before it: those of a run, or the one of a request in which nothing failed."""
 
     encoded: bytes
     error_codes: tuple[int, ...] = ()
     """Of those that failed."""
+    apart: Sequence[bytes] = ()
+    """Of a run: each request's."""

@@ -28,6 +28,7 @@ from ottla.network.budget import SharedBudget
 from ottla.network.connection import Connection
 from ottla.network.failing import ErrorResponse
 from ottla.network.framing import FrameMemory, new_scratch
+from ottla.network.joining import Joining
 from ottla.network.limits import NetworkLimits
 from ottla.network.stepping import Dispatch
 from ottla.network.turns import Turns
@@ -102,6 +103,7 @@ class Server:
         self.scratch = new_scratch()
         self.frame_memory = FrameMemory()
         self.turns = Turns(self.loop.call_soon, self.loop.time, thread_time)
+        self.joining = Joining(self)
         self.connections: dict[int, Connection] = {}
         self.listeners: list[Listener] = []
         self._admitted: dict[int, str] = {}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ottla.network.budget import FIRST_BYTES, GROWTH, SharedBudget
+from ottla.network.budget import FIRST_BYTES, GROWTH, SMALL_BYTES_MAX, SharedBudget
 from ottla.network.framing import (
     KEPT_BYTES_MAX,
     LARGE_FRAME_BYTES,
@@ -47,6 +47,43 @@ def push(framer: Framer, data: bytes) -> list[memoryview]:
             taken.append(frame)
         framer.keep()
     return taken
+
+
+def test_a_read_that_is_one_small_frame_is_taken_as_one_and_no_other_read_is() -> None:
+    framer = Framer(LIMIT)
+
+    def read(data: bytes) -> memoryview | None:
+        framer.buffer()[: len(data)] = data
+        return framer.only_frame(len(data))
+
+    body = bytes(range(100))
+    whole = struct.pack(">i", 100) + body
+    first = read(whole)
+    second = read(struct.pack(">i", 100) + body[::-1])
+    assert first is not None
+    assert first == body, "it owns its memory"
+    assert second == body[::-1]
+    assert read(whole[:-1]) is None
+    assert read(whole + whole) is None
+    assert read(struct.pack(">i", -4)) is None
+    assert read(struct.pack(">i", SMALL_BYTES_MAX) + bytes(SMALL_BYTES_MAX)) is None
+    assert push(framer, whole + whole[:50]) == [body]
+    assert read(whole) is None, "the rest of another one is kept"
+    assert push(framer, whole[50:]) == [body]
+    assert read(whole) == body
+
+
+def test_a_small_frame_that_finds_no_room_is_not_taken_by_itself() -> None:
+    budget = SharedBudget(150)
+    framer = Framer(LIMIT, reserve=budget.reserve)
+    whole = struct.pack(">i", 100) + bytes(100)
+    framer.buffer()[: len(whole)] = whole
+    assert framer.only_frame(len(whole)) is not None
+    framer.buffer()[: len(whole)] = whole
+    assert framer.only_frame(len(whole)) is None
+    framer.received(len(whole))
+    assert framer.next_frame() is None
+    assert framer.starved == 100
 
 
 @settings(deadline=None, max_examples=60)

@@ -32,7 +32,7 @@ from ottla.broker.handlers.produce_errors import (
     fail,
     tell_leaders,
 )
-from ottla.broker.handlers.produce_run import run_behind
+from ottla.broker.handlers.produce_run import kind_of, run_behind
 from ottla.broker.handlers.refused_batches import SentBatch, log_refused, sent_batch
 from ottla.broker.metadata_cache import INTERNAL_TOPICS
 from ottla.errors import ErrorCode, KafkaError
@@ -52,7 +52,7 @@ from ottla.replication.leading import ANY_EPOCH
 if TYPE_CHECKING:
     from ottla.broker.broker import Broker
     from ottla.log.log import AppendInfo
-    from ottla.network.request import Request, Run
+    from ottla.network.request import Kind, Request, Run
     from ottla.replication.partition import Partition
 
 log = logger(__name__)
@@ -246,18 +246,38 @@ class _Produce(Unsettled):
 
     def run(self) -> Run | None:
         """The requests behind it that are like it may follow, if all of it went one way: to one partition."""
-        responses = self.response.responses
-        if self.version < ZSTD_SINCE or len(self.gathered) != 1 or len(responses) != 1:
+        partition = self._only_partition()
+        if partition is None:
             return None
-        ((partition, _, _, _),) = self.gathered
         return run_behind(
             self.broker,
             self.request,
             partition,
-            responses[0],
+            self.response.responses[0],
             acks=self.acks,
             timeout_ms=self.timeout_ms,
         )
+
+    def kind(self) -> Kind | None:
+        """What it has in common with later ones that are like it, under the same condition."""
+        partition = self._only_partition()
+        if partition is None:
+            return None
+        return kind_of(
+            self.broker,
+            self.request,
+            partition,
+            self.response.responses[0],
+            acks=self.acks,
+            timeout_ms=self.timeout_ms,
+        )
+
+    def _only_partition(self) -> Partition | None:
+        if self.version < ZSTD_SINCE or len(self.response.responses) != 1:
+            return None
+        if len(self.gathered) != 1:
+            return None
+        return self.gathered[0][0]
 
     def settle(self) -> Answer | asyncio.Future[Answer]:
         """The answer, or a future of it; None instead of an answer for acks=0.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakValueDictionary
 
 from ottla.broker.handlers.produce_errors import (
     LEADERS_SINCE,
@@ -30,6 +31,7 @@ from ottla.network.request import Answers, Request, Run
 if TYPE_CHECKING:
     from ottla.broker.broker import Broker
     from ottla.log.log import AppendInfo
+    from ottla.network.budget import SharedBudget
     from ottla.replication.partition import Partition
 
 log = logger(__name__)
@@ -51,8 +53,64 @@ class _Taken(NamedTuple):
     """What is logged of it if it is refused."""
 
 
+class ProduceKind:
+    """Requests to one partition that differ in nothing but the correlation id and the records."""
+
+    __slots__ = (
+        "__weakref__",
+        "acks",
+        "answer",
+        "broker",
+        "index",
+        "listener",
+        "partition",
+        "timeout_ms",
+        "topic",
+        "topic_id",
+        "version",
+    )
+
+    def __init__(
+        self,
+        broker: Broker,
+        first: Request,
+        partition: Partition,
+        topic: TopicProduceResponse,
+        acks: int,
+        timeout_ms: int,
+        answer: ProduceAnswer,
+    ) -> None:
+        """Made by ``kind_of``; ``topic`` is the answer of ``first``."""
+        self.broker = broker
+        self.partition = partition
+        self.topic, self.topic_id = topic.name, topic.topic_id
+        self.index = topic.partition_responses[0].index
+        self.version = first.api_version
+        self.listener = first.connection.listener_name
+        self.acks = acks
+        self.timeout_ms = timeout_ms
+        self.answer = answer
+
+    def begin(
+        self, received_ms: int, started_s: float, budget: SharedBudget | None
+    ) -> ProduceRun | None:
+        """An empty run of such requests; None where the partition is another one by now, or is led elsewhere."""
+        partition = self.partition
+        if (
+            not partition.appends_at_once
+            or not partition.is_leader
+            or self.broker.replicas.get(partition.topic, self.index) is not partition
+        ):
+            return None
+        return ProduceRun(self, received_ms, started_s, budget)
+
+
+_kinds: WeakValueDictionary[tuple[object, ...], ProduceKind] = WeakValueDictionary()
+"""Those of which somebody sends requests: what comes from several connections is of the same kind."""
+
+
 class ProduceRun(Run):
-    """The requests behind one that was appended to ``partition``; the waiter of all of them."""
+    """Requests of one kind that came together; the waiter of all of them."""
 
     __slots__ = (
         "_acks",
@@ -72,26 +130,19 @@ class ProduceRun(Run):
     )
 
     def __init__(
-        self,
-        broker: Broker,
-        first: Request,
-        partition: Partition,
-        topic: TopicProduceResponse,
-        acks: int,
-        timeout_ms: int,
-        answer: ProduceAnswer,
+        self, kind: ProduceKind, received_ms: int, started_s: float, budget: SharedBudget | None
     ) -> None:
-        """Made by ``run_behind``; ``topic`` is the first one's answer."""
-        super().__init__(first)
-        self._broker = broker
-        self._partition = partition
-        self._topic, self._topic_id = topic.name, topic.topic_id
-        self._index = topic.partition_responses[0].index
-        self._acks = acks
-        self._timeout_ms = timeout_ms
-        self._answer = answer
-        self._now_ms = first.received_ms
-        self._listener = first.connection.listener_name
+        """An empty one, which gives its requests' bytes back to ``budget``."""
+        super().__init__(PRODUCE, kind.version, started_s, budget)
+        self._broker = kind.broker
+        self._partition = kind.partition
+        self._topic, self._topic_id = kind.topic, kind.topic_id
+        self._index = kind.index
+        self._acks = kind.acks
+        self._timeout_ms = kind.timeout_ms
+        self._answer = kind.answer
+        self._now_ms = received_ms
+        self._listener = kind.listener
         self._taken: list[_Taken] = []
         self._end_offset = 0
         self._future: asyncio.Future[Answers] | None = None
@@ -228,7 +279,7 @@ class ProduceRun(Run):
                 log_refused(self._partition, one.sent, refused)
             codes.append(refused.error_code)
             out.append(self._refusal(one.correlation_id, refused))
-        return Answers(b"".join(out), tuple(codes))
+        return Answers(b"".join(out), tuple(codes), out)
 
     def _refusal(self, correlation_id: int, partition: PartitionProduceResponse) -> bytes:
         topic = TopicProduceResponse(
@@ -241,6 +292,31 @@ class ProduceRun(Run):
         return encode_size(chunks) + b"".join(bytes(chunk) for chunk in chunks)
 
 
+def kind_of(
+    broker: Broker,
+    first: Request,
+    partition: Partition,
+    topic: TopicProduceResponse,
+    *,
+    acks: int,
+    timeout_ms: int,
+) -> ProduceKind | None:
+    """The kind of ``first``, which was appended to ``partition`` and nowhere else; None where it is of none."""
+    if not acks or not partition.appends_at_once:
+        return None
+    index = topic.partition_responses[0].index
+    version, listener = first.api_version, first.connection.listener_name
+    key = (partition, topic.name, topic.topic_id, index, version, listener, acks, timeout_ms)
+    kind = _kinds.get(key)
+    if kind is not None:
+        return kind
+    answer = produce_answer(version, topic.name, topic.topic_id, index)
+    if answer is None:
+        return None
+    kind = _kinds[key] = ProduceKind(broker, first, partition, topic, acks, timeout_ms, answer)
+    return kind
+
+
 def run_behind(
     broker: Broker,
     first: Request,
@@ -251,10 +327,7 @@ def run_behind(
     timeout_ms: int,
 ) -> ProduceRun | None:
     """A run behind ``first``, which was appended to ``partition`` and nowhere else; None where none can be."""
-    if not acks or not partition.appends_at_once:
+    kind = kind_of(broker, first, partition, topic, acks=acks, timeout_ms=timeout_ms)
+    if kind is None:
         return None
-    index = topic.partition_responses[0].index
-    answer = produce_answer(first.api_version, topic.name, topic.topic_id, index)
-    if answer is None:
-        return None
-    return ProduceRun(broker, first, partition, topic, acks, timeout_ms, answer)
+    return ProduceRun(kind, first.received_ms, first.started_s, first.budget)

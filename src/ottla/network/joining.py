@@ -1,0 +1,122 @@
+"""Small Produce requests that come at one moment on several connections are handled together.
+
+Producers that have one request on their way each bring one with every read, and most of what it costs is not the
+append: the write, the objects around it, the way to its answer. So a request that came alone with its read and may be
+like the last one on its connection waits until what the selector has found ready is read, which is at once where
+there is no more of it. Then they are handled one after the other, each in a run of its kind (``request.Kind``),
+with one settlement, and answered. All of that is one call of the event loop: as with the requests of one read, nothing
+else runs between an append and its write. One that is not for a run is handled by its connection like any, after those
+before it are settled.
+
+A connection that waits here has a held request and counts as queued, as one does that waits for its turn.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ottla.logs import logger
+from ottla.network.request import Answers, Kind, Run
+from ottla.network.turns import REQUESTS_PER_TURN
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from ottla.network.connection import Connection
+    from ottla.network.parked import Parked
+    from ottla.network.server import Server
+
+log = logger(__name__)
+
+Runs = dict["Kind", tuple["Run", list["Connection"]]]
+"""By kind: the run, and whose requests are in it, in their order."""
+
+
+class Joining:
+    """The connections of one event loop whose requests wait for each other."""
+
+    __slots__ = ("_called", "_rest", "_server", "_waiting")
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._waiting: deque[Connection] = deque()
+        self._called = False
+        self._rest: Callable[[], bool] = rest_of(server.loop)
+
+    def add(self, connection: Connection) -> None:
+        """Its request waits until everything is read that was ready with it."""
+        self._waiting.append(connection)
+        if not self._called:
+            if self._rest():
+                self._called = True
+                self._server.loop.call_soon(self._run)
+            else:
+                self._run()
+
+    def _run(self) -> None:
+        """Handle those that wait, a turn's worth of them; the others behind what is ready by now."""
+        waiting = self._waiting
+        now_ms = self._server.clock.now_ms()
+        runs: Runs = {}
+        try:
+            for _ in range(min(len(waiting), REQUESTS_PER_TURN)):
+                connection = waiting.popleft()
+                if not connection.join(runs, now_ms):
+                    self._settle(runs)
+                    runs = {}
+                    connection.go_on()
+            self._settle(runs)
+        finally:
+            self._called = bool(waiting)
+            if waiting:
+                self._server.loop.call_soon(self._run)
+
+    def _settle(self, runs: Runs) -> None:
+        """Write what was appended, and answer, or park the answers."""
+        if not runs:
+            return
+        self._server.settle()
+        for run, connections in runs.values():
+            try:
+                answers: Answers | asyncio.Future[Answers] = run.settle()
+            except Exception as error:
+                run.release()
+                log.error("requests failed", error=error, api_key=run.api_key)
+                for connection in connections:
+                    connection.close("a request failed", api_key=run.api_key)
+                continue
+            if isinstance(answers, Answers):
+                self._count(run, answers)
+                for connection, answer in zip(connections, answers.apart, strict=True):
+                    connection.answer_joined(answer)
+            else:
+                parked = [connection.park_joined() for connection in connections]
+                answers.add_done_callback(partial(self._settled, run, connections, parked))
+
+    def _settled(
+        self,
+        run: Run,
+        connections: list[Connection],
+        parked: list[Parked],
+        done: asyncio.Future[Answers],
+    ) -> None:
+        """What the answers of a run waited for is there, or will never be."""
+        answers = done.result()
+        self._count(run, answers)
+        for connection, one, answer in zip(connections, parked, answers.apart, strict=True):
+            connection.joined_answered(one, Answers(answer))
+
+    def _count(self, run: Run, answers: Answers) -> None:
+        if self._server.meter is not None:
+            self._server.meter.run_answered(run, answers)
+
+
+def rest_of(loop: Any) -> Callable[[], bool]:
+    """Whether the loop has more to do in this turn; where it does not tell, as if it always had."""
+    ready = getattr(loop, "_ready", None)
+    if ready is None:
+        return lambda: True
+    return lambda: len(ready) > 0

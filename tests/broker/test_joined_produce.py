@@ -1,0 +1,303 @@
+"""Small Produce requests that come at one moment on several connections are handled together, each for itself."""
+
+from __future__ import annotations
+
+import select
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+
+from ottla.broker.handlers.produce_run import ProduceRun
+from ottla.errors import ErrorCode
+from ottla.log.disk import Disk
+from ottla.messages.delete_topics import DeleteTopicsRequest
+from ottla.testing import Broker
+from tests.broker.test_metrics import http_of
+from tests.broker.test_pipelined_produce import have_no_room, outcome
+from tests.support.http import metrics, value
+from tests.support.requests import create_topic, fetch, fetch_request, produce, produce_request
+from tests.support.waiting import wait_until
+from tests.support.wire import Wire, batch
+
+VERSION = 9
+TIMEOUT_S = 30.0
+CRC_AT = 17
+
+
+@pytest.fixture(autouse=True)
+def no_turn_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine: who had a long turn does not join others the next time."""
+    monkeypatch.setattr("ottla.network.connection.BUSY_S", 60.0)
+
+
+@contextmanager
+def one_moment(broker: Broker) -> Iterator[None]:
+    """What is sent meanwhile has all come when the broker looks."""
+    entered, go_on = threading.Event(), threading.Event()
+
+    def stand_still() -> None:
+        entered.set()
+        go_on.wait(TIMEOUT_S)
+
+    assert broker.server is not None
+    broker.server.loop.call_soon_threadsafe(stand_still)
+    assert entered.wait(TIMEOUT_S)
+    try:
+        yield
+    finally:
+        go_on.set()
+
+
+def used_bytes(broker: Broker) -> int:
+    """How many bytes of requests it holds."""
+    assert broker.server is not None
+    return broker.server.replicas.unpacking.budget.used_bytes
+
+
+@contextmanager
+def producers(broker: Broker, count: int, **how: Any) -> Iterator[list[Wire]]:
+    """Connections each of which has produced a record to the topic ``t``."""
+    with ExitStack() as stack:
+        wires = [stack.enter_context(Wire(broker.bootstrap)) for _ in range(count)]
+        for wire in wires:
+            while produce(wire, "t", batch(b"before"), **how).error_code:
+                assert how.get("timeout_ms"), "nothing but time can run out"
+        yield wires
+
+
+class Moment:
+    """Requests that are sent at one moment, and their answers, by connection."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._sent: list[tuple[Wire, Any, int, int]] = []
+
+    def send(self, requests: list[tuple[Wire, Any]]) -> None:
+        with one_moment(self._broker):
+            for wire, request in requests:
+                version = 12 if type(request).__api_key__ == 1 else VERSION
+                self._sent.append((wire, request, version, wire.send(request, version)))
+
+    def answers(self) -> list[Any]:
+        return [wire.receive(*rest) for wire, *rest in self._sent]
+
+
+def at_one_moment(broker: Broker, requests: list[tuple[Wire, Any]]) -> list[Any]:
+    moment = Moment(broker)
+    moment.send(requests)
+    return moment.answers()
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many requests each run took."""
+    counts: list[int] = []
+    settle = ProduceRun.settle
+
+    def counted(run: ProduceRun) -> Any:
+        counts.append(run.count)
+        return settle(run)
+
+    monkeypatch.setattr(ProduceRun, "settle", counted)
+    return counts
+
+
+@pytest.mark.parametrize("acks", [1, -1])
+def test_requests_of_one_moment_are_written_with_one_call_and_each_is_told_its_own_offset(
+    ottla_broker: Broker, wire: Wire, runs: list[int], monkeypatch: pytest.MonkeyPatch, acks: int
+) -> None:
+    create_topic(wire, "t")
+    writes: list[bytes] = []
+    pwrite = Disk.pwrite
+
+    def noted(descriptor: int, data: Any, position: int) -> int:
+        writes.append(bytes(data))
+        return pwrite(descriptor, data, position)
+
+    with producers(ottla_broker, 8, acks=acks) as wires:
+        monkeypatch.setattr(Disk, "pwrite", staticmethod(noted))
+        values = [b"value %d" % number for number in range(8)]
+        requests = [
+            (one, produce_request("t", batch(value_), acks=acks))
+            for one, value_ in zip(wires, values, strict=True)
+        ]
+        told = [outcome(answer) for answer in at_one_moment(ottla_broker, requests)]
+    assert sorted(told) == [(0, offset) for offset in range(8, 16)]
+    assert 8 in runs
+    assert [sum(value_ in one for value_ in values) for one in writes if b"value" in one] == [8]
+    for (_, offset), value_ in zip(told, values, strict=True):
+        assert value_ in bytes(fetch(wire, "t", offset, max_bytes=1).records)
+    assert used_bytes(ottla_broker) == 0
+
+
+@pytest.mark.parametrize("acks", [1, -1])
+def test_all_of_one_moment_are_told_that_their_write_failed(
+    ottla_broker: Broker, wire: Wire, runs: list[int], monkeypatch: pytest.MonkeyPatch, acks: int
+) -> None:
+    create_topic(wire, "t")
+    with producers(ottla_broker, 4, acks=acks) as wires:
+        have_no_room(monkeypatch)
+        requests = [(one, produce_request("t", batch(b"no room"), acks=acks)) for one in wires]
+        answers = at_one_moment(ottla_broker, requests)
+        assert {outcome(answer) for answer in answers} == {(ErrorCode.KAFKA_STORAGE_ERROR, -1)}
+        assert 4 in runs
+        monkeypatch.undo()
+        requests = [(one, produce_request("t", batch(b"after"), acks=acks)) for one in wires]
+        told = [outcome(answer) for answer in at_one_moment(ottla_broker, requests)]
+    assert sorted(told) == [(0, offset) for offset in range(4, 8)]
+    assert b"no room" not in bytes(fetch(wire, "t").records)
+
+
+def test_one_that_is_refused_among_them_is_told_so_and_the_others_go_on(
+    ottla_broker: Broker, wire: Wire, runs: list[int]
+) -> None:
+    create_topic(wire, "t")
+    damaged = bytearray(batch(b"value"))
+    damaged[CRC_AT] ^= 1
+    with producers(ottla_broker, 5) as wires:
+        sent = [batch(b"value"), bytes(damaged), batch(b"value"), b"", batch(b"value")]
+        requests = [
+            (one, produce_request("t", records)) for one, records in zip(wires, sent, strict=True)
+        ]
+        codes = [outcome(answer)[0] for answer in at_one_moment(ottla_broker, requests)]
+    assert codes == [0, ErrorCode.CORRUPT_MESSAGE, 0, ErrorCode.INVALID_RECORD, 0]
+    assert max(runs) > 1
+
+
+def test_requests_of_several_kinds_and_other_requests_come_at_one_moment(
+    ottla_broker: Broker, wire: Wire, runs: list[int]
+) -> None:
+    create_topic(wire, "t", 2)
+    with producers(ottla_broker, 3) as one_way, producers(ottla_broker, 3, acks=-1) as other_way:
+        requests: list[tuple[Wire, Any]] = []
+        for first, second in zip(one_way, other_way, strict=True):
+            requests.append((first, produce_request("t", batch(b"value"))))
+            requests.append((second, produce_request("t", batch(b"value"), acks=-1)))
+        requests[3] = (requests[3][0], fetch_request("t", 0))
+        requests[4] = (requests[4][0], produce_request("t", batch(b"value"), partition=1))
+        answers = at_one_moment(ottla_broker, requests)
+        fetched = answers.pop(3)
+        elsewhere = answers.pop(3)
+        assert outcome(elsewhere) == (0, 0)
+        assert sorted(outcome(answer) for answer in answers) == [(0, n) for n in range(6, 10)]
+        (partition,) = fetched.responses[0].partitions
+        # What it sees is committed and in the file, however far the others had come.
+        assert 6 <= partition.high_watermark <= 10
+        assert bytes(partition.records).count(b"before") == 6
+        assert bytes(partition.records).count(b"value") == partition.high_watermark - 6
+    assert max(runs) > 1
+
+
+def test_answers_of_one_moment_wait_for_the_sync_and_what_comes_behind_waits_for_them(
+    monkeypatch: pytest.MonkeyPatch, runs: list[int]
+) -> None:
+    with Broker({"durability": "disk"}) as broker, Wire(broker.bootstrap) as wire:
+        create_topic(wire, "t")
+        with producers(broker, 4, acks=-1) as wires:
+            fdatasync, may_sync = Disk.fdatasync, threading.Event()
+
+            def held(descriptor: int) -> None:
+                may_sync.wait(TIMEOUT_S)
+                fdatasync(descriptor)
+
+            monkeypatch.setattr(Disk, "fdatasync", staticmethod(held))
+            moment = Moment(broker)
+            request = produce_request("t", batch(b"value"), acks=-1)
+            moment.send([(one, request) for one in wires])
+            wait_until(lambda: 4 in runs)
+            moment.send([(wires[0], produce_request("t", batch(b"behind"), acks=-1))])
+            wait_until(lambda: used_bytes(broker) == 0)  # all of it is appended
+            wires[3].socket.close()
+            assert not select.select([one.socket for one in wires[:3]], [], [], 0.05)[0]
+            may_sync.set()
+            moment._sent.pop(3)
+            told = [outcome(answer) for answer in moment.answers()]
+        assert {code for code, _ in told} == {0}
+        assert {offset for _, offset in told[:3]} < set(range(4, 8))
+        assert told[3] == (0, 8)
+
+
+def test_what_times_out_of_one_moment_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Broker({"durability": "disk"}) as broker, Wire(broker.bootstrap) as wire:
+        create_topic(wire, "t")
+        with producers(broker, 3, acks=-1, timeout_ms=200) as wires:
+            fdatasync, may_sync = Disk.fdatasync, threading.Event()
+
+            def held(descriptor: int) -> None:
+                may_sync.wait(TIMEOUT_S)
+                fdatasync(descriptor)
+
+            monkeypatch.setattr(Disk, "fdatasync", staticmethod(held))
+            request = produce_request("t", batch(b"value"), acks=-1, timeout_ms=200)
+            answers = at_one_moment(broker, [(one, request) for one in wires])
+            may_sync.set()
+        assert {outcome(answer)[0] for answer in answers} == {ErrorCode.REQUEST_TIMED_OUT}
+
+
+def test_who_hangs_up_amid_a_moment_costs_the_others_nothing(
+    ottla_broker: Broker, wire: Wire
+) -> None:
+    create_topic(wire, "t")
+    with producers(ottla_broker, 4) as wires:
+        request = produce_request("t", batch(b"value"))
+        moment = Moment(ottla_broker)
+        with one_moment(ottla_broker):
+            sent = [(one, one.send(request, VERSION)) for one in wires]
+            wires[1].socket.close()
+        told = [outcome(one.receive(request, VERSION, n)) for one, n in (sent[0], *sent[2:])]
+        assert {code for code, _ in told} == {0}
+        moment.send([(one, request) for one in wires[2:]])
+        assert {outcome(answer)[0] for answer in moment.answers()} == {0}
+
+
+def test_a_topic_that_is_made_again_is_written_to_anew(ottla_broker: Broker, wire: Wire) -> None:
+    create_topic(wire, "t")
+    with producers(ottla_broker, 3) as wires:
+        wire.ask(DeleteTopicsRequest(topic_names=["t"], timeout_ms=20_000), 4)
+        requests = [(one, produce_request("t", batch(b"lost"))) for one in wires]
+        answers = at_one_moment(ottla_broker, requests)
+        gone = {ErrorCode.UNKNOWN_TOPIC_OR_PARTITION}
+        assert {outcome(answer)[0] for answer in answers} == gone
+        create_topic(wire, "t")
+        requests = [(one, produce_request("t", batch(b"anew"))) for one in wires]
+        told = [outcome(answer) for answer in at_one_moment(ottla_broker, requests)]
+    assert sorted(told) == [(0, 0), (0, 1), (0, 2)]
+
+
+@pytest.mark.ottla({"http.listener": "127.0.0.1:0"})
+def test_requests_of_one_moment_are_counted_one_by_one(
+    ottla_broker: Broker, wire: Wire, runs: list[int]
+) -> None:
+    create_topic(wire, "t", max_message_bytes=200)
+    with producers(ottla_broker, 4) as wires:
+        sizes = (3, 3, 300, 3)
+        requests = [
+            (one, produce_request("t", batch(b"v" * size)))
+            for one, size in zip(wires, sizes, strict=True)
+        ]
+        at_one_moment(ottla_broker, requests)
+    assert max(runs) > 1
+    now = metrics(http_of(ottla_broker))
+    name = "kafka_network_requestmetrics"
+    assert value(now, f"{name}_requests_total", request="Produce") == 8
+    assert value(now, f"{name}_errors_total", request="Produce", error="MESSAGE_TOO_LARGE") == 1
+
+
+def test_a_producer_that_goes_elsewhere_is_followed_there(
+    ottla_broker: Broker, wire: Wire, runs: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is known of its requests is forgotten with what they were like, whichever way they were handled."""
+    create_topic(wire, "t", 2)
+    ends = [0, 0]
+    for partition, acks in [(0, 1), (1, 1), (1, -1), (0, -1)] * 2:
+        for number in range(5):
+            # Those behind a turn that was long are handled like any.
+            monkeypatch.setattr("ottla.network.connection.BUSY_S", -1.0 if number < 2 else 60.0)
+            answer = produce(wire, "t", batch(b"value"), partition=partition, acks=acks)
+            assert (answer.index, answer.error_code) == (partition, 0)
+            assert answer.base_offset == ends[partition]
+            ends[partition] += 1
+    assert runs
