@@ -44,6 +44,9 @@ log = logger(__name__)
 SWEEP_S_MAX = 5.0
 """The longest time between two sweeps."""
 
+SWEPT_AT_ONCE = 256
+"""Thousands of idle connections are looked at in so many turns of the loop that nobody notices."""
+
 ACCEPT_RETRY_S = 0.2
 """How long accepting pauses when descriptors or memory have run out."""
 
@@ -112,7 +115,7 @@ class Server:
         self._accepting: set[asyncio.Task[None]] = set()
         self._serial = 0
         self._room: asyncio.Event = asyncio.Event()
-        self._sweeper: asyncio.TimerHandle | None = None
+        self._sweeper: asyncio.Handle | None = None
         self._stopping = False
 
     # -- listening
@@ -298,9 +301,18 @@ class Server:
     # -- time and the end
 
     def _sweep(self) -> None:
+        self._sweep_some(list(self.connections.values()))
+
+    def _sweep_some(self, left: list[Connection]) -> None:
+        """Look at some of them, and at the others when what is ready meanwhile has been handled."""
         now = self.loop.time()
-        for connection in list(self.connections.values()):
-            connection.sweep(now)
+        for connection in left[-SWEPT_AT_ONCE:]:
+            if connection.serial in self.connections:  # else it has left since
+                connection.sweep(now)
+        del left[-SWEPT_AT_ONCE:]
+        if left:
+            self._sweeper = self.loop.call_soon(self._sweep_some, left)
+            return
         self.frame_memory.sweep()
         limits = self.limits
         shortest_ms = min(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ottla.network.limits import NetworkLimits
-from ottla.network.server import Server
+from ottla.network.server import SWEPT_AT_ONCE, Server
 
 
 def test_port_zero_takes_a_free_port_and_says_which(kit: Any) -> None:
@@ -241,3 +241,34 @@ def test_who_was_accepted_in_the_turn_of_the_stop_is_closed(kit: Any) -> None:
         near.close()
 
     kit.run(main())
+
+
+def test_a_sweep_over_thousands_of_connections_lets_others_go_on_meanwhile() -> None:
+    async def main() -> None:
+        server = Server(lambda request: None)
+        swept: list[int] = []
+
+        class Counted:
+            def __init__(self, serial: int) -> None:
+                self.serial = serial
+
+            def sweep(self, now: float) -> None:
+                swept.append(self.serial)
+                if self.serial == 2_000:
+                    del connections[1]  # the first one leaves amid the sweep
+
+        connections: Any = server.connections
+        connections.update({serial: Counted(serial) for serial in range(1, 2_001)})
+        server._sweep()
+        turns = 1
+        while len(swept) < 1_999:
+            before = len(swept)
+            await asyncio.sleep(0)
+            turns += 1
+            assert len(swept) - before <= SWEPT_AT_ONCE
+        assert sorted(swept) == list(range(2, 2_001))
+        assert turns >= 2_000 // SWEPT_AT_ONCE
+        assert server._sweeper is not None
+        server._sweeper.cancel()
+
+    asyncio.run(main())
