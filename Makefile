@@ -7,7 +7,7 @@ PREFIX ?= /usr/local
 # An installation anew when these change: the record loops are compiled by it, where there is a C compiler.
 INSTALLED_FROM := pyproject.toml setup.py src/ottla/records/record_loops.py src/ottla/client/producer/intake.py
 
-.PHONY: run cluster test demo lint bench bench-cluster bench-peers torture fuzz docs install-man clean
+.PHONY: run cluster test demo lint bench bench-cluster bench-peers bench-quick torture fuzz docs install-man clean
 
 run: $(VENV)/.installed  ## start a broker on 127.0.0.1:9092 with its data in ./data
 	$(BIN)/ottla serve --data ./data --listen 127.0.0.1:9092
@@ -36,6 +36,10 @@ bench-cluster: $(VENV)/.installed-test  ## figures of three brokers on this mach
 bench-peers: CELLS ?=
 bench-peers: $(VENV)/.installed-bench  ## Ottla beside Apache Kafka and others, into docs/benchmarks.md (CELLS); under 2 hours
 	$(BIN)/python -m bench.peers --report docs/benchmarks.md $(CELLS)
+
+bench-quick: AGAINST ?=
+bench-quick: $(VENV)/.installed-test  ## what fixed works cost in instructions, beside the last release (AGAINST=REVISION); wants valgrind
+	$(BIN)/python -m bench.quick $(if $(AGAINST),--against $(AGAINST))
 
 torture: ROUNDS ?= 500
 torture: SEED := $(shell date +%s)

@@ -59,6 +59,10 @@ class Connection:
     def ask(self, frame: Frame) -> bytes:
         """The answer's bytes, without their length."""
         self.socket.sendall(frame.bytes)
+        return self.receive()
+
+    def receive(self) -> bytes:
+        """The next answer's bytes, without their length."""
         size = int.from_bytes(self._exactly(4), "big")
         return self._exactly(size)
 

@@ -1,0 +1,70 @@
+"""The counts of ``make bench-quick`` see a slow-down, and say nothing of another environment's figures."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bench.quick import __main__ as program
+from bench.quick import broker, comparing, counting
+from tests.support.java import MissingTool
+
+SOURCES = Path(__file__).parents[2] / "src"
+WORK = "produce, one record"
+PLANTED = """
+_handle = handle
+
+
+def handle(broker, request):
+    sum(range(2_000))
+    return _handle(broker, request)
+"""
+
+
+def test_a_slow_down_that_is_planted_is_seen_and_where(tmp_path: Path) -> None:
+    if counting.missing():
+        if os.environ.get("OTTLA_TEST_REQUIRE_ALL") == "1":
+            raise MissingTool("valgrind", "valgrind")
+        pytest.skip("wants valgrind and gcc")
+    sources = tmp_path / "src"
+    shutil.copytree(SOURCES, sources, ignore=shutil.ignore_patterns("__pycache__"))
+    handler = sources / "ottla" / "broker" / "handlers" / "produce.py"
+    handler.write_text(f"{handler.read_text()}\n\n{PLANTED}")
+    before, after = broker.measure(WORK, None), broker.measure(WORK, sources)
+    worse = [change.name for change in comparing.changes(before, after) if change.worse]
+    assert worse == [WORK]
+
+
+def test_what_changed_by_more_than_the_threshold_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    kept = {"produce": 1_000.0, "fetch": 1_000.0, "start, modules imported": 100.0, "gone": 1.0}
+    now = {"produce": 1_020.0, "fetch": 950.0, "start, modules imported": 103.0, "new": 1.0}
+    assert program.compared(kept, now, "0.1.0") == 1
+    told = capsys.readouterr().out
+    assert "better: fetch\nworse: start, modules imported\nnot measured: gone\n" in told
+    assert program.compared(kept, {**now, "start, modules imported": 101.0}, "0.1.0") == 0
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_figures_of_another_environment_are_not_compared(
+    same: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = tmp_path / "reference.json"
+    monkeypatch.setattr(comparing, "environment", lambda: {"python": "3.11.7"})
+    comparing.keep(reference, {"produce": 1_000.0}, "0.1.0")
+    if not same:
+        monkeypatch.setattr(comparing, "environment", lambda: {"python": "3.13.0"})
+    worse = program.compared_with_kept(reference, {"produce": 1_100.0})
+    assert worse == (1 if same else 2)
+    assert program.compared_with_kept(tmp_path / "none.json", {}) == 2
+
+
+def test_the_kept_figures_are_of_all_works() -> None:
+    kept = comparing.read(program.REFERENCE)
+    named = [work.name for work in broker.WORKS]
+    assert set(named) <= kept["figures"].keys()
+    assert kept["of"]
