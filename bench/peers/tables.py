@@ -97,8 +97,7 @@ def _cell_rows(cell: CellResult, shown: Sequence[str]) -> list[str]:
             )
         )
         title, remarks = "", []
-    floors = dict.fromkeys(name for each in cell.kept.get("floors", ()) for name in each)
-    lines += [_floor_row(cell, metric, shown) for metric in floors]
+    lines += _floor_rows(cell, shown)
     if not lines:
         why = f"**failed**: {_one_line(cell.failed)}"
         lines.append(row([title, "", *("" for _ in shown), "", "", why]))
@@ -135,15 +134,23 @@ def _verdicts(cell: CellResult, goals: Sequence[Goal]) -> list[str]:
     return found
 
 
-def _floor_row(cell: CellResult, metric: str, shown: Sequence[str]) -> str:
-    """What the machine itself takes, and where a contestant has the same figure, which part of it that is."""
-    parts = []
-    for name in shown:
-        ratio = cell.ratio(metric, FLOOR, name)
-        parts.append("" if ratio is None else f"{ratio.median:.2f} x of it")
-    value = cell.floor(metric)
-    text = "" if value is None else number(value)
-    return row(["", f"{metric}, {FLOOR}: {text}", *parts, "", "", "floor"])
+def _floor_rows(cell: CellResult, shown: Sequence[str]) -> list[str]:
+    """What the machine itself takes: a row for each figure that a contestant has, too, and one for all others."""
+    rows, others = [], []
+    for metric in dict.fromkeys(name for each in cell.kept.get("floors", ()) for name in each):
+        value = number(cell.floor(metric) or 0)
+        parts = []
+        for name in shown:
+            ratio = cell.ratio(metric, FLOOR, name)
+            parts.append("" if ratio is None else f"{ratio.median:.2f} x of it")
+        if any(parts):
+            rows.append(row(["", f"{metric}, {FLOOR}: {value}", *parts, "", "", "floor"]))
+        else:
+            others.append(f"{metric} {value}")
+    if others:
+        text = f"{FLOOR}: {', '.join(others)}"
+        rows.append(row(["", text, *("" for _ in shown), "", "", "floor"]))
+    return rows
 
 
 def remarks_of(cell: CellResult) -> list[str]:

@@ -75,6 +75,7 @@ def test_the_report_says_what_came_out_and_what_did_not(tmp_path: Path) -> None:
     assert "|  | CPU s/GB | 1.00 | 4.00 | 0.25 x (0.25 - 0.25) | ≤ 0.5 x | met |" in text
     assert "|  | PSS MB | 40.0 | 40.0 |" in text
     assert "|  | MB/s, the machine itself: 150 | 0.73 x of it | 0.67 x of it |" in text
+    assert "|  | the machine itself: send s/GB 0.500 |  |  |  |  | floor |" in text
     assert (
         "| 10 KB records |  |  |  |  |  | **failed**: RuntimeError: 3 answers with errors \\| first 87 |"
         in text
