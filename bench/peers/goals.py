@@ -91,7 +91,7 @@ class Outcome:
     """In words, with the measured ratio."""
     failed: list[str] = field(default_factory=list)
     open: list[str] = field(default_factory=list)
-    """What was not measured."""
+    """What was not measured, or not in all rounds."""
 
     @property
     def is_met(self) -> bool:
@@ -135,7 +135,7 @@ def _judge(outcome: Outcome, cell: CellResult, goal: Goal) -> None:
     what = f"`{cell.name}` {goal.metric}"
     if cell.failed:
         outcome.failed.append(what)
-    elif verdict is None:
+    elif verdict is None or cell.rounds < cell.wanted_rounds:
         outcome.open.append(what)
     elif verdict.met:
         outcome.met.append(what)

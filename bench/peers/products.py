@@ -152,12 +152,19 @@ class Running:
         if answer.error_code != ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
             require_no_error(answer.error_code)
         deadline = time.monotonic() + STOP_S
-        while any(self.directory.rglob(f"{topic}-*/*.log")) or any(
-            self.directory.rglob(f"{topic}.*-delete")
-        ):
+        while self._has_files(topic):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.name}: {topic}'s files are still there")
             time.sleep(POLL_S)
+
+    def _has_files(self, topic: str) -> bool:
+        try:
+            return any(
+                any(self.directory.rglob(pattern))
+                for pattern in (f"{topic}-*/*.log", f"{topic}.*-delete")
+            )
+        except FileNotFoundError:  # a directory went while it was looked into
+            return True
 
     def _controller(self) -> int:
         answer = self.ask(MetadataRequest(topics=[], allow_auto_topic_creation=False), 9)

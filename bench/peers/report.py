@@ -94,7 +94,7 @@ def _goals(cells: list[CellResult]) -> list[str]:
         "## Goals",
         "",
         f"{met} of {len(found)} met, {missed} missed, {len(found) - met - missed} not measured in full. A goal is met "
-        "when all the cells are that it is asked of.",
+        "when all the cells are that it is asked of; a cell whose rounds are not complete is not counted.",
         "",
         row(
             (

@@ -17,7 +17,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from bench.peers.cells import CLIENT_BOUND_FROM, CLIENT_BUSY, FLOOR, OURS, Cell, Goal, Sample
+from bench.peers.cells import (
+    CLIENT_BOUND_FROM,
+    CLIENT_BUSY,
+    FLOOR,
+    OURS,
+    ROUNDS,
+    Cell,
+    Goal,
+    Sample,
+)
 from bench.peers.revision import revision, source_digest
 
 MEASURED = ("samples", "floors", "seconds", "ended", "failed", "source", "revision", "took")
@@ -85,6 +94,11 @@ class CellResult:
     def rounds(self) -> int:
         """How many are complete."""
         return min((len(each) for each in self.samples.values()), default=0)
+
+    @property
+    def wanted_rounds(self) -> int:
+        """How many there are to be."""
+        return int(self.kept.get("rounds", ROUNDS))
 
     @property
     def round_s(self) -> float | None:

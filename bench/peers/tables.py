@@ -165,8 +165,8 @@ def remarks_of(cell: CellResult) -> list[str]:
         found.append(f"client-bound: {', '.join(bound)}")
     if cell.absent:
         found.append(f"not here: {', '.join(cell.absent)}")
-    if 0 < cell.rounds < cell.kept.get("rounds", ROUNDS):
-        found.append(f"{cell.rounds} of {cell.kept['rounds']} rounds")
+    if 0 < cell.rounds < cell.wanted_rounds:
+        found.append(f"{cell.rounds} of {cell.wanted_rounds} rounds")
     elif 0 < cell.rounds < ROUNDS:
         found.append(f"{cell.rounds} rounds")
     if cell.failed:

@@ -14,6 +14,7 @@ import pytest
 
 from bench.peers import results as results_module
 from bench.peers.cells import APACHE_KAFKA, OURS, Cell, Sample, Setting
+from bench.peers.products import Running
 from bench.peers.results import Results
 from bench.peers.runner import Run, chosen
 from tests.bench.peers_support import cell, results_in, setting
@@ -165,6 +166,15 @@ def test_what_is_left_is_estimated_from_what_was(tmp_path: Path) -> None:
     left = Run(picked, results, rounds=3, budget_s=60.0)
     assert left.remaining_s(within=picked[0][0]) == 2 * 10.0 + 3 * 10.0
     assert left.remaining_s() > 50.0
+
+
+def test_files_that_go_while_they_are_looked_for_are_still_there(tmp_path: Path) -> None:
+    class Vanishing(type(Path())):  # type: ignore[misc]
+        def rglob(self, pattern: str) -> Any:
+            raise FileNotFoundError(pattern)
+
+    assert Running("one", [1], Vanishing(tmp_path))._has_files("topic")
+    assert not Running("one", [1], tmp_path)._has_files("topic")
 
 
 def test_cells_are_chosen_by_patterns_and_kept_in_order(tmp_path: Path) -> None:
