@@ -34,7 +34,8 @@ from ottla.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest
 from ottla.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from ottla.records.builder import build_batch
 
-NOW_MS = 1_700_000_000_000
+NOW_MS = int(time.time() * 1000)
+"""Records are of today: none is old enough to be deleted while it is measured."""
 START_GOAL = Goal(at_most=5.0)
 MEMORY_GOAL = Goal(at_most=300)
 
@@ -56,12 +57,16 @@ class Topics:
         )
         self._batch = bytes(build_batch([(NOW_MS, None, bytes(100), ())]))
 
-    def create(self, connection: Connection) -> None:
-        """Create them all, a topic a request."""
-        for name in self.names:
-            topic = CreatableTopic(name=name, num_partitions=self.partitions, replication_factor=1)
-            frame = Frame(CreateTopicsRequest(topics=[topic], timeout_ms=60_000), 7)
-            require_no_error(connection.answer(frame).topics[0].error_code)
+    def create(self, connection: Connection, per_request: int = 1) -> None:
+        """Create them all, so many topics a request."""
+        for first in range(0, len(self.names), per_request):
+            wanted = [
+                CreatableTopic(name=name, num_partitions=self.partitions, replication_factor=1)
+                for name in self.names[first : first + per_request]
+            ]
+            frame = Frame(CreateTopicsRequest(topics=wanted, timeout_ms=60_000), 7)
+            for topic in connection.answer(frame).topics:
+                require_no_error(topic.error_code)
 
     def write(self, connection: Connection) -> None:
         """A record into each partition, a topic a request."""
@@ -75,6 +80,11 @@ class Topics:
             )
             for found in answer.responses[0].partition_responses:
                 require_no_error(found.error_code)
+
+    def errors(self, answer: Any) -> int:
+        """How many partitions are missing in an answer, or answered for with an error."""
+        found = [one for topic in answer.topics for one in topic.partitions]
+        return self.count - sum(not one.error_code for one in found)
 
     def check(self, answer: Any, records: int) -> None:
         """Raise where a partition is not led, or holds another number of records."""

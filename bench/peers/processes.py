@@ -14,12 +14,15 @@ def cpu_seconds(pid: int) -> float:
     return time.clock_gettime(((~pid) << 3) | 2)
 
 
-def pss_mb(pid: int) -> float:
-    """The proportional set size, in MB of 2^20 bytes: a page that n processes share counts 1/n. Mapped files are in it."""
+def pss_mb(pid: int, part: str = "Pss") -> float:
+    """The proportional set size, in MB of 2^20 bytes: a page that n processes share counts 1/n. Mapped files are in it.
+
+    ``Pss_Anon`` is the part without files.
+    """
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
+        if line.startswith(f"{part}:"):
             return int(line.split()[1]) * 1024 / MB
-    raise RuntimeError("no Pss")
+    raise RuntimeError(f"no {part}")
 
 
 def children(pid: int) -> list[int]:

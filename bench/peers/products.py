@@ -36,6 +36,7 @@ from tests.support.apache_kafka import free_ports
 KINDS = ("os", "disk", "defaults")
 START_S = 120.0
 STOP_S = 60.0
+CLEAN_STOP_S = 600.0
 POLL_S = 0.01
 ROOT = Path(__file__).resolve().parents[2]
 DELETE_DELAY_MS = "100"
@@ -54,6 +55,8 @@ class Running:
         self.others: list[int] = []
         self.commands: list[list[str]] = []
         """With what its processes were started."""
+        self.began = 0.0
+        """When its first process was started, by ``time.perf_counter``."""
 
     @property
     def bootstrap(self) -> str:
@@ -71,6 +74,10 @@ class Running:
     def pss_mb(self) -> float:
         """Proportional set size of all its processes together."""
         return sum(pss_mb(pid) for pid in self.pids())
+
+    def anonymous_mb(self) -> float:
+        """The anonymous part of it: heaps and stacks, no files."""
+        return sum(pss_mb(pid, "Pss_Anon") for pid in self.pids())
 
     def connection(self, node: int = 0) -> Connection:
         """A plain connection to a node."""
@@ -176,11 +183,15 @@ class Running:
         """Return once every node answers and knows all of them. Raises ``RuntimeError`` where a process has ended."""
         deadline = time.monotonic() + START_S
         while not self._ready():
-            if any(process.poll() is not None for process in self.processes):
-                raise RuntimeError(f"{self.name} has ended:\n{self.last_words()}")
+            self.require_alive()
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.name} does not get ready:\n{self.last_words()}")
             time.sleep(POLL_S)
+
+    def require_alive(self) -> None:
+        """Raise ``RuntimeError`` where one of its processes has ended."""
+        if any(process.poll() is not None for process in self.processes):
+            raise RuntimeError(f"{self.name} has ended:\n{self.last_words()}")
 
     def _ready(self) -> bool:
         for port in self.ports:
@@ -207,6 +218,7 @@ class Running:
     def run(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> int:
         """Start one of its processes; its pid."""
         with (self.directory / f"{name}.log").open("ab") as output:
+            self.began = self.began or time.perf_counter()
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -235,8 +247,16 @@ class Running:
             told = told.replace(str(port), f"PORT-{index + 1}")
         return told
 
+    def stop_cleanly(self) -> None:
+        """End all processes by SIGTERM, as a service manager does, and wait until they have stopped."""
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.wait(CLEAN_STOP_S)
+        self.processes.clear()
+
     def stop(self) -> None:
-        """End all processes. Nobody needs what they hold."""
+        """End all processes by SIGKILL. Nobody needs what they hold."""
         for process in self.processes:
             for pid in family([process.pid]):
                 try:
@@ -267,7 +287,14 @@ class Product(ABC):
         nodes: int = 1,
         settings: Mapping[str, str] | None = None,
     ) -> Running:
-        """Start it with its data in ``directory``, without waiting for it. ``settings`` are Kafka's names."""
+        """Start it with its data in ``directory``, without waiting for it. ``settings`` are Kafka's names.
+
+        The directory may have been used before, here or elsewhere, by as many nodes.
+        """
+
+    def prepare(self, directory: Path) -> None:
+        """Do what has to be done once, before one node's first start in a new directory, if there is any."""
+        del directory
 
     @contextmanager
     def running(
@@ -335,15 +362,31 @@ KAFKA_JVM = (
 )
 """What ``kafka-run-class.sh`` gives a server."""
 KAFKA_HEAP = "1g"
+KAFKA_SMALLEST_HEAP = "48m"
+"""The smallest with which it starts, takes and gives; with 40 MB it runs out of memory at its start."""
+KAFKA_SMALL_SETTINGS = {"log.cleaner.dedupe.buffer.size": "8388608"}
+"""What such a heap needs: the default is 128 MB at once. With all defaults the smallest heap is 192 MB."""
 CLUSTER_ID = "4L6g3nShT-eMCtK--X86sw"
 
 
 class ApacheKafka(Product):
     """Apache Kafka in KRaft mode, each node broker and controller in one, with the JVM options of its own scripts."""
 
-    def __init__(self, heap: str = KAFKA_HEAP) -> None:
+    def __init__(self, heap: str = KAFKA_HEAP, settings: Mapping[str, str] | None = None) -> None:
         self._heap = heap
+        self._own = dict(settings or {})
         self.name = "Apache Kafka" if heap == KAFKA_HEAP else f"Apache Kafka, {heap} heap"
+
+    @classmethod
+    def smallest(cls) -> ApacheKafka:
+        """With the smallest heap that passes."""
+        return cls(KAFKA_SMALLEST_HEAP, KAFKA_SMALL_SETTINGS)
+
+    @property
+    def remark(self) -> str:
+        """What is not as its scripts have it."""
+        changed = [f"{name}={value}" for name, value in self._own.items()]
+        return ", ".join([f"a heap of {self._heap}", *changed])
 
     def version(self) -> str:
         from tests.support.java import version
@@ -357,8 +400,6 @@ class ApacheKafka(Product):
         nodes: int = 1,
         settings: Mapping[str, str] | None = None,
     ) -> Running:
-        from tests.support.java import LOGGING, classes, jars, program
-
         ports = free_ports(2 * nodes)
         running = Running(self.name, ports[:nodes], directory)
         voters = ",".join(f"{i + 1}@127.0.0.1:{ports[nodes + i]}" for i in range(nodes))
@@ -367,14 +408,31 @@ class ApacheKafka(Product):
             chosen = self._settings(directory, index, ports, nodes, voters)
             if durability == "disk":
                 chosen["log.flush.interval.messages"] = "1"
-            chosen |= settings or {}
-            properties.write_text("".join(f"{n}={v}\n" for n, v in chosen.items()))
-            command = [program("java", "default-jdk-headless"), *KAFKA_JVM]
-            command += [f"-Xms{self._heap}", f"-Xmx{self._heap}"]
-            command += [f"-Dlog4j2.configurationFile={LOGGING}", "-cp", f"{classes()}:{jars()}/*"]
-            command += ["KafkaNode", CLUSTER_ID, str(properties)]
-            running.run(f"node-{index + 1}", command, {})
+            chosen |= self._own | dict(settings or {})
+            _write_properties(properties, chosen)
+            if (directory / f"data-{index + 1}" / "meta.properties").exists():
+                main = ["kafka.Kafka", str(properties)]
+            else:
+                main = ["KafkaNode", CLUSTER_ID, str(properties)]
+            running.run(f"node-{index + 1}", [*self._java(), *main], {})
         return running
+
+    def prepare(self, directory: Path) -> None:
+        """``kafka-storage.sh format``. Where nobody has, ``start`` has the node's process do so first."""
+        properties = directory / "format.properties"
+        ports = free_ports(2)
+        voters = f"1@127.0.0.1:{ports[1]}"
+        _write_properties(properties, self._settings(directory, 0, ports, 1, voters))
+        tool = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)]
+        subprocess.run([*self._java(), *tool], check=True, capture_output=True)
+
+    def _java(self) -> list[str]:
+        """The JVM of a node, with its class path."""
+        from tests.support.java import LOGGING, classes, jars, program
+
+        command = [program("java", "default-jdk-headless"), *KAFKA_JVM]
+        command += [f"-Xms{self._heap}", f"-Xmx{self._heap}"]
+        return [*command, f"-Dlog4j2.configurationFile={LOGGING}", "-cp", f"{classes()}:{jars()}/*"]
 
     @staticmethod
     def _settings(
@@ -399,6 +457,10 @@ class ApacheKafka(Product):
             "transaction.state.log.min.isr": "1",
             "log.segment.delete.delay.ms": DELETE_DELAY_MS,
         }
+
+
+def _write_properties(path: Path, settings: Mapping[str, str]) -> None:
+    path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
 
 
 def _environment() -> dict[str, str]:

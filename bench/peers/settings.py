@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from bench.peers import clients, latency, replication, saturation
+from bench.peers import clients, latency, memory, partitions, replication, saturation, starting
 from bench.peers.cells import Setting
 
 
 def all_settings() -> list[Setting]:
     """Each module of works has its own."""
     return [
+        *starting.settings(),
+        *memory.settings(),
         *saturation.settings(),
         *latency.settings(),
         *replication.settings(),
         *clients.settings(),
+        *partitions.settings(),
     ]
