@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -69,7 +70,8 @@ class Starts:
             self._make(template, fill, kill=kill)
         with tempfile.TemporaryDirectory(dir=self._place) as copies:
             copy = Path(copies) / "of"
-            shutil.copytree(template, copy)
+            # Holes stay holes: each index of a killed Apache Kafka is 10 MB of them.
+            subprocess.run(["cp", "-a", "--sparse=auto", str(template), str(copy)], check=True)
             os.sync()
             yield copy
 

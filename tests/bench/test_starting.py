@@ -29,6 +29,19 @@ def test_a_start_ends_with_the_first_record(
         assert found["CPU s"] > 0
 
 
+def test_a_copy_of_a_directory_takes_no_more_room_than_it(tmp_path: Path) -> None:
+    class WithHoles(Ottla):
+        def prepare(self, directory: Path) -> None:
+            with (directory / "index").open("wb") as file:
+                file.truncate(100_000_000)
+
+    starts = Starts(WithHoles(), "os", tmp_path)
+    with starts.directory("new") as directory:
+        found = (directory / "index").stat()
+        assert found.st_size == 100_000_000
+        assert found.st_blocks * 512 < 1_000_000
+
+
 def test_a_broker_that_does_not_start_is_said_to_have_ended(starts: Starts) -> None:
     with starts.directory("new") as directory:
         (directory / "data").write_text("no directory")
