@@ -1,7 +1,8 @@
 """What memory a broker takes: idle, 10 s after its first topic was there, and at most under a steady load.
 
 Figures are proportional set sizes of all its processes. Kafka's have its mapped index files in them, as far as their
-pages were touched; ours reads and writes such files and maps none, so that its pages are in the page cache alone.
+pages were touched; ours reads and writes such files and maps none, so that its pages are in the page cache alone. The
+interpreter's own text, 5 MB, counts half or less for us, since this benchmark has it mapped, too.
 The anonymous part, which is nobody else's in any case, stands beside. The load is the same for everybody: an open loop of
 requests of one record for 12 partitions in turn, with a consumer for each partition that reads what comes.
 """
