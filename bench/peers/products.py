@@ -362,8 +362,8 @@ KAFKA_JVM = (
 )
 """What ``kafka-run-class.sh`` gives a server."""
 KAFKA_HEAP = "1g"
-KAFKA_SMALLEST_HEAP = "48m"
-"""The smallest with which it starts, takes and gives; with 40 MB it runs out of memory at its start."""
+KAFKA_SMALLEST_HEAP = "96m"
+"""The smallest with which it passes every time: with 48 MB it starts at times, and else runs out of memory."""
 KAFKA_SMALL_SETTINGS = {"log.cleaner.dedupe.buffer.size": "8388608"}
 """What such a heap needs: the default is 128 MB at once. With all defaults the smallest heap is 192 MB."""
 CLUSTER_ID = "4L6g3nShT-eMCtK--X86sw"
