@@ -322,6 +322,12 @@ class Ottla(Product):
 
     name = "Ottla"
 
+    def __init__(self, brokers: int = 1) -> None:
+        """``brokers``: processes of one node, as ``ottla serve --brokers`` starts them; each has a port."""
+        self._brokers = brokers
+        if brokers > 1:
+            self.name = f"Ottla, {brokers} brokers"
+
     def version(self) -> str:
         return metadata.version("ottla")
 
@@ -334,8 +340,11 @@ class Ottla(Product):
     ) -> Running:
         if nodes != 1:
             raise NotImplementedError("bench.peers.clusters starts several")
-        running = Running(self.name, free_ports(1), directory)
+        running = Running(self.name, free_ports(self._brokers), directory)
         command = self.command(directory / "data", running.ports[0], durability, settings)
+        if self._brokers > 1:
+            command.append(f"--brokers={self._brokers}")
+            command += [f"--listen=127.0.0.1:{port}" for port in running.ports[1:]]
         running.run("ottla", command, {})
         return running
 

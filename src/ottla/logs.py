@@ -133,9 +133,10 @@ class _Flood(logging.Filter):
 class _LazyFormatter(logging.Formatter):
     """Coloured columns (structlog's) on a terminal, one JSON object a line elsewhere."""
 
-    def __init__(self, *, terminal: bool) -> None:
+    def __init__(self, *, terminal: bool, broker: int | None) -> None:
         super().__init__()
         self._terminal = terminal
+        self._process = {} if broker is None else {"broker": broker}
         self._render: Render | None = None
 
     def format(self, record: logging.LogRecord) -> str:
@@ -148,6 +149,7 @@ class _LazyFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": printable(record.getMessage()),
+            **self._process,
         }
         for name, value in getattr(record, "fields", {}).items():
             event.setdefault(name, _shown(value))
@@ -169,11 +171,15 @@ def _json_line() -> Render:
     return lambda _, level, event: json.dumps(event, default=str)
 
 
-def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
-    """Send every event at ``level`` and above to ``stream`` (standard error by default)."""
+def configure(
+    level: str = "INFO", stream: TextIO | None = None, *, broker: int | None = None
+) -> None:
+    """Send every event at ``level`` and above to ``stream`` (standard error by default).
+
+    ``broker`` stands in every event, where several of them write to one stream."""
     target = stream if stream is not None else sys.stderr
     handler = logging.StreamHandler(target)
-    handler.setFormatter(_LazyFormatter(terminal=target.isatty()))
+    handler.setFormatter(_LazyFormatter(terminal=target.isatty(), broker=broker))
     handler.addFilter(_Flood())
     root = logging.getLogger()
     root.handlers[:] = [handler]

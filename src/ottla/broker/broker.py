@@ -198,12 +198,14 @@ class Broker:
         finally:
             stopping.cancel()
 
-    async def stop(self) -> None:
+    async def stop(self, *, in_turn: bool = True) -> None:
         """Answer what is owed, make everything durable, and let go of it; a second call does nothing.
 
-        To be called after a start that failed or was cancelled, too.
+        To be called after a start that failed or was cancelled, too. ``in_turn`` False: the others of the cluster
+        stop as well, so that nothing is handed over to them.
         """
-        if self._takes_part and not self._stopping and self.config.controlled_shutdown_enable:
+        in_turn = in_turn and self.config.controlled_shutdown_enable
+        if self._takes_part and not self._stopping and in_turn:
             from ottla.broker.shutdown import hand_over
 
             await hand_over(self)

@@ -1,4 +1,4 @@
-"""``ottla serve``: a broker in this process until SIGTERM or SIGINT.
+"""``ottla serve``: a broker in this process until SIGTERM or SIGINT; several, in processes of their own, with ``--brokers``.
 
 Nothing slow is imported here before the broker listens: no typer, no rich, no structlog. Exit codes: 0
 after a clean stop, 1 when the broker can't start or fails, 2 when its settings can't be taken, 3 when another broker has its data directory.
@@ -11,7 +11,8 @@ import sys
 from typing import TYPE_CHECKING, TextIO
 
 from ottla.cli.failures import EXIT_FAILED, EXIT_IN_USE, EXIT_OK, EXIT_USAGE, one_line
-from ottla.cli.serve_options import Arguments, overridden_by, settings_of
+from ottla.cli.serve_options import Arguments, brokers_of, overridden_by, settings_of
+from ottla.cli.several_places import Place, check_alone, place_of
 from ottla.cli.version import VERSION
 from ottla.settings import sources
 from ottla.settings.broker_config import BrokerConfig
@@ -33,12 +34,19 @@ def serve(arguments: Arguments) -> int:
     try:
         config = config_of(arguments)
         level = _log_level()
+        count, place = brokers_of(arguments), place_of(arguments)
+        if count == 1 and place is None:
+            check_alone(config)
     except SettingError as error:
-        return _fail(one_line(error), EXIT_USAGE)
+        return fail(one_line(error), EXIT_USAGE)
     if config.ignored:
         names = ", ".join(config.ignored)
-        _write(sys.stderr, f"ottla: warning: settings of Kafka's that do nothing here: {names}")
-    return _run(config, level)
+        write(sys.stderr, f"ottla: warning: settings of Kafka's that do nothing here: {names}")
+    if count > 1:
+        from ottla.cli.serve_several import serve_several
+
+        return serve_several(arguments, config, level)
+    return _run(config, level, place)
 
 
 def config_of(arguments: Arguments) -> BrokerConfig:
@@ -71,38 +79,38 @@ def _log_level() -> str:
     return level
 
 
-def _run(config: BrokerConfig, level: str) -> int:
+def _run(config: BrokerConfig, level: str, place: Place | None) -> int:
     import gc
 
     # All that is made until the broker listens (modules, classes) stays: collecting finds nothing in it and
     # costs a tenth of the start. From then on it is left out of the collector's rounds.
     gc.disable()
     try:
-        return _run_until_stopped(config, level)
+        return _run_until_stopped(config, level, place)
     finally:
         gc.enable()
 
 
-def _run_until_stopped(config: BrokerConfig, level: str) -> int:
+def _run_until_stopped(config: BrokerConfig, level: str, place: Place | None) -> int:
     import asyncio
 
     from ottla import logs
     from ottla.cli.held_events import hold_events
 
-    logs.configure(level)
+    logs.configure(level, broker=None if place is None else config.node_id)
     held = hold_events()
     try:
-        return asyncio.run(_serve(config, held.hand_over))
+        return asyncio.run(_serve(config, held.hand_over, place))
     except (KeyboardInterrupt, asyncio.CancelledError):
         return EXIT_OK
     except SettingError as error:
-        return _fail(one_line(error), EXIT_USAGE)
+        return fail(one_line(error), EXIT_USAGE)
     except Exception as error:
         if not _expected(error):
             import logging
 
             logging.getLogger(__name__).error("the broker failed", exc_info=error)
-        return _fail(one_line(error), EXIT_IN_USE if _in_use(error) else EXIT_FAILED)
+        return fail(one_line(error), EXIT_IN_USE if _in_use(error) else EXIT_FAILED)
     finally:
         held.hand_over()
 
@@ -132,7 +140,9 @@ def _in_use(error: Exception) -> bool:
     return isinstance(error, DirectoryInUse)
 
 
-async def _serve(config: BrokerConfig, release_events: Callable[[], None]) -> int:
+async def _serve(
+    config: BrokerConfig, release_events: Callable[[], None], place: Place | None = None
+) -> int:
     import asyncio
     import gc
 
@@ -142,7 +152,8 @@ async def _serve(config: BrokerConfig, release_events: Callable[[], None]) -> in
 
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    broker = Broker(config)
+    in_turn = True
+    broker = Broker(config) if place is None else Broker(config, connector=place.stores(config))
     starting = loop.create_task(broker.start())
 
     def on_signal() -> None:
@@ -151,7 +162,16 @@ async def _serve(config: BrokerConfig, release_events: Callable[[], None]) -> in
         capabilities.notify_service_manager("STOPPING=1")
         give_back()  # the second one ends the process at once
 
+    def on_end_of_all() -> None:
+        nonlocal in_turn
+        assert place is not None
+        loop.remove_reader(place.lifeline)
+        in_turn = False
+        on_signal()
+
     give_back = capabilities.on_signals(loop, on_signal)
+    if place is not None:
+        loop.add_reader(place.lifeline, on_end_of_all)
     try:
         try:
             await starting
@@ -161,27 +181,27 @@ async def _serve(config: BrokerConfig, release_events: Callable[[], None]) -> in
             raise
         gc.freeze()
         gc.enable()
-        _write(sys.stdout, ready_line(config, broker))
+        write(sys.stdout, ready_line(config, broker))
         capabilities.notify_service_manager(f"READY=1\nMAINPID={os.getpid()}")
-        _keep_watchdog(loop)
+        keep_watchdog(loop)
         release = loop.call_later(RELEASE_AFTER_S, loop.run_in_executor, None, release_events)
         try:
             await broker.serve_until(stop)
         finally:
             release.cancel()  # or it may come when the executor is gone
     finally:
-        await broker.stop()
+        await (broker.stop() if in_turn else broker.stop(in_turn=False))
     return EXIT_OK
 
 
-def _keep_watchdog(loop: asyncio.AbstractEventLoop) -> None:
+def keep_watchdog(loop: asyncio.AbstractEventLoop) -> None:
     """Tell the service manager, as often as it wants to hear it, that the loop still turns."""
     from ottla import capabilities
 
     interval_s = capabilities.watchdog_interval_s()
     if interval_s is not None:
         capabilities.notify_service_manager("WATCHDOG=1")
-        loop.call_later(interval_s, _keep_watchdog, loop)
+        loop.call_later(interval_s, keep_watchdog, loop)
 
 
 def ready_line(config: BrokerConfig, broker: Broker) -> str:
@@ -194,11 +214,11 @@ def ready_line(config: BrokerConfig, broker: Broker) -> str:
     directories = ", ".join(config.data_directories)
     return (
         f"ottla {VERSION} ready: node {broker.node_id} on {listening}, "
-        f"data in {directories} (start took {_seconds_since_start():.2f} s)"
+        f"data in {directories} (start took {seconds_since_start():.2f} s)"
     )
 
 
-def _seconds_since_start() -> float:
+def seconds_since_start() -> float:
     """How long this process has been running, by the system's account (Linux), else by its own."""
     import time
 
@@ -211,11 +231,11 @@ def _seconds_since_start() -> float:
     return max(running, 0.0)
 
 
-def _fail(text: str, code: int) -> int:
-    _write(sys.stderr, f"ottla serve: {text}")
+def fail(text: str, code: int) -> int:
+    write(sys.stderr, f"ottla serve: {text}")
     return code
 
 
-def _write(stream: TextIO, text: str) -> None:
+def write(stream: TextIO, text: str) -> None:
     stream.write(text + "\n")
     stream.flush()

@@ -25,6 +25,7 @@ Examples:
   ottla serve --data /var/lib/ottla --listen 0.0.0.0:9092 --advertise broker.example:9092
   ottla serve --listen 127.0.0.1:0 --set log.retention.hours=24 --set num.partitions=3
   ottla serve --config server.properties
+  ottla serve --brokers 4 --data /var/lib/ottla
 """)
 
 

@@ -39,21 +39,34 @@ SERVE_OPTIONS = (
         "HOST:PORT",
         "Address to listen on; port 0 takes a free one, and the line that says that the broker is ready "
         "names it. No host (:9092) is every interface; nobody is asked who they are, so do that only "
-        "where you trust the network. (default: 127.0.0.1:9092)",
+        "where you trust the network. With --brokers N the further ones take the ports after it, or "
+        "it is given N times. (default: 127.0.0.1:9092)",
+        repeatable=True,
     ),
     ServeOption(
         "advertise",
         "--advertise",
         "HOST:PORT",
         "Address that clients are told to connect to, when they reach the broker by another one than "
-        "--listen: from another machine, or through a container's or a router's port.",
+        "--listen: from another machine, or through a container's or a router's port. With --brokers N "
+        "the further ones take the ports after it, or it is given N times.",
+        repeatable=True,
     ),
     ServeOption(
         "node_id",
         "--node-id",
         "N",
         "The broker's number. It is written into the data directory and can't change afterwards. "
-        "(default: 1; with --zookeeper the next one that is free above 1000)",
+        "(default: 1; with --zookeeper the next one that is free above 1000) With --brokers N the "
+        "first one's; the others count on.",
+    ),
+    ServeOption(
+        "brokers",
+        "--brokers",
+        "N",
+        "So many brokers, processes of their own, that are one cluster on this machine: for its cores, as a "
+        "broker uses one. No ZooKeeper is needed. Their data is in DIR/broker-1, DIR/broker-2 and so on. "
+        "(default: 1)",
     ),
     ServeOption(
         "zookeeper",
@@ -79,9 +92,22 @@ SERVE_OPTIONS = (
     ),
 )
 
+INTERNAL_OPTIONS = (
+    ServeOption(
+        "store_socket",
+        "--store-socket",
+        "PATH",
+        "Where the brokers of this machine have their store.",
+    ),
+    ServeOption("lifeline", "--lifeline", "FD", "A pipe whose end is the end of all of them."),
+)
+"""What ``--brokers`` gives to the brokers that it starts, and nobody else."""
+
 Arguments = Mapping[str, str | Sequence[str] | None]
 
-_BY_FLAG = {option.flag: option for option in SERVE_OPTIONS}
+BROKERS_MAX = 100
+
+_BY_FLAG = {option.flag: option for option in (*SERVE_OPTIONS, *INTERNAL_OPTIONS)}
 
 
 def parse(argv: Sequence[str]) -> Arguments | None:
@@ -120,19 +146,39 @@ def settings_of(arguments: Arguments) -> dict[str, str]:
     zookeeper = arguments.get("zookeeper")
     if isinstance(zookeeper, str):
         settings["zookeeper.connect"] = zookeeper
-    listen = arguments.get("listen")
-    if isinstance(listen, str):
-        settings["listeners"] = f"PLAINTEXT://{_address('--listen', listen)}"
-    advertise = arguments.get("advertise")
-    if isinstance(advertise, str):
-        settings["advertised.listeners"] = f"PLAINTEXT://{_address('--advertise', advertise)}"
+    listen = addresses(arguments, "listen")
+    if listen:
+        settings["listeners"] = f"PLAINTEXT://{listen[0]}"
+    advertise = addresses(arguments, "advertise")
+    if advertise:
+        settings["advertised.listeners"] = f"PLAINTEXT://{advertise[0]}"
     return settings
+
+
+def brokers_of(arguments: Arguments) -> int:
+    """How many brokers to start; raises SettingError."""
+    text = arguments.get("brokers")
+    if not isinstance(text, str):
+        return 1
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= BROKERS_MAX:
+        raise SettingError(f"--brokers wants a number from 1 to {BROKERS_MAX}, got {text!r}")
+    return int(text)
+
+
+def addresses(arguments: Arguments, name: str) -> list[str]:
+    """The addresses that ``--listen`` or ``--advertise`` was given: one, or one a broker. Raises SettingError."""
+    given = arguments.get(name) or ()
+    texts = [given] if isinstance(given, str) else list(given)
+    count = brokers_of(arguments)
+    if len(texts) not in (0, 1, count):
+        raise SettingError(f"--{name} is given {len(texts)} times, for --brokers {count}")
+    return [_address(f"--{name}", text) for text in texts]
 
 
 def overridden_by(arguments: Arguments) -> dict[str, str]:
     """What the options say against a settings file, and against nothing else: what it tells of its own
     listeners' names and addresses is not about the one of ``--listen``."""
-    if not isinstance(arguments.get("listen"), str):
+    if not arguments.get("listen"):
         return {}
     return {
         "advertised.listeners": "",

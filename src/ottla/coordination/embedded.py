@@ -111,6 +111,10 @@ class Keeper:
 
     async def connect(self, *, session_timeout_ms: int | None = None) -> EmbeddedStore:
         """A new session. Without a timeout nothing can come between it and us but its close."""
+        return self.open_session(session_timeout_ms)
+
+    def open_session(self, session_timeout_ms: int | None = None) -> EmbeddedStore:
+        """What ``connect`` does, at once. Raises ConnectionLoss where the store is closed or has failed."""
         if self._closed or self._failure is not None:
             raise ConnectionLoss("the store is closed")
         store = EmbeddedStore(self, self._tree.open_session(), session_timeout_ms)
@@ -144,8 +148,12 @@ class Keeper:
 
     async def end_session(self, session_id: int) -> None:
         """Remove the session's ephemeral znodes and watches, in turn with all other calls."""
+        await self.drop_session(session_id)
+
+    def drop_session(self, session_id: int) -> asyncio.Future[None]:
+        """What ``end_session`` waits for."""
         self._sessions.pop(session_id, None)
-        await self.submit(partial(self._tree.close_session, session_id), alone=True)
+        return self.submit(partial(self._tree.close_session, session_id), alone=True)
 
     async def close(self) -> None:
         """Finish what is under way, fail what waits, close the file. Sessions end with it."""

@@ -197,7 +197,7 @@ def test_the_way_to_the_broker_imports_nothing_slow() -> None:
 import sys
 from ottla.cli import entry
 from ottla.cli import serve
-serve._run = lambda config, level: print(sorted(
+serve._run = lambda config, level, place: print(sorted(
     {"typer", "click", "rich", "structlog", "msgspec", "cramjam", "ssl", "uuid", "difflib", "json"}
     & set(sys.modules))) or 0
 sys.exit(entry.main(["serve", "--data", "d", "--set", "log.retention.ms=5", "--listen=:0"]))
@@ -237,4 +237,4 @@ def test_events_of_the_start_are_held_until_it_is_over() -> None:
 
 
 def test_the_start_is_counted_from_the_start_of_the_process() -> None:
-    assert 0 < serve_module._seconds_since_start() < 3600
+    assert 0 < serve_module.seconds_since_start() < 3600

@@ -21,7 +21,7 @@ from ottla.settings.definitions import SettingError
 
 def test_plain_options_are_read() -> None:
     argv = ["--data", "d", "--listen=:1", "--set", "a=b=c", "--set=d=e", "--node-id", "7"]
-    assert parse(argv) == {"data": ["d"], "listen": ":1", "set": ["a=b=c", "d=e"], "node_id": "7"}
+    assert parse(argv) == {"data": ["d"], "listen": [":1"], "set": ["a=b=c", "d=e"], "node_id": "7"}
     assert parse([]) == {}
     assert parse(["--node-id", "1", "--node-id", "2"]) == {"node_id": "2"}
 

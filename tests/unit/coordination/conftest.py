@@ -10,6 +10,8 @@ import pytest
 
 from ottla.clock import ManualClock
 from ottla.coordination.embedded import IN_MEMORY, Keeper
+from ottla.coordination.local import LocalStores
+from ottla.coordination.local_server import StoreServer
 from ottla.coordination.store import Store
 from tests.support.coroutines import run_coroutine_test
 from tests.support.zookeeper import Ensemble, ensemble, zookeeper
@@ -54,6 +56,37 @@ class EmbeddedStores:
             await self._keeper.close()
 
 
+class SocketStores:
+    """Sessions with one embedded store, over a Unix socket."""
+
+    def __init__(self, directory: Path) -> None:
+        self.clock: ManualClock | None = ManualClock()
+        self._path = directory / "socket" / "store"
+        self._server: StoreServer | None = None
+        self._brokers: list[LocalStores] = []
+
+    async def connect(self) -> Store:
+        if self._server is None:
+            self._server = StoreServer(await Keeper.open(clock=self.clock))
+            await self._server.start(self._path)
+        self._brokers.append(LocalStores(self._path, 60_000))
+        return await self._brokers[-1].connect()
+
+    async def expire(self, store: Store) -> None:
+        assert self._server is not None
+        ended = asyncio.Event()
+        store.on_state(lambda state: ended.set())
+        await self._server.keeper.expire(store.session_id)
+        await ended.wait()
+
+    async def close(self) -> None:
+        for broker in self._brokers:
+            await broker.close()
+        if self._server is not None:
+            await self._server.close()
+            await self._server.keeper.close()
+
+
 class ZooKeeperStores:
     """Sessions with a real ZooKeeper, below a path of their own."""
 
@@ -86,12 +119,14 @@ def end_session(ensemble: ZooKeeper, store: Any) -> None:
     client.close()
 
 
-@pytest.fixture(params=["memory", "sqlite", "zookeeper"])
+@pytest.fixture(params=["memory", "sqlite", "socket", "zookeeper"])
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
     """One fresh, empty store of each kind."""
     if request.param == "zookeeper":
         servers: Ensemble = request.getfixturevalue("zookeeper")
         return ZooKeeperStores(servers.fresh_chroot())
+    if request.param == "socket":
+        return SocketStores(tmp_path)
     return EmbeddedStores(
         IN_MEMORY if request.param == "memory" else str(tmp_path / "store.sqlite")
     )
