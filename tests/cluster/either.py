@@ -1,4 +1,5 @@
-"""What a test may do to a cluster, whichever it is: brokers of this process over the embedded store, or real ones."""
+"""What a test may do to a cluster, whichever it is: brokers of this process over the embedded store, or real ones over a store of this
+machine or ZooKeeper."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Any, Protocol
 
 from ottla import Admin
 from ottla.testing import Cluster
+from tests.cluster.local import LocalProcesses
 from tests.cluster.processes import BROKERS, SESSION_TIMEOUT_MS, SETTINGS, ClusterProcesses
 from tests.support.waiting import eventually
 from tests.support.zookeeper import Ensemble
@@ -52,6 +54,13 @@ def embedded(settings: Mapping[str, object]) -> Iterator[AnyCluster]:
     """Brokers of this process."""
     of_brokers = {**SETTINGS, **settings}
     with Cluster(len(BROKERS), of_brokers, session_timeout_ms=SESSION_TIMEOUT_MS) as cluster:
+        yield cluster
+
+
+@contextmanager
+def local(settings: Mapping[str, object], directory: Path) -> Iterator[AnyCluster]:
+    """Processes and one store on this machine."""
+    with LocalProcesses(directory, settings) as cluster:
         yield cluster
 
 

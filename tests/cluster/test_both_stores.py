@@ -1,4 +1,5 @@
-"""What a cluster promises, over the embedded store in this process and over a real ZooKeeper alike."""
+"""What a cluster promises, over the embedded store in this process, over one store for processes of this
+machine, and over a real ZooKeeper alike."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import pytest
 from ottla import Consumer, KafkaError, Producer
 from ottla.errors import ErrorCode
 from ottla.messages.metadata import MetadataRequest, MetadataRequestTopic
-from tests.cluster.either import AnyCluster, create_topic, embedded, zookeeper
+from tests.cluster.either import AnyCluster, create_topic, embedded, local, zookeeper
 from tests.cluster.processes import BROKERS
 from tests.interop.raw import RawClient
 from tests.support.requests import produce_request
@@ -23,11 +24,13 @@ OpenCluster = Callable[..., AbstractContextManager[AnyCluster]]
 PATIENCE = {"request_timeout_ms": 2_000, "retry_backoff_ms": 20, "metadata_max_age_ms": 1_000}
 
 
-@pytest.fixture(params=["embedded", "zookeeper"])
+@pytest.fixture(params=["embedded", "local", "zookeeper"])
 def open_cluster(request: pytest.FixtureRequest, tmp_path: Path) -> OpenCluster:
     """Opens a cluster with some settings."""
     if request.param == "embedded":
         return lambda **settings: embedded(settings)
+    if request.param == "local":
+        return lambda **settings: local(settings, tmp_path)
     ensemble = request.getfixturevalue("ensemble")
     return lambda **settings: zookeeper(settings, tmp_path, ensemble)
 

@@ -31,11 +31,13 @@ class BrokerProcess:
         host: str = "127.0.0.1",
         port: int = 0,
         inside: Sequence[str] = (),
+        descriptors: Sequence[int] = (),
     ) -> None:
         """``output``: the file that takes what the processes print; ``log.dirs`` may stand for ``data``, and
         ``listeners`` (the first one has ``host`` and ``port``) for these.
 
-        ``options``: more of the command's; ``inside``: a command that runs it, ``ip netns exec …`` say.
+        ``options``: more of the command's; ``inside``: a command that runs it, ``ip netns exec …`` say;
+        ``descriptors``: open files that it has, too.
         """
         self.data = data
         self.output = output
@@ -43,6 +45,7 @@ class BrokerProcess:
         self.port = port
         self._options = options
         self._inside = inside
+        self._descriptors = descriptors
         self._settings = settings
         self._environment = {**_environment(), **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
@@ -71,6 +74,7 @@ class BrokerProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=self._environment,
+                pass_fds=self._descriptors,
             )
 
     def wait_until_ready(self) -> None:
