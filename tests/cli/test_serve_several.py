@@ -9,13 +9,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from ottla import Admin, Consumer, Producer
+from ottla.cli.entry import main
+from ottla.testing import Broker
 from tests.support.waiting import DEADLINE_S, eventually
+from tests.support.zookeeper import Ensemble
 
 OTTLA_SERVE = [sys.executable, "-m", "ottla", "serve"]
 READY = re.compile(
@@ -218,3 +221,35 @@ def test_a_port_that_is_taken_is_one_line_and_leaves_no_broker_behind(
         assert line == f"log.dirs: {data} has the data of 2 brokers: start them with --brokers 2"
     pid = (tmp_path / "other" / "broker-1" / ".lock").read_text().partition(" ")[0]
     assert not pid or not _lives(int(pid))
+
+
+def test_the_state_of_several_brokers_can_go_to_a_zookeeper(
+    data: Path, zookeeper: Ensemble, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with _serve(data) as running:
+        with Admin(running.addresses[0]) as admin:
+            admin.create_topic("t", partitions=2, replication_factor=2)
+        with Producer(running.addresses[0]) as producer:
+            for number in range(4):
+                producer.send("t", f"{number}", partition=number % 2).result()
+        running.process.terminate()
+        assert running.process.wait(DEADLINE_S) == 0
+    connect = zookeeper.fresh_chroot()
+    assert main(["store", "export", "--data", str(data), "--zookeeper", connect]) == 0
+    how = f"start each broker with --zookeeper {connect} --data {data}/broker-K"
+    assert capsys.readouterr().out.splitlines()[-1] == how
+    code, line = _fails("--brokers=2", "--data", str(data))
+    assert (code, line) == (
+        2,
+        f"--brokers: the state in {data} has gone to the ZooKeeper {connect}: {how}",
+    )
+    with ExitStack() as stack:
+        brokers = [
+            stack.enter_context(
+                Broker(
+                    {"zookeeper.connect": connect, "node.id": node}, data=data / f"broker-{node}"
+                )
+            )
+            for node in (1, 2)
+        ]
+        assert _values(brokers[1].bootstrap, "t", 4) == [b"0", b"1", b"2", b"3"]

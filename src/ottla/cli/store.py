@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from ottla.cli.common import OutputOption
 from ottla.cli.failures import CommandFailed, UsageError
 from ottla.cli.manual import manual
 from ottla.cli.output import Output, note, say, show_json
+from ottla.cli.several_places import MARK
 
 if TYPE_CHECKING:
     from ottla.coordination.export import Plan
@@ -33,6 +35,8 @@ EXPORT_HELP = manual("""
     cluster, or a broker that runs, nothing is written. An export that was broken off is gone on with by another one.
     All is read back and compared in the end. From then on the broker is started with ottla serve --zookeeper on
     the same data, and no more without; others join it with the same --zookeeper and data directories of their own.
+    The state of several brokers (ottla serve --brokers) goes the same way: each is then started by itself, with --data
+    DIR/broker-K.
 
     Exit codes: 0 done, 1 refused or failed, 2 asked wrongly.
 
@@ -94,8 +98,6 @@ def export(
 def _settings(
     zookeeper: str | None, data: list[str] | None, config: str | None, assignments: list[str]
 ) -> BrokerConfig:
-    import os
-
     from ottla.settings import sources
     from ottla.settings.broker_config import BrokerConfig
 
@@ -217,4 +219,8 @@ def _tell(plan: Plan, settings: BrokerConfig, dry_run: bool, output: Output) -> 
         )
         return
     say(f"cluster {plan.cluster_id}: {amount} are in ZooKeeper, read back and compared")
+    directory = settings.data_directories[0]
+    if os.path.exists(f"{directory}/{MARK}"):
+        say(f"start each broker with --zookeeper {connect} --data {directory}/broker-K")
+        return
     say(f"start the broker with --zookeeper {connect} on the same data, and no more without")
