@@ -13,14 +13,14 @@ from bench.quick import broker, comparing, counting
 from tests.support.java import MissingTool
 
 SOURCES = Path(__file__).parents[2] / "src"
-WORK = "produce, one record"
+WORK = "api versions"
 PLANTED = """
 _handle = handle
 
 
-def handle(broker, request):
+def handle(*arguments):
     sum(range(2_000))
-    return _handle(broker, request)
+    return _handle(*arguments)
 """
 
 
@@ -31,7 +31,7 @@ def test_a_slow_down_that_is_planted_is_seen_and_where(tmp_path: Path) -> None:
         pytest.skip("wants valgrind and gcc")
     sources = tmp_path / "src"
     shutil.copytree(SOURCES, sources, ignore=shutil.ignore_patterns("__pycache__"))
-    handler = sources / "ottla" / "broker" / "handlers" / "produce.py"
+    handler = sources / "ottla" / "broker" / "handlers" / "api_versions.py"
     handler.write_text(f"{handler.read_text()}\n\n{PLANTED}")
     before, after = broker.measure(WORK, None), broker.measure(WORK, sources)
     worse = [change.name for change in comparing.changes(before, after) if change.worse]
