@@ -11,6 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ottla.client.types import Header
+
+HEADER_OVERHEAD_BYTES = 10
+
 Serializer = Callable[[Any], bytes | None]
 Deserializer = Callable[[bytes], Any]
 
@@ -24,6 +28,20 @@ def to_bytes(value: object) -> bytes:
     raise TypeError(
         f"a key or value is bytes or str, not {type(value).__name__}: give the producer a serializer"
     )
+
+
+def packed_headers(headers: Any) -> tuple[list[Header], int]:
+    """A record's headers as they are sent, and what they take at most; raises ``TypeError``."""
+    pairs = headers.items() if isinstance(headers, dict) else headers
+    packed: list[Header] = []
+    size = 0
+    for name, part in pairs:
+        if not isinstance(name, str):
+            raise TypeError(f"a header's name is a str, not {type(name).__name__}")
+        value = None if part is None else to_bytes(part)
+        packed.append((name, value))
+        size += HEADER_OVERHEAD_BYTES + 2 * len(name) + len(value or b"")
+    return packed, size
 
 
 def serializer(wanted: str | Serializer | None) -> Serializer | None:

@@ -331,6 +331,36 @@ def test_asyncio_consumer_iterates_and_polls(bootstrap: str, unused: str) -> Non
     assert asyncio.run(work()) == list(range(100))
 
 
+def test_an_asyncio_consumer_that_has_records_lets_the_loop_turn(
+    bootstrap: str, unused: str
+) -> None:
+    """Else the next Fetch would not leave, and no other task would run, before all is handed out."""
+    fill(bootstrap, unused, 5_000)
+
+    async def work() -> tuple[int, int]:
+        turns = 0
+
+        def turn() -> None:
+            nonlocal turns
+            turns += 1
+            loop.call_soon(turn)
+
+        loop = asyncio.get_running_loop()
+        async with aio.Consumer(
+            unused, bootstrap=bootstrap, auto_offset_reset="earliest"
+        ) as consumer:
+            seen = 0
+            while not seen:
+                seen = len(await consumer.poll(5.0, 1))
+            loop.call_soon(turn)
+            while seen < 5_000:
+                seen += len(await consumer.poll(5.0, 500))
+            return seen, turns
+
+    seen, turns = asyncio.run(work())
+    assert (seen, turns > 0) == (5_000, True)
+
+
 def test_cancelled_poll_loses_no_record(bootstrap: str, unused: str) -> None:
     fill(bootstrap, unused, 5)
 

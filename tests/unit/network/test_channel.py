@@ -103,6 +103,37 @@ def test_a_oneway_request_has_no_answer(kit: Any) -> None:
     kit.run(main())
 
 
+def test_a_request_leaves_in_one_write_and_large_records_as_they_are(
+    kit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with kit.stage() as on:
+            channel = await Channel.connect("127.0.0.1", on.port)
+            transport = channel._transport
+            assert transport is not None
+            written: list[Any] = []
+
+            def write(data: Any) -> None:
+                written.append(data)
+                send(data)
+
+            send = transport.write
+            monkeypatch.setattr(transport, "write", write)
+            await channel.send(kit.produce(size=100_000), version=9)
+            assert len(written) == 1
+            written.clear()
+            await channel.send(kit.produce(size=1_000_000), version=9)
+            assert [len(data) for data in written if isinstance(data, memoryview)] == [1_000_000]
+            written.clear()
+            await asyncio.gather(
+                *(channel.send(kit.produce(size=100_000), version=9) for _ in range(5))
+            )
+            assert len(written) == 3
+            await closing(channel)
+
+    kit.run(main())
+
+
 def test_large_records_go_and_come_uncopied(kit: Any) -> None:
     async def main() -> None:
         async with kit.stage() as on:

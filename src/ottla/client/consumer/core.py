@@ -35,6 +35,9 @@ from ottla.logs import logger
 
 log = logger(__name__)
 
+TURN_RECORDS = 2_000
+"""After so many records without a wait a consumer under asyncio lets the event loop turn."""
+
 
 def _now_ms() -> int:
     return time.monotonic_ns() // 1_000_000
@@ -90,6 +93,7 @@ class ConsumerCore:
         self._tasks: set[asyncio.Task[None]] = set()
         self._commits: set[asyncio.Task[None]] = set()
         self._started = False
+        self._unturned = 0
 
     # Lifetime
 
@@ -254,6 +258,10 @@ class ConsumerCore:
                 self.fetcher.maintain()
             if any(chunk.records for chunk in chunks):
                 self.cursor.load(chunks)
+                self._unturned += sum(len(chunk.records) for chunk in chunks)
+                if freed or self._unturned >= TURN_RECORDS:
+                    self._unturned = 0
+                    await asyncio.sleep(0)  # the next Fetch leaves, and what has come is read
                 return
             for chunk in chunks:  # control batches and the like: nothing to hand out
                 chunk.state.handed_out(chunk.end_offset, chunk.epoch)

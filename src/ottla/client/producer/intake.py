@@ -22,7 +22,7 @@ from operator import index as to_int
 from typing import TYPE_CHECKING, Any, Final
 
 from ottla.client.errors import RecordTooLarge, RequestTimeout
-from ottla.client.serializers import to_bytes
+from ottla.client.serializers import packed_headers, to_bytes
 from ottla.client.types import RecordMetadata
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 RECORD_OVERHEAD_BYTES: Final = 21
 """More than a record's lengths and deltas take in all but absurd cases (Java: 21 at most)."""
-
-HEADER_OVERHEAD_BYTES: Final = 10
 
 TURN_RECORDS: Final = 512
 """After so many records without a wait a producer under asyncio lets the event loop turn."""
@@ -345,7 +343,7 @@ class Topic:
 class Buffer:
     """What the open batches take, and which of them a record goes to."""
 
-    __slots__ = ("_batch_size", "_next_batch", "buffered_bytes", "limit_bytes", "topics")
+    __slots__ = ("_next_batch", "batch_size", "buffered_bytes", "limit_bytes", "topics")
 
     def __init__(
         self,
@@ -353,7 +351,7 @@ class Buffer:
         limit_bytes: int,
         next_batch: Callable[[Topic, int | None], Batch],
     ) -> None:
-        self._batch_size: i64 = batch_size
+        self.batch_size: i64 = batch_size
         self._next_batch = next_batch
         self.limit_bytes: i64 = limit_bytes
         self.buffered_bytes: i64 = 0
@@ -363,24 +361,17 @@ class Buffer:
         """Whether so much more may be taken."""
         return self.buffered_bytes + size_bytes <= self.limit_bytes
 
-    def open_batch(self, topic: Topic, partition: int | None, size_bytes: i64) -> Batch | None:
-        """The batch that the next record goes into, if there is one and the record fits."""
-        batch: Batch | None = None
-        if partition is None:
-            batch = topic.sticky_batch
-        else:
-            batch = topic.queues[partition].open
-        if batch is None or batch.closed or batch.size_bytes + size_bytes > self._batch_size:
-            return None
-        return batch
-
     def batch_for(self, topic: Topic, partition: int | None, size_bytes: i64) -> Batch:
         """The batch to put the next record into; its size is counted already.
 
         The caller has checked the partition and the room, and adds the record before it lets go of the lock.
         """
-        batch = self.open_batch(topic, partition, size_bytes)
-        if batch is None:
+        batch: Batch | None = None
+        if partition is None:
+            batch = topic.sticky_batch
+        else:
+            batch = topic.queues[partition].open
+        if batch is None or batch.closed or batch.size_bytes + size_bytes > self.batch_size:
             batch = self._next_batch(topic, partition)
         batch.size_bytes += size_bytes
         self.buffered_bytes += size_bytes
@@ -473,8 +464,8 @@ class Intake:
                 size += len(key)
         packed: Sequence[Header] = NO_HEADERS
         if headers:
-            packed = _headers(headers)
-            size += _headers_bytes(packed)
+            packed, headers_bytes = packed_headers(headers)
+            size += headers_bytes
         if size > self._largest:
             raise RecordTooLarge(f"a record of {size} bytes where {self._largest} are allowed")
         buffer = self._buffer
@@ -497,19 +488,57 @@ class Intake:
             stamp = to_int(timestamp_ms)
             if not 0 <= stamp < _TIMESTAMP_END_MS:
                 raise ValueError(f"timestamp {timestamp_ms} is negative or too large")
-        if self._at_once and not self.closed and buffer.has_room(size):
-            batch = buffer.open_batch(state, partition, size)
-            if batch is not None:
-                batch.size_bytes += size
-                buffer.buffered_bytes += size
-                batch.add(stamp, key, data, packed, on_delivery)
-                return self._handle(batch, len(batch.values) - 1)
+        if self._at_once:
+            handle = self._place(state, partition, size, stamp, key, data, packed, on_delivery)
+        else:
+            with self._lock:
+                handle = self._place(state, partition, size, stamp, key, data, packed, on_delivery)
+        if handle is not None:
+            return handle
         with self._lock:
             if self.closed or not buffer.has_room(size):
                 return size
             batch = buffer.batch_for(state, partition, size)
             batch.add(stamp, key, data, packed, on_delivery)
             return self._handle(batch, len(batch.values) - 1)
+
+    def _place(
+        self,
+        state: Topic,
+        partition: int | None,
+        size: i64,
+        stamp: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[Header],
+        on_delivery: OnDelivery | None,
+    ) -> Any:
+        """The handle of a record that goes into the open batch; None where there is none, or no room.
+
+        All in one piece, and nothing that is interpreted: compiled, it needs no lock.
+        """
+        buffer = self._buffer
+        if self.closed or buffer.buffered_bytes + size > buffer.limit_bytes:
+            return None
+        batch: Batch | None = None
+        if partition is None:
+            batch = state.sticky_batch
+        else:
+            batch = state.queues[partition].open
+        if batch is None or batch.closed or batch.size_bytes + size > buffer.batch_size:
+            return None
+        batch.size_bytes += size
+        buffer.buffered_bytes += size
+        values = batch.values
+        values.append(value)
+        batch.timestamps.append(stamp)
+        if key is not None or batch.keys is not None:
+            batch.add_key(key)
+        if headers or batch.headers is not None:
+            batch.add_headers(headers)
+        if on_delivery is not None:
+            batch.call_back(on_delivery)
+        return self._handle(batch, len(values) - 1)
 
     def _handle(self, batch: Batch, index: int) -> Any:
         if self._threads:
@@ -560,23 +589,6 @@ def _serialized(value: Any, serialize: Any) -> bytes | None:
     if serialize is not None:
         value = serialize(value)
     return None if value is None else to_bytes(value)
-
-
-def _headers_bytes(headers: Sequence[Header]) -> i64:
-    size: i64 = 0
-    for name, part in headers:
-        size += HEADER_OVERHEAD_BYTES + 2 * len(name) + len(part or b"")
-    return size
-
-
-def _headers(headers: Any) -> list[Header]:
-    pairs = headers.items() if isinstance(headers, dict) else headers
-    packed: list[Header] = []
-    for name, part in pairs:
-        if not isinstance(name, str):
-            raise TypeError(f"a header's name is a str, not {type(name).__name__}")
-        packed.append((name, None if part is None else to_bytes(part)))
-    return packed
 
 
 def _set(settled: Any) -> None:

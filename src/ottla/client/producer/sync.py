@@ -21,7 +21,8 @@ EXIT_TIMEOUT_S = 10.0
 class Producer:
     """Sends records to topics, from any number of threads.
 
-    The settings are those of ``ottla.aio.Producer``. Records go out in the background: ``send`` returns
+    The settings are those of ``ottla.aio.Producer``; serializers and partitioner are called in the thread that sends,
+    in several at once where several do. Records go out in the background: ``send`` returns
     at once with a handle (it waits only for an unknown topic or a full buffer), and ``close``, or the end
     of the ``with`` block, waits until everything is acknowledged. One that is not closed is when the
     interpreter ends, with ``EXIT_TIMEOUT_S`` for what is under way. It does not live on in a forked process.
