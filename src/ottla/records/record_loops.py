@@ -131,7 +131,7 @@ def decode(
     timestamp_ms: int,
     kind: Any,
     topic: str | None,
-    partition: int,
+    partition: Any,
 ) -> list[Any]:
     """Every record of ``data``, to its last byte; IndexError at a premature end.
 
@@ -141,6 +141,7 @@ def decode(
     """
     records: list[Any] = []
     new = tuple.__new__
+    stamp: Any = timestamp_ms  # an object once, not for each record
     size: i64 = len(data)
     last_delta: i64 = 0
     expected_delta: i64 = -2
@@ -167,11 +168,11 @@ def decode(
             last_delta = -1
             if create_time:
                 shift: int = moved
-                timestamp_ms = base_timestamp_ms + shift
+                stamp = base_timestamp_ms + shift
         elif n != last_delta and create_time:
             last_delta = n
             shift = _signed(n)
-            timestamp_ms = base_timestamp_ms + shift
+            stamp = base_timestamp_ms + shift
         n = data[p]
         p += 1
         if n > 127:
@@ -211,9 +212,9 @@ def decode(
             raise InvalidRecord(f"a record's fields end {p - end} bytes behind it")
         offset = base_offset + delta
         if topic is None:
-            records.append(new(kind, (offset, timestamp_ms, key, value, list(headers))))
+            records.append(new(kind, (offset, stamp, key, value, list(headers))))
         else:
-            records.append(kind(topic, partition, offset, timestamp_ms, key, value, headers))
+            records.append(kind(topic, partition, offset, stamp, key, value, headers))
     if p != size:
         raise InvalidRecord(f"{size - p} bytes follow the last record")
     return records
