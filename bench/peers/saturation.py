@@ -3,7 +3,8 @@
 Batches are of 16 KiB before compression, the default of Java's producer; a request has one for each partition. Four
 connections with five requests each on their way, as four producers have; for reading, four consumers that share the
 partitions (one partition: each reads all of it), with consumers' default sizes. A run ends after ``VOLUME`` bytes.
-Requests of 1 MB stand beside what the machine itself takes for their bytes: a write to the page cache and a send.
+Beside each stands what the machine itself takes for the bytes: a write to the page cache and a send, or a read of it
+and a send; requests of 1 MB are to be within twice that.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from itertools import product
 
 from bench.peers import requests
 from bench.peers.brokers import side_by_side, topic_name, warm
-from bench.peers.cells import APACHE_KAFKA, CLIENT_BUSY, OURS, Cell, Goal, Sample, Setting
-from bench.peers.floors import write_and_send
+from bench.peers.cells import APACHE_KAFKA, CLIENT_BUSY, FLOOR, OURS, Cell, Goal, Sample, Setting
+from bench.peers.floors import serve, write_and_send
 from bench.peers.load import LoadFrame, Outcome, replay
 from bench.peers.products import Running
 
@@ -116,10 +117,9 @@ def cells() -> list[Cell]:
         where = f"{partitions} partition{'s' if partitions > 1 else ''}"
         title = f"{label} records, {where}, {codec}"
         shape = {"record bytes": size, "partitions": partitions, "lz4": float(codec == "lz4")}
-        for what, measure in (
-            ("produce", partial(measure_produce, batch=batch, partitions=partitions)),
-            ("fetch", partial(measure_fetch, stock=stock, batch=batch, partitions=partitions)),
-        ):
+        produce = partial(measure_produce, batch=batch, partitions=partitions)
+        fetch = partial(measure_fetch, stock=stock, batch=batch, partitions=partitions)
+        for what, measure, floor in (("produce", produce, write_and_send), ("fetch", fetch, serve)):
             found.append(
                 Cell(
                     name=f"saturation/{what}/{label}/{partitions}p/{codec}",
@@ -129,6 +129,7 @@ def cells() -> list[Cell]:
                     contestants=both,
                     measure=measure,
                     goals=goals,
+                    floor=floor,
                     parameters=shape,
                 )
             )
@@ -140,6 +141,7 @@ def cells() -> list[Cell]:
             durability="os",
             contestants=both,
             measure=partial(measure_produce, batch=(1_000, 1_000_000, "none"), partitions=1),
+            goals=(Goal("MB/s", at_least=0.5, against=FLOOR),),
             floor=write_and_send,
         )
     )
