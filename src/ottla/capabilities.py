@@ -14,7 +14,7 @@ Rules:
 | ``preadv`` with ``RWF_NOWAIT`` | all but Linux | every read counts as one from the page cache |
 | ``syncfs`` | all but Linux since 5.8 | the files are synced one by one |
 | ``posix_fadvise`` | macOS, Windows | what is cached stays cached |
-| ``sendfile`` | Windows | read and write |
+| ``writev`` | Windows | the event loop writes |
 | ``fcntl`` | Windows | ``msvcrt.locking`` |
 | ``F_GETLK`` | all but Linux | the holder of a lock is who wrote its number into the file |
 | ``resource`` | Windows | a fixed bound on open files |
@@ -35,7 +35,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -118,7 +118,7 @@ pread: Callable[[int, int, int], bytes] = getattr(os, "pread", _pread)
 pwrite: Callable[[int, Any, int], int] = getattr(os, "pwrite", _pwrite)
 fsync: Callable[[int], None] = _full_fsync if hasattr(fcntl, "F_FULLFSYNC") else os.fsync
 fdatasync: Callable[[int], None] = getattr(os, "fdatasync", fsync)
-sendfile: Callable[[int, int, int, int], int] | None = getattr(os, "sendfile", None)
+writev: Callable[[int, Sequence[Any]], int] | None = getattr(os, "writev", None)
 
 
 def can_sync_file_systems() -> bool:

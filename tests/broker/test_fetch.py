@@ -225,7 +225,7 @@ def test_reading_crosses_segments(wire: Wire) -> None:
     assert seen == list(range(0, 60, 2))
 
 
-def test_large_reads_leave_by_sendfile_and_are_whole(wire: Wire) -> None:
+def test_large_reads_are_whole(wire: Wire) -> None:
     create_topic(wire, "t", max_message_bytes=2_000_000)
     value = bytes(range(256)) * 3900
     for _ in range(5):

@@ -25,8 +25,8 @@ READY = re.compile(r"ottla \S+ ready: node 1 on 127\.0\.0\.1:(\d+), data in ")
 
 WINDOWS = (
     "os.pread", "os.pwrite", "os.preadv", "os.RWF_NOWAIT", "os.fdatasync", "os.O_DIRECTORY",
-    "os.uname", "os.sendfile", "os.sysconf", "os.register_at_fork", "os.fork", "os.posix_fadvise",
-    "os.posix_fallocate", "os.getuid", "os.pwritev", "socket.AF_UNIX", "socket.SO_REUSEPORT",
+    "os.uname", "os.sendfile", "os.writev", "os.sysconf", "os.register_at_fork", "os.fork",
+    "os.posix_fadvise", "os.posix_fallocate", "os.getuid", "os.pwritev", "socket.AF_UNIX", "socket.SO_REUSEPORT",
     "os.nice", "os.statvfs", "pwd", "time.CLOCK_BOOTTIME", "select.poll", "fcntl", "resource", "add_signal_handler", "proc",
     "+msvcrt", "+O_BINARY",
 )  # fmt: skip
@@ -35,7 +35,7 @@ MACOS = (
     "time.CLOCK_BOOTTIME", "proc",
 )  # fmt: skip
 ONE_BY_ONE = (
-    "os.pread", "os.preadv", "os.fdatasync", "os.O_DIRECTORY", "os.sendfile", "os.uname",
+    "os.pread", "os.preadv", "os.fdatasync", "os.O_DIRECTORY", "os.sendfile", "os.writev", "os.uname",
     "resource", "add_signal_handler",
 )  # fmt: skip
 
@@ -90,7 +90,7 @@ def stop(process: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_broker_serves_and_keeps_its_records_without(system: str, tmp_path: Path) -> None:
     without = SYSTEMS[system]
-    values = [bytes([i]) * 200_000 for i in range(4)]  # large enough for sendfile
+    values = [bytes([i]) * 200_000 for i in range(4)]  # too large to be joined
     with serving(tmp_path, without) as (process, bootstrap):
         with Producer(bootstrap) as producer:
             for value in values:

@@ -53,7 +53,7 @@ def told(running: BrokerProcess, volume: ThinVolume, topic: str) -> ErrorCode | 
         return None
 
 
-@pytest.mark.parametrize("size", [1_000, 100_000], ids=["read", "sendfile"])
+@pytest.mark.parametrize("size", [1_000, 100_000], ids=["small", "large"])
 def test_a_directory_that_cannot_be_read_goes_offline_and_the_other_is_served(
     size: int, tmp_path: Path
 ) -> None:

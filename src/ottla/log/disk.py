@@ -15,7 +15,7 @@ import socket
 import stat
 from collections.abc import Callable
 from contextlib import suppress
-from errno import EAGAIN, EDQUOT, EFBIG, EMFILE, ENFILE, ENOMEM, ENOSPC
+from errno import EAGAIN, EDQUOT, EFBIG, EMFILE, ENFILE, ENOMEM, ENOSPC, EOPNOTSUPP
 from typing import NamedTuple
 
 from ottla import capabilities
@@ -122,20 +122,23 @@ class Disk:
         usage = shutil.disk_usage(path)
         return usage.total, usage.free
 
-    def is_resident(self, descriptor: int, position: int) -> bool:
-        """Whether a read at ``position`` is answered from the page cache.
+    def read_resident(self, descriptor: int, buffer: memoryview, position: int) -> int:
+        """Fill ``buffer`` with what the page cache holds from ``position`` on; how many bytes that gave.
 
-        Always true where the system cannot tell (no RWF_NOWAIT, or a file system without it).
+        Fewer, or none, where the rest must come from the disk, or there is no more. Where the system cannot tell
+        (no RWF_NOWAIT, or a file system without it) the disk is read. Raises ``OSError``.
         """
-        if not _NOWAIT:
-            return True
-        try:
-            os.preadv(descriptor, (_PROBE,), position, _NOWAIT)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-        return True
+        if _NOWAIT:
+            try:
+                return os.preadv(descriptor, (buffer,), position, _NOWAIT)
+            except BlockingIOError:
+                return 0
+            except OSError as error:
+                if error.errno != EOPNOTSUPP:
+                    raise
+        data = self.pread(descriptor, len(buffer), position)
+        buffer[: len(data)] = data
+        return len(data)
 
     def sync_directory(self, path: str) -> None:
         """Make the names in the directory durable: created, renamed and removed files."""
@@ -357,7 +360,6 @@ class Disk:
         self.rmdir(path)
 
 
-_PROBE = bytearray(1)
 _NOWAIT = capabilities.RWF_NOWAIT
 _locked_here: set[tuple[int, int]] = set()
 

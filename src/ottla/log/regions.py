@@ -5,8 +5,6 @@ from __future__ import annotations
 from ottla.log.disk import Disk
 from ottla.log.files import File
 
-_PROBE_STEP_BYTES = 128 * 1024
-
 
 class SegmentRegion:
     """``ottla.wire.regions.FileRegion`` over a segment's ``.log`` file.
@@ -50,19 +48,14 @@ class SegmentRegion:
                 raise OSError(f"the file ends {size - len(data)} bytes before the region does")
         return data
 
-    def is_resident(self) -> bool:
-        """Whether the page cache holds it, so that reading it does not block.
+    def read_resident(self, offset: int, buffer: memoryview) -> int:
+        """Fill ``buffer`` from ``offset`` into the region with what the page cache holds; how many bytes that gave.
 
-        Probed at both ends and every 128 KiB between them, the system's read-ahead.
+        Does not block: it gives fewer, or none, where the rest must come from the disk, or the file has been cut
+        meanwhile. Raises ``OSError``.
         """
         descriptor = self._pinned().pinned_descriptor()
-        probe, last = self._disk.is_resident, self.position + self._length - 1
-        if self._length <= 0:
-            return True
-        for position in range(self.position, last, _PROBE_STEP_BYTES):
-            if not probe(descriptor, position):
-                return False
-        return probe(descriptor, last)
+        return self._disk.read_resident(descriptor, buffer, self.position + offset)
 
     def close(self) -> None:
         """Drop the pin. A second call does nothing."""

@@ -118,7 +118,13 @@ class Connection(Answering):
         """The connection is there."""
         self._transport = cast("asyncio.Transport", transport)
         buffer_bytes = self._server.limits.write_buffer_bytes
-        self._outbox = Outbox(self._transport, self._loop, buffer_bytes, self._outbox_ready)
+        self._outbox = Outbox(
+            self._transport,
+            self._loop,
+            buffer_bytes,
+            self._outbox_ready,
+            self._server.region_memory,
+        )
         self._trickle = Trickle(transport)
         self.peer_host, self.peer_port, local = ends_of(transport)
         self.connection_id = f"{local}-{self.peer_host}:{self.peer_port}-{self.serial}"

@@ -1,17 +1,18 @@
 """The way out of a connection: answers as chunks, and the record bytes that still lie in files.
 
 Rules:
-- One writer a connection, in order: while a file region is on its way nothing else is written.
+- One writer a connection, in order: while file regions are on their way nothing else is written.
 - Small pieces are joined into one write; a large one is never copied by us.
-- A region below ``SENDFILE_BYTES_MIN`` that is in the page cache is read; a larger one goes by ``sendfile``
-  where the transport can; one that is not in the page cache is read in a thread, in pieces.
+- A region goes through memory that all connections of the loop share: what the page cache holds of it is read there,
+  up to a megabyte, and given to the socket in one call, together with what stands before it in the answer. What the
+  socket does not take is read again when it takes more: a slow peer costs no memory.
+- A small region is read and joined with what surrounds it. What is not in the page cache is read in a thread, in pieces.
+- Many megabytes go in turns: others have theirs in between.
 - Every region is closed, whatever happens to the connection.
 - What waits here is bounded: ``ready`` is false while the peer does not read, and nobody puts anything then.
 
-The loop's ``sendfile`` (CPython 3.11) has traps. It moves the file's own position; while it runs the transport
-must not be written to, closed or aborted (its write handler would be lost, or its callback would fail); a
-short file ends it early without an error. So: nobody closes the transport while ``sending``; ``abort`` cancels
-the sending first; and a count that is short cuts the connection, for the length has been promised already.
+Not ``sendfile``: it hands the socket 64 KB at a time, and wakes the peer as often
+(docs/decisions/0009-sending-files.md).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ottla.capabilities import sendfile
+from ottla.capabilities import fresh_memory, writev
 from ottla.wire.regions import FileRegion
 
 JOIN_BYTES_MAX = 32 * 1024
@@ -30,8 +31,11 @@ JOIN_BYTES_MAX = 32 * 1024
 FLUSH_BYTES = 128 * 1024
 """Joined pieces are written at the latest when there are so many bytes of them."""
 
-SENDFILE_BYTES_MIN = 64 * 1024
-"""A smaller region is read and joined with what surrounds it: ``sendfile`` costs a task and two wake-ups."""
+TAIL_CHUNKS_MAX = 4
+"""So many pieces at the most may stand behind the last region to go with it."""
+
+SMALL_BYTES_MAX = 64 * 1024
+"""A region below this is joined with what surrounds it."""
 
 PIECE_BYTES_MIN = 64 * 1024
 PIECE_BYTES = 256 * 1024
@@ -40,6 +44,9 @@ PIECE_BYTES_MAX = 1024 * 1024
 
 A peer that does not take a piece in the stall time is cut off, so that a piece should take seconds at most.
 """
+
+TURN_BYTES = 4 * PIECE_BYTES_MAX
+"""How much of an answer goes before others have their turn."""
 
 PIECE_S_MAX = 4.0
 """A piece that takes longer is followed by a smaller one."""
@@ -61,11 +68,19 @@ def _read(region: FileRegion, offset: int, size: int) -> bytes:
     return data
 
 
-def _has_descriptor(region: FileRegion) -> bool:
-    try:
-        return region.fileno() >= 0
-    except OSError:  # a disk in memory; or an error, which reading reports
-        return False
+def _tail(chunks: list[Any], index: int) -> bytes:
+    """What follows from ``index`` on, where that is little, and no region: it goes with the region before it."""
+    if len(chunks) - index > TAIL_CHUNKS_MAX:
+        return b""
+    rest = chunks[index:]
+    if all(type(chunk) in _BYTES for chunk in rest) and sum(map(len, rest)) <= JOIN_BYTES_MAX:
+        return b"".join(rest)
+    return b""
+
+
+def region_memory() -> memoryview:
+    """What the outboxes of one event loop read regions into; it takes no memory before it is used."""
+    return memoryview(fresh_memory(PIECE_BYTES_MAX))
 
 
 class Outbox:
@@ -80,6 +95,7 @@ class Outbox:
         "_on_ready",
         "_out",
         "_out_bytes",
+        "_scratch",
         "_socket",
         "_task",
         "_transport",
@@ -92,8 +108,9 @@ class Outbox:
         loop: asyncio.AbstractEventLoop,
         buffer_bytes: int,
         on_ready: Callable[[BaseException | None], None],
+        scratch: memoryview,
     ) -> None:
-        """``buffer_bytes`` may wait in the transport before ``ready`` is false.
+        """``buffer_bytes`` may wait in the transport before ``ready`` is false; ``scratch`` is ``region_memory``.
 
         ``on_ready`` gets the error if a region could not be sent: the connection is useless then."""
         transport.set_write_buffer_limits(high=buffer_bytes)
@@ -108,7 +125,8 @@ class Outbox:
         self._drained: asyncio.Future[None] | None = None
         sock = transport.get_extra_info("socket")
         plain = sock is not None and transport.get_extra_info("sslcontext") is None
-        self._socket: int = sock.fileno() if plain and sendfile is not None else -1
+        self._socket: int = sock.fileno() if plain and writev is not None else -1
+        self._scratch = scratch
         self._moved = False
         self._buffered_last = 0
 
@@ -119,7 +137,7 @@ class Outbox:
 
     @property
     def sending(self) -> bool:
-        """Whether a file region is on its way; the transport must not be touched then."""
+        """Whether file regions are on their way; nobody else writes to the transport, or closes it, then."""
         return self._task is not None
 
     @property
@@ -138,17 +156,23 @@ class Outbox:
             self._out.append(chunks[0])
             self._out_bytes += size + 4
         else:
+            turn = TURN_BYTES
             for index, chunk in enumerate(chunks):
                 piece = chunk if type(chunk) in _BYTES else self._read_small(chunk)
                 if piece is not None:
                     self._out.append(piece)
                     self._out_bytes += len(piece)
                     continue
-                sent = self._send_at_once(chunk)
+                tail = _tail(chunks, index + 1)
+                sent = self._send_at_once(chunk, tail, turn)
+                turn -= sent
                 if sent < len(chunk):
                     self._start_sending(chunks[index:], sent)
                     return
                 chunk.close()
+                if tail:
+                    self._transport.write(tail[sent - len(chunk) :])
+                    return
         if self._out_bytes > FLUSH_BYTES:
             self.flush()
 
@@ -215,7 +239,7 @@ class Outbox:
         """Cut the connection now, after the sending has let go of the transport."""
         self._out.clear()
         if self._task is not None:
-            self._task.cancel()  # _send aborts the transport when it has been unwound
+            self._task.cancel()  # _sent aborts the transport
         else:
             self._transport.abort()
 
@@ -223,28 +247,57 @@ class Outbox:
         """The transport is gone."""
         self._out.clear()
         if self._task is not None:
-            # Not at once: the transport is about to fail the very future that the task may wait for.
-            self._loop.call_soon(self._task.cancel)
+            self._task.cancel()
 
     def _read_small(self, region: FileRegion) -> bytes | None:
         """The bytes of a region that is small and at hand, or ``None``."""
-        if len(region) >= SENDFILE_BYTES_MIN or not region.is_resident():
+        size = len(region)
+        if size >= SMALL_BYTES_MAX:
             return None
-        try:
-            return _read(region, 0, len(region))
-        finally:
-            region.close()
+        piece = self._scratch[:size]
+        if region.read_resident(0, piece) < size:
+            return None
+        region.close()
+        return bytes(piece)
 
-    def _send_at_once(self, region: FileRegion) -> int:
-        """How many of the region's bytes the socket took here and now, as it does in a ``write``."""
+    def _send_at_once(self, region: FileRegion, tail: bytes, most: int) -> int:
+        """How many bytes of the region, and of ``tail`` behind it, the socket took here and now; about ``most``."""
+        if self._out_bytes > JOIN_BYTES_MAX:
+            self.flush()
+        sent = 0
+        while sent < min(len(region), most) and self._is_direct():
+            piece = self._scratch[: len(region) - sent]
+            read = region.read_resident(sent, piece)
+            is_last = sent + read == len(region)
+            taken = self._write_now(piece[:read], tail if is_last else b"") if read else 0
+            sent += taken
+            if taken < len(piece):
+                break
         self.flush()
-        if self._socket < 0 or self._transport.get_write_buffer_size() or not region.is_resident():
-            return 0
-        assert sendfile is not None  # or there would be no socket
+        return sent
+
+    def _is_direct(self) -> bool:
+        """Whether the socket may be written to: the transport has nothing that would come before."""
+        return (
+            self._socket >= 0
+            and not self._transport.get_write_buffer_size()
+            and not self._transport.is_closing()
+        )
+
+    def _write_now(self, piece: memoryview, tail: bytes = b"") -> int:
+        """Give the socket what was put, ``piece`` and ``tail`` behind it; how many bytes of these two it took."""
+        assert writev is not None  # or there would be no socket
+        head = b"".join(self._out)
+        self._out.clear()
+        self._out_bytes = 0
         try:
-            return sendfile(self._socket, region.fileno(), region.position, len(region))
-        except OSError:  # would block; or an error, which the next attempt reports
+            taken = writev(self._socket, (head, piece, tail)) - len(head)
+        except OSError:  # would block; or an error, which the transport meets, too
+            taken = -len(head)
+        if taken < 0:
+            self._transport.write(head[taken:])
             return 0
+        return taken
 
     def _start_sending(self, rest: list[Any], sent: int) -> None:
         task = self._loop.create_task(self._send(deque(rest), sent))
@@ -261,6 +314,10 @@ class Outbox:
             self._on_ready(task.exception())
 
     async def _send(self, chunks: deque[Any], sent: int) -> None:
+        if self._socket >= 0:
+            # The socket is written to past the transport, which therefore has to be empty each time.
+            self._transport.set_write_buffer_limits(high=0)
+            await self._drain()
         while chunks:
             if self._transport.is_closing():
                 raise ConnectionAbortedError("the connection was closed while an answer was sent")
@@ -273,6 +330,7 @@ class Outbox:
                 chunk.close()
             self._moved = True
             await self._drain()
+        self._transport.set_write_buffer_limits(high=self._buffer_bytes)
 
     async def _drain(self) -> None:
         if not self._writable:
@@ -280,51 +338,35 @@ class Outbox:
             await self._drained
 
     async def _send_region(self, region: FileRegion, offset: int) -> None:
-        resident = region.is_resident()
-        direct = resident and _has_descriptor(region)
         piece = PIECE_BYTES
         while offset < len(region):
             if self._transport.is_closing():  # else the rest would be read for nobody, in one go
                 raise ConnectionAbortedError("the connection was closed while an answer was sent")
             begin = self._loop.time()
-            size = min(len(region) - offset, piece)
-            if direct and self._socket >= 0:
-                direct = await self._send_file(region, offset, size)
-                if not direct:
-                    continue
-            else:
-                if resident:
-                    data = _read(region, offset, size)
-                else:
-                    data = await self._loop.run_in_executor(None, _read, region, offset, size)
-                self._transport.write(data)
-                await self._drain()
+            sent = await self._send_piece(region, offset, min(len(region) - offset, piece))
             self._moved = True
-            offset += size
+            offset += sent
             if self._loop.time() - begin > PIECE_S_MAX:
                 piece = max(piece // 4, PIECE_BYTES_MIN)
             else:
-                piece = min(piece * 2, PIECE_BYTES_MAX)
+                piece = min(max(2 * sent, PIECE_BYTES_MIN), PIECE_BYTES_MAX)
 
-    async def _send_file(self, region: FileRegion, offset: int, size: int) -> bool:
-        """False if the transport or the file cannot do it and nothing has been sent."""
-        if self._transport.get_write_buffer_size():
-            # Not left to the loop's sendfile: its way to wait fails twice when the peer hangs up meanwhile.
-            self._transport.set_write_buffer_limits(high=0)
+    async def _send_piece(self, region: FileRegion, offset: int, size: int) -> int:
+        """Send up to ``size`` bytes, and return when there is room for more; how many it were."""
+        piece = self._scratch[:size]
+        read = region.read_resident(offset, piece)
+        if not read:
+            data = await self._loop.run_in_executor(None, _read, region, offset, size)
+            self._transport.write(data)
             await self._drain()
-            self._transport.set_write_buffer_limits(high=self._buffer_bytes)
-        if self._transport.is_closing():
-            raise ConnectionAbortedError("the connection was closed while an answer was sent")
-        try:
-            sent = await self._loop.sendfile(
-                self._transport,
-                region,  # type: ignore[arg-type]  # a fileno() is all that it wants
-                region.position + offset,
-                size,
-                fallback=False,
-            )
-        except (asyncio.SendfileNotAvailableError, RuntimeError):
-            return False
-        if sent != size:
-            raise EOFError(f"the file ends {size - sent} bytes before the region does")
-        return True
+            return size
+        taken = 0
+        if self._is_direct():
+            taken = self._write_now(piece[:read])
+            if taken == read:
+                await asyncio.sleep(0)
+                return taken
+            read = min(read, taken + PIECE_BYTES_MIN)
+        self._transport.write(bytes(piece[taken:read]))  # which says when the socket takes more
+        await self._drain()
+        return read

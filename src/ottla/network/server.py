@@ -30,6 +30,7 @@ from ottla.network.failing import ErrorResponse
 from ottla.network.framing import FrameMemory, new_scratch
 from ottla.network.joining import Joining
 from ottla.network.limits import NetworkLimits
+from ottla.network.outbox import region_memory
 from ottla.network.stepping import Dispatch
 from ottla.network.turns import Turns
 from ottla.wire.schema import Message
@@ -104,6 +105,7 @@ class Server:
         )
         self.loop = asyncio.get_running_loop()
         self.scratch = new_scratch()
+        self.region_memory = region_memory()
         self.frame_memory = FrameMemory()
         self.turns = Turns(self.loop.call_soon, self.loop.time, thread_time)
         self.joining = Joining(self)

@@ -115,7 +115,7 @@ _ROWS = (
         "Where inter.broker.listener.name is not set: the protocol whose name the listener among brokers has. Only one of the two may be set."),
     Setting("control.plane.listener.name", STRING, None, None, HIGH,
         "The listener for the controller's requests; one of the advertised listeners, and another one than the brokers'."),
-    Setting("socket.send.buffer.bytes", INT, 100 * 1024, None, HIGH,
+    Setting("socket.send.buffer.bytes", INT, -1, None, HIGH,
         "SO_SNDBUF of the connections; -1 leaves it to the system. In bytes."),
     Setting("socket.receive.buffer.bytes", INT, -1, None, HIGH,
         "SO_RCVBUF of the connections; -1 leaves it to the system. In bytes."),
@@ -297,6 +297,7 @@ OUR_DEFAULTS: dict[str, str] = {
     "log.dir": "./data instead of /tmp/kafka-logs: data outlives a reboot",
     "listeners": "PLAINTEXT://127.0.0.1:9092 instead of every interface: nobody is authenticated yet",
     "queued.max.request.bytes": "256 MiB instead of no bound: memory stays bounded whatever arrives",
+    "socket.send.buffer.bytes": "-1 instead of 102400, as socket.receive.buffer.bytes: an answer of 1 MB goes in one piece",
     "socket.receive.buffer.bytes": "-1 instead of 102400: the kernel fits the buffer to the peer",
     "replica.socket.receive.buffer.bytes": "-1 instead of 65536, as socket.receive.buffer.bytes",
     "group.initial.rebalance.delay.ms": "0 instead of 3000: there is no cluster whose start it eases, "

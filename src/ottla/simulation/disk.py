@@ -439,12 +439,14 @@ class SimulatedDisk(Disk):
     def size_of(self, descriptor: int) -> int:
         return len(self._file(self._node(descriptor)).content)
 
-    def is_resident(self, descriptor: int, position: int) -> bool:
+    def read_resident(self, descriptor: int, buffer: memoryview, position: int) -> int:
         try:
-            self._call("is_resident")
-        except OSError:
-            return False
-        return True
+            self._call("read_resident")
+        except BlockingIOError:
+            return 0
+        data = self._file(self._node(descriptor)).content[position : position + len(buffer)]
+        buffer[: len(data)] = data
+        return len(data)
 
     def lock(self, path: str) -> int:
         descriptor = self._do_open(path, os.O_RDWR | os.O_CREAT)

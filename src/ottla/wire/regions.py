@@ -9,18 +9,11 @@ from typing import Protocol, runtime_checkable
 class FileRegion(Protocol):
     """A run of bytes of an open file, handed from the log to the connection uncopied.
 
-    It pins its file: the descriptor stays valid, and a deleted segment readable, until ``close``.
+    It pins its file: a deleted segment stays readable until ``close``.
     """
-
-    position: int
-    """Where the region starts in the file, in bytes."""
 
     def __len__(self) -> int:
         """The region's length in bytes."""
-        ...
-
-    def fileno(self) -> int:
-        """The file's descriptor; raises ``OSError`` if the file cannot be opened."""
         ...
 
     def read(self, offset: int = 0, length: int | None = None) -> bytes:
@@ -31,8 +24,12 @@ class FileRegion(Protocol):
         """
         ...
 
-    def is_resident(self) -> bool:
-        """Whether the page cache holds it, so that reading it does not block."""
+    def read_resident(self, offset: int, buffer: memoryview) -> int:
+        """Fill ``buffer`` from ``offset`` into the region with what the page cache holds; how many bytes that gave.
+
+        Does not block: it gives fewer, or none, where the rest must come from the disk, or the file has become too short.
+        ``buffer`` is no longer than what follows in the region. Raises ``OSError``.
+        """
         ...
 
     def close(self) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from errno import EAGAIN, EMFILE
+from errno import EAGAIN, EIO, EMFILE, EOPNOTSUPP
 from pathlib import Path
 
 import pytest
 
+from ottla import capabilities
 from ottla.log.disk import Disk
 from ottla.log.files import File
 from ottla.log.log import Log
@@ -104,11 +105,12 @@ def test_region_is_the_wires(tmp_path: Path) -> None:
     region = SegmentRegion(disk, file, 2, 5)
     assert isinstance(region, FileRegion)
     assert (len(region), region.position, region.read()) == (5, 2, b"23456")
-    assert region.is_resident()
-    assert os.pread(region.fileno(), 5, region.position) == b"23456"
+    buffer = memoryview(bytearray(3))
+    assert region.read_resident(1, buffer) == 3
+    assert bytes(buffer) == b"345"
     region.close()
     with pytest.raises(OSError, match="closed"):
-        region.fileno()
+        region.read_resident(1, buffer)
 
 
 def test_dropped_region_gives_its_pin_back(tmp_path: Path) -> None:
@@ -121,15 +123,74 @@ def test_dropped_region_gives_its_pin_back(tmp_path: Path) -> None:
     assert disk.pool.open_count == 0
 
 
-def test_region_is_not_resident_if_any_of_its_probes_is_not() -> None:
+def test_a_region_that_has_been_cut_gives_what_is_left_of_it(tmp_path: Path) -> None:
+    disk = Disk()
+    (file,) = made(disk, tmp_path, 1)
+    file.write_at(b"0123456789", 0)
+    region = SegmentRegion(disk, file, 2, 8)
+    file.truncate(5)
+    buffer = memoryview(bytearray(8))
+    assert region.read_resident(0, buffer) == 3
+    assert bytes(buffer[:3]) == b"234"
+    assert region.read_resident(3, buffer[:5]) == 0
+    with pytest.raises(OSError, match="5 bytes before"):
+        region.read()
+    region.close()
+
+
+def test_what_is_not_in_the_page_cache_is_not_waited_for(tmp_path: Path) -> None:
+    if not capabilities.RWF_NOWAIT:
+        pytest.skip("the system cannot tell what is in the page cache")
+    disk = Disk()
+    path = tmp_path / "cold"
+    path.write_bytes(b"c" * 1_000_000)
+    file = disk.file(str(path))
+    region = SegmentRegion(disk, file, 0, 1_000_000)
+    os.fsync(file.descriptor())
+    os.posix_fadvise(file.descriptor(), 0, 0, os.POSIX_FADV_DONTNEED)
+    buffer = memoryview(bytearray(1_000_000))
+    if region.read_resident(0, buffer):
+        pytest.skip("the file system keeps it in memory")
+    assert region.read() == b"c" * 1_000_000
+    assert region.read_resident(0, buffer) == 1_000_000
+    region.close()
+
+
+@pytest.mark.parametrize("errno", [EOPNOTSUPP, EIO])
+def test_a_file_system_that_cannot_tell_what_it_caches_is_read(
+    errno: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of the disk is told, however."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno, os.strerror(errno))
+
+    disk = Disk()
+    (file,) = made(disk, tmp_path, 1)
+    file.write_at(b"0123456789", 0)
+    region = SegmentRegion(disk, file, 2, 5)
+    buffer = memoryview(bytearray(5))
+    monkeypatch.setattr("ottla.log.disk._NOWAIT", 8)
+    monkeypatch.setattr(os, "preadv", refuse, raising=False)
+    if errno == EIO:
+        with pytest.raises(OSError, match=os.strerror(EIO)):
+            region.read_resident(0, buffer)
+    else:
+        assert region.read_resident(0, buffer) == 5
+        assert bytes(buffer) == b"23456"
+    region.close()
+
+
+def test_the_simulated_disk_has_no_page_cache_where_it_is_told_so() -> None:
     disk = SimulatedDisk()
-    disk.write_file("/x", bytes(400_000))
+    disk.write_file("/x", bytes(range(100)))
     file = disk.file("/x")
-    region = SegmentRegion(disk, file, 0, 400_000)
-    assert region.is_resident()
-    for probe in range(5):
-        disk.fail("is_resident", EAGAIN, after=probe)
-        assert not region.is_resident()
+    region = SegmentRegion(disk, file, 10, 80)
+    buffer = memoryview(bytearray(4))
+    assert region.read_resident(5, buffer) == 4
+    assert bytes(buffer) == bytes(range(15, 19))
+    disk.fail("read_resident", EAGAIN)
+    assert region.read_resident(5, buffer) == 0
     disk.heal()
     region.close()
 

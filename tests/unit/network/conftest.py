@@ -101,8 +101,10 @@ class Region:
         size = self.size - offset if length is None else length
         return os.pread(self.fileno(), size, self.position + offset)
 
-    def is_resident(self) -> bool:
-        return self.resident
+    def read_resident(self, offset: int, buffer: memoryview) -> int:
+        if not self.resident:
+            return 0
+        return os.preadv(self.fileno(), (buffer,), self.position + offset)
 
     def close(self) -> None:
         self.closed = True

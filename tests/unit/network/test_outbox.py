@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from ottla.network.limits import NetworkLimits
-from ottla.network.outbox import PIECE_BYTES_MAX, SENDFILE_BYTES_MIN
+from ottla.network.outbox import PIECE_BYTES_MAX, SMALL_BYTES_MAX
 
 SIZES = [
     1,
-    SENDFILE_BYTES_MIN - 1,
-    SENDFILE_BYTES_MIN,
+    SMALL_BYTES_MAX - 1,
+    SMALL_BYTES_MAX,
     PIECE_BYTES_MAX,
     2 * PIECE_BYTES_MAX + 12_345,
     6 * PIECE_BYTES_MAX,
@@ -100,22 +100,18 @@ def test_several_regions_make_up_one_partition(kit: Any, record_file: Path) -> N
     kit.run(main())
 
 
-def test_a_region_without_a_descriptor_is_read(kit: Any) -> None:
+def test_a_region_that_is_in_no_page_cache_is_read(kit: Any) -> None:
     class InMemory:
-        position = 0
         closed = False
 
         def __len__(self) -> int:
             return 500_000
 
-        def fileno(self) -> int:
-            raise OSError("a disk in memory")
-
         def read(self, offset: int = 0, length: int | None = None) -> bytes:
             return (b"m" * 500_000)[offset:][:length]
 
-        def is_resident(self) -> bool:
-            return True
+        def read_resident(self, offset: int, buffer: memoryview) -> int:
+            return 0
 
         def close(self) -> None:
             self.closed = True
@@ -132,30 +128,125 @@ def test_a_region_without_a_descriptor_is_read(kit: Any) -> None:
     kit.run(main())
 
 
-def test_a_file_that_cannot_be_sent_by_the_kernel_is_read(kit: Any, record_file: Path) -> None:
-    pipe, other_end = os.pipe()
+@pytest.mark.parametrize("size", [60_000, 700_000, 5_000_000])
+def test_a_region_that_the_page_cache_holds_in_parts_arrives_whole(
+    kit: Any, record_file: Path, size: int
+) -> None:
+    """Every other part is there, so that reads end within the region, and begin where nothing is at hand."""
+    part = 40_000
 
-    class Odd(kit.Region):  # type: ignore[misc,name-defined]
-        def fileno(self) -> int:
-            return pipe
-
-        def read(self, offset: int = 0, length: int | None = None) -> bytes:
-            return os.pread(self._file.fileno(), length or self.size, self.position + offset)
+    class Patchy(kit.Region):  # type: ignore[misc,name-defined]
+        def read_resident(self, offset: int, buffer: memoryview) -> int:
+            position = self.position + offset
+            there = 0 if position // part % 2 else part - position % part
+            return int(super().read_resident(offset, buffer[:there]))
 
     async def main() -> None:
-        async with kit.stage() as on:
-            on.broker.answers[1] = lambda request: kit.fetched(Odd(record_file, 50, 700_000))
-            peer = await on.peer()
+        limits = NetworkLimits(socket_send_buffer_bytes=100_000)
+        async with kit.stage(limits=limits) as on:
+            on.broker.answers[1] = lambda request: kit.fetched(Patchy(record_file, 50, size))
+            peer = await on.peer(limit=2**16)
             for number in range(2):
                 peer.send(kit.fetch(), 4, number)
                 assert records_of((await peer.response(1, 4))[1]) == [expected]
 
-    expected = record_file.read_bytes()[50:700_050]
-    try:
-        kit.run(main())
-    finally:
-        os.close(pipe)
-        os.close(other_end)
+    expected = record_file.read_bytes()[50 : 50 + size]
+    kit.run(main())
+
+
+def test_where_the_system_has_no_writev_the_event_loop_writes(
+    kit: Any, record_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ottla.network.outbox.writev", None)
+
+    async def main() -> None:
+        async with kit.stage() as on:
+            on.broker.answers[1] = lambda request: kit.fetched(kit.Region(record_file, 5, size))
+            peer = await on.peer(limit=2**16)
+            peer.send(kit.fetch(), 4, 1)
+            assert records_of((await peer.response(1, 4))[1]) == [expected]
+
+    size = 3 * PIECE_BYTES_MAX
+    expected = record_file.read_bytes()[5 : 5 + size]
+    kit.run(main())
+
+
+def test_an_answer_of_one_region_is_one_write(
+    kit: Any, record_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands before the region and behind it had writes of their own, and woke the peer as often."""
+    writes: list[int] = []
+
+    def counted(descriptor: int, pieces: Any) -> int:
+        written = os.writev(descriptor, pieces)
+        writes.append(written)
+        return written
+
+    async def main() -> None:
+        async with kit.stage() as on:
+            region = kit.Region(record_file, 5, 100_000)
+            on.broker.answers[1] = lambda request: kit.fetched(region)
+            peer = await on.peer()
+            peer.send(kit.fetch(), 12, 1)  # one that ends with tags
+            size = int.from_bytes(await peer.reader.readexactly(4), "big")
+            answer = await peer.reader.readexactly(size)
+            assert data[5:100_005] in answer
+            assert not answer.endswith(data[100_000:100_005])
+            assert writes == [size + 4]
+
+    data = record_file.read_bytes()
+    monkeypatch.setattr("ottla.network.outbox.writev", counted)
+    kit.run(main())
+
+
+@pytest.mark.parametrize("taken", [0, 3, 70, 100_060, -3, -1])
+def test_what_a_socket_leaves_of_an_answer_follows(
+    kit: Any, record_file: Path, monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    """Wherever it stops: in what stands before the region, in that, or behind it (counted from the end)."""
+
+    def partly(descriptor: int, pieces: Any) -> int:
+        joined = b"".join(pieces)
+        end = taken if taken >= 0 else len(joined) + taken
+        if not end or len(joined) < end:
+            raise BlockingIOError
+        return os.write(descriptor, joined[:end])
+
+    async def main() -> None:
+        async with kit.stage() as on:
+            on.broker.answers[1] = lambda request: kit.fetched(
+                kit.Region(record_file, 5, 100_000), kit.Region(record_file, 1, 100_000)
+            )
+            peer = await on.peer(limit=2**16)
+            for number in range(2):
+                peer.send(kit.fetch(), 4, number)
+                assert records_of((await peer.response(1, 4))[1]) == expected
+
+    data = record_file.read_bytes()
+    expected = [data[5:100_005], data[1:100_001]]
+    monkeypatch.setattr("ottla.network.outbox.writev", partly)
+    kit.run(main())
+
+
+def test_connections_that_share_the_memory_for_regions_get_each_its_own_records(
+    kit: Any, record_file: Path
+) -> None:
+    data = record_file.read_bytes()
+    size = 2 * PIECE_BYTES_MAX
+
+    async def main() -> None:
+        async with kit.stage(limits=NetworkLimits(socket_send_buffer_bytes=50_000)) as on:
+            on.broker.answers[1] = lambda request: kit.fetched(
+                kit.Region(record_file, 1000 * request.correlation_id, size)
+            )
+            peers = [await on.peer(limit=2**16) for _ in range(5)]
+            for number, peer in enumerate(peers):
+                peer.send(kit.fetch(), 4, number)
+            answers = await asyncio.gather(*(peer.response(1, 4) for peer in peers))
+            for number, (_, response) in enumerate(answers):
+                assert records_of(response) == [data[1000 * number : 1000 * number + size]]
+
+    kit.run(main())
 
 
 def test_a_region_behind_bytes_that_the_peer_has_not_read_follows_them(
