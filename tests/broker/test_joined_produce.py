@@ -16,7 +16,7 @@ from ottla.log.disk import Disk
 from ottla.messages.delete_topics import DeleteTopicsRequest
 from ottla.testing import Broker
 from tests.broker.test_metrics import http_of
-from tests.broker.test_pipelined_produce import have_no_room, outcome
+from tests.broker.test_pipelined_produce import Train, have_no_room, outcome
 from tests.support.http import metrics, value
 from tests.support.requests import create_topic, fetch, fetch_request, produce, produce_request
 from tests.support.waiting import wait_until
@@ -61,7 +61,7 @@ def used_bytes(broker: Broker) -> int:
 def producers(broker: Broker, count: int, **how: Any) -> Iterator[list[Wire]]:
     """Connections each of which has produced a record to the topic ``t``."""
     with ExitStack() as stack:
-        wires = [stack.enter_context(Wire(broker.bootstrap)) for _ in range(count)]
+        wires = [stack.enter_context(Wire(broker.bootstrap, "train")) for _ in range(count)]
         for wire in wires:
             while produce(wire, "t", batch(b"before"), **how).error_code:
                 assert how.get("timeout_ms"), "nothing but time can run out"
@@ -301,3 +301,102 @@ def test_a_producer_that_goes_elsewhere_is_followed_there(
             assert answer.base_offset == ends[partition]
             ends[partition] += 1
     assert runs
+
+
+@pytest.mark.parametrize(("acks", "durability"), [(1, "os"), (-1, "os"), (-1, "disk")])
+def test_trains_of_several_connections_are_handled_together_and_each_stays_in_order(
+    runs: list[int], monkeypatch: pytest.MonkeyPatch, acks: int, durability: str
+) -> None:
+    monkeypatch.setattr("ottla.network.turns.TURN_S", 60.0)
+    with Broker({"durability": durability}) as broker, Wire(broker.bootstrap) as wire:
+        create_topic(wire, "t")
+        lengths = (5, 1, 40, 90)
+        with producers(broker, len(lengths), acks=acks) as wires:
+            trains = [Train(one) for one in wires]
+            for train, length, name in zip(trains, lengths, b"abcd", strict=True):
+                for number in range(length):
+                    records = batch(b"%c%02d" % (name, number))
+                    train.add(produce_request("t", records, acks=acks), VERSION)
+            with one_moment(broker):
+                for train in trains:
+                    train.send()
+            offsets = []
+            for train in trains:
+                told = [outcome(answer) for answer in train.receive()]
+                assert {code for code, _ in told} == {0}
+                offsets.append([offset for _, offset in told])
+        records = bytes(fetch(wire, "t", len(lengths)).records)
+    assert all(of_one == sorted(of_one) for of_one in offsets)
+    assert sorted(offset for of_one in offsets for offset in of_one) == list(range(4, 140))
+    values = sorted(
+        (offset, b"%c%02d" % (name, number))
+        for of_one, name in zip(offsets, b"abcd", strict=True)
+        for number, offset in enumerate(of_one)
+    )
+    places = [records.index(value_) for _, value_ in values]
+    assert places == sorted(places)
+    assert max(runs) >= 64  # a connection's own runs are shorter
+
+
+def test_what_is_not_for_a_run_amid_a_train_is_handled_in_its_turn(
+    ottla_broker: Broker, wire: Wire, runs: list[int]
+) -> None:
+    create_topic(wire, "t", 2)
+    damaged = bytearray(batch(b"value"))
+    damaged[CRC_AT] ^= 1
+    with producers(ottla_broker, 2, acks=1) as wires:
+        trains = [Train(one) for one in wires]
+        for train in trains:
+            for records, partition in (
+                (batch(b"value"), 0),
+                (bytes(damaged), 0),
+                (batch(b"value"), 0),
+                (batch(b"value"), 1),
+                (batch(b"value"), 0),
+            ):
+                train.add(produce_request("t", records, partition=partition, acks=1), VERSION)
+            train.add(fetch_request("t", 0), 12)
+            train.add(produce_request("t", batch(b"value"), acks=1), VERSION)
+        with one_moment(ottla_broker):
+            for train in trains:
+                train.send()
+        for train in trains:
+            *produced, fetched, last = train.receive()
+            told = [outcome(answer) for answer in produced]
+            assert [code for code, _ in told] == [0, ErrorCode.CORRUPT_MESSAGE, 0, 0, 0]
+            mine = [told[0][1], told[2][1], told[4][1]]
+            assert mine == sorted(mine)
+            assert fetched.responses[0].partitions[0].high_watermark > mine[-1]
+            assert outcome(last)[0] == 0
+    assert max(runs) > 1
+
+
+def test_a_length_that_nobody_sends_behind_a_train_ends_the_connection_and_no_other(
+    ottla_broker: Broker, wire: Wire
+) -> None:
+    create_topic(wire, "t")
+    with producers(ottla_broker, 2, acks=1) as wires:
+        trains = [Train(one) for one in wires]
+        for train in trains:
+            for _ in range(3):
+                train.add(produce_request("t", batch(b"value"), acks=1), VERSION)
+        trains[0].add_bytes(b"\xff\xff\xff\xfe" + bytes(20))
+        with one_moment(ottla_broker):
+            for train in trains:
+                train.send()
+        for train in trains:
+            assert {outcome(answer)[0] for answer in train.receive()} == {0}
+        assert wires[0].is_hung_up()
+        assert produce(wires[1], "t", batch(b"value")).error_code == 0
+
+
+def test_a_run_that_takes_nothing_costs_nobody_his_answer(ottla_broker: Broker, wire: Wire) -> None:
+    """An empty batch, and one that is there already, are of the kind, and for no run."""
+    create_topic(wire, "t")
+    once = batch(b"value", producer_id=7, producer_epoch=0, base_sequence=0)
+    with producers(ottla_broker, 3) as wires:
+        assert produce(wires[0], "t", once).error_code == 0
+        for records, code in ((b"", ErrorCode.INVALID_RECORD), (once, 0)):
+            requests = [(one, produce_request("t", records)) for one in wires]
+            told = {outcome(answer)[0] for answer in at_one_moment(ottla_broker, requests)}
+            assert told == {code}, records

@@ -38,7 +38,15 @@ class Train:
 
     def answers(self) -> list[Any]:
         """Send all, and receive all."""
+        self.send()
+        return self.receive()
+
+    def send(self) -> None:
+        """Send all."""
         self._wire.socket.sendall(self._bytes)
+
+    def receive(self) -> list[Any]:
+        """The answers to what was sent."""
         return [
             self._wire.receive(request, version, number)
             for number, (request, version) in enumerate(self._sent)

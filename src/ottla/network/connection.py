@@ -33,7 +33,7 @@ from ottla.network.failing import refusal
 from ottla.network.framing import FrameError, Framer
 from ottla.network.outbox import Outbox
 from ottla.network.parked import Parked, drop
-from ottla.network.request import Answers, Joined, Request, Run, Unsettled, ends_of
+from ottla.network.request import Answers, Joined, Kind, Request, Run, Unsettled, ends_of
 from ottla.network.stepping import (
     STEPWISE_BYTES,
     WORKING,
@@ -214,7 +214,7 @@ class Connection(Answering):
     # -- requests that come together on several connections
 
     def _may_join(self, nbytes: int) -> bool:
-        """Whether what has come is one request, perhaps of the kind of the last one: then it waits for those of this moment."""
+        """Whether what has come are requests that may be of the kind of the last one: then they wait for those of this moment."""
         if (
             self._answers
             or self._queued
@@ -225,7 +225,7 @@ class Connection(Answering):
         ):
             return False
         frame = self._framer.only_frame(nbytes)
-        if frame is None:
+        if frame is None and not self._framer.keep_several(nbytes):
             return False
         self._held = frame
         self._queued = True
@@ -233,50 +233,72 @@ class Connection(Answering):
         return True
 
     def join(self, runs: Runs, received_ms: int) -> bool:
-        """Whether the request that waits was handled in one of the runs; if not, ``go_on`` handles it."""
-        frame, kind = self._held, self._reader.kind
-        if frame is None or kind is None or self._closing or self._answers:
+        """Whether all requests that wait were handled in one of the runs; if not, ``go_on`` handles the others."""
+        kind, reader, framer = self._reader.kind, self._reader, self._framer
+        if kind is None or self._closing or self._answers:
             return False
-        alike = self._reader.alike(frame)
-        if alike is None:
-            return False
-        found = runs.get(kind)
-        if found is None:
-            server = self._server
-            started_s = monotonic() if server.meter is not None else 0.0
-            run = kind.begin(received_ms, started_s, server.budget)
-            if run is None:
-                self._reader.kind = None
+        frame = self._held
+        for _ in range(REQUESTS_PER_TURN):
+            if frame is None:
+                try:
+                    frame = self._held = framer.next_frame()
+                except FrameError:  # ``go_on`` finds it again, and hangs up
+                    return False
+                if frame is None:
+                    if framer.starved:
+                        return False
+                    break
+            alike = reader.alike(frame)
+            if alike is None:
                 return False
-            found = runs[kind] = run, []
-        if not found[0].joined(*alike, len(frame)):
-            return False
-        self._held = None
+            found = runs.get(kind)
+            if found is None:
+                found = self._begin_run(kind, runs, received_ms)
+                if found is None:
+                    return False
+            if not found[0].joined(*alike, len(frame)):
+                return False
+            found[1].append(self)
+            frame = self._held = None
+        else:
+            return False  # it has more than a turn's worth of them
+        framer.keep()
         self._queued = False
-        found[1].append(self)
         return True
+
+    def _begin_run(
+        self, kind: Kind, runs: Runs, received_ms: int
+    ) -> tuple[Run, list[Connection]] | None:
+        server = self._server
+        started_s = monotonic() if server.meter is not None else 0.0
+        run = kind.begin(received_ms, started_s, server.budget)
+        if run is None:
+            self._reader.kind = None
+            return None
+        found = runs[kind] = run, []
+        return found
 
     def go_on(self) -> None:
         """It was waited with those of others for nothing: handle it like any."""
         self._turn_came()
 
     def answer_joined(self, answer: bytes) -> None:
-        """The answer to the request that was handled with those of others; nothing was parked before it."""
+        """The answers to the requests that were handled with those of others; nothing was parked before them."""
         self._outbox.write(answer)
         if self._paused:
             self._advance()
 
-    def park_joined(self) -> Parked:
-        """That answer comes later."""
-        parked = Parked(Joined(), PENDING)
+    def park_joined(self, count: int) -> Parked:
+        """The answers of so many come later."""
+        parked = Parked(Joined(count), PENDING)
         self._answers.append(parked)
-        self._in_flight += 1
+        self._in_flight += count
         if self._paused:
             self._advance()
         return parked
 
     def joined_answered(self, parked: Parked, answer: Answers) -> None:
-        """It is there, for whoever is still there to read it."""
+        """They are there, for whoever is still there to read them."""
         parked.answer = answer
         if not self._lost:
             self._settled(None)

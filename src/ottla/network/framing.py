@@ -239,6 +239,26 @@ class Framer:
             return None
         return memoryview(bytearray(self._scratch[4:count]))
 
+    def keep_several(self, count: int) -> bool:
+        """Keep the ``count`` bytes that were just read, and of which ``received`` has not been told, for ``next_frame``.
+
+        False, and nothing has happened, unless they begin with a small frame, whole, that is not all of them.
+        """
+        if (
+            self._position != self._end
+            or self._frame is not None
+            or count <= _ONLY_FRAME_MIN
+            or self._granted
+            or self.starved
+        ):
+            return False
+        (size,) = _LENGTH.unpack_from(self._scratch)
+        if not 0 <= size <= SMALL_BYTES_MAX or size + 4 >= count:
+            return False
+        self.received(count)
+        self.keep()
+        return True
+
     def next_frame(self) -> memoryview | None:
         """The next whole frame, or ``None`` if there is none yet. Raises ``FrameError``."""
         if self._frame is not None:

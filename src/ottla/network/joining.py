@@ -1,14 +1,15 @@
 """Small Produce requests that come at one moment on several connections are handled together.
 
-Producers that have one request on their way each bring one with every read, and most of what it costs is not the
-append: the write, the objects around it, the way to its answer. So a request that came alone with its read and may be
-like the last one on its connection waits until what the selector has found ready is read, which is at once where
-there is no more of it. Then they are handled one after the other, each in a run of its kind (``request.Kind``),
-with one settlement, and answered. All of that is one call of the event loop: as with the requests of one read, nothing
-else runs between an append and its write. One that is not for a run is handled by its connection like any, after those
-before it are settled.
+Producers that have a few requests on their way each bring one or some with every read, and most of what it costs is not
+the append: the write, the objects around it, the way to its answer. So requests that came with a read that begins with a
+whole one, and may be like the last one on their connection, wait until what the selector has found ready is read,
+which is at once where there is no more of it. Then they are handled one after the other, each in a run of its kind
+(``request.Kind``), with one settlement, and answered. All of that is one call of the event loop: as with the
+requests of one read, nothing else runs between an append and its write. One that is not for a run is handled by its
+connection like any, after those before it are settled.
 
-A connection that waits here has a held request and counts as queued, as one does that waits for its turn.
+A connection that waits here counts as queued, as one does that waits for its turn. What is handled in one call takes about as
+long as a turn, and is at most as many requests of each connection as a turn has.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 from ottla.logs import logger
 from ottla.network.request import Answers, Kind, Run
-from ottla.network.turns import REQUESTS_PER_TURN
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 Runs = dict["Kind", tuple["Run", list["Connection"]]]
-"""By kind: the run, and whose requests are in it, in their order."""
+"""By kind: the run, and for each request in it whose it is, in their order. Those of a connection lie together."""
+
+Part = tuple["Connection", int, int]
 
 
 class Joining:
@@ -57,17 +59,21 @@ class Joining:
                 self._run()
 
     def _run(self) -> None:
-        """Handle those that wait, a turn's worth of them; the others behind what is ready by now."""
+        """Handle those that wait, as many as there is time for; the others behind what is ready by now."""
         waiting = self._waiting
+        turns = self._server.turns
         now_ms = self._server.clock.now_ms()
+        now = turns.time()
+        end = turns.end(now)
         runs: Runs = {}
         try:
-            for _ in range(min(len(waiting), REQUESTS_PER_TURN)):
+            while waiting and now <= end:
                 connection = waiting.popleft()
                 if not connection.join(runs, now_ms):
                     self._settle(runs)
                     runs = {}
                     connection.go_on()
+                now = turns.time()
             self._settle(runs)
         finally:
             self._called = bool(waiting)
@@ -80,6 +86,8 @@ class Joining:
             return
         self._server.settle()
         for run, connections in runs.values():
+            if not connections:
+                continue  # the first one that was for it was refused by it
             try:
                 answers: Answers | asyncio.Future[Answers] = run.settle()
             except Exception as error:
@@ -90,28 +98,38 @@ class Joining:
                 continue
             if isinstance(answers, Answers):
                 self._count(run, answers)
-                for connection, answer in zip(connections, answers.apart, strict=True):
-                    connection.answer_joined(answer)
+                for connection, first, last in parts_of(connections):
+                    connection.answer_joined(b"".join(answers.apart[first:last]))
             else:
-                parked = [connection.park_joined() for connection in connections]
-                answers.add_done_callback(partial(self._settled, run, connections, parked))
+                parts = parts_of(connections)
+                parked = [one.park_joined(last - first) for one, first, last in parts]
+                answers.add_done_callback(partial(self._settled, run, parts, parked))
 
     def _settled(
-        self,
-        run: Run,
-        connections: list[Connection],
-        parked: list[Parked],
-        done: asyncio.Future[Answers],
+        self, run: Run, parts: list[Part], parked: list[Parked], done: asyncio.Future[Answers]
     ) -> None:
         """What the answers of a run waited for is there, or will never be."""
         answers = done.result()
         self._count(run, answers)
-        for connection, one, answer in zip(connections, parked, answers.apart, strict=True):
-            connection.joined_answered(one, Answers(answer))
+        for (connection, first, last), one in zip(parts, parked, strict=True):
+            connection.joined_answered(one, Answers(b"".join(answers.apart[first:last])))
 
     def _count(self, run: Run, answers: Answers) -> None:
         if self._server.meter is not None:
             self._server.meter.run_answered(run, answers)
+
+
+def parts_of(connections: list[Connection]) -> list[Part]:
+    """Which of a run's requests are whose: a connection, its first one, and the one behind its last."""
+    parts: list[Part] = []
+    first = 0
+    before = connections[0]
+    for index, connection in enumerate(connections):
+        if connection is not before:
+            parts.append((before, first, index))
+            before, first = connection, index
+    parts.append((before, first, len(connections)))
+    return parts
 
 
 def rest_of(loop: Any) -> Callable[[], bool]:

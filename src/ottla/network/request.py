@@ -191,15 +191,17 @@ class Kind(Protocol):
 
 
 class Joined:
-    """A request of one connection that was handled in a run with those of others, and is not answered yet."""
+    """Requests of one connection that were handled in a run with those of others, and are not answered yet."""
 
-    __slots__ = ()
+    __slots__ = ("count",)
 
     api_key = 0
     api_version = 0
     frame_bytes = 0
-    count = 1
     give_way = None
+
+    def __init__(self, count: int) -> None:
+        self.count = count
 
     def release(self) -> None:
         """The run has given its bytes back."""

@@ -73,6 +73,26 @@ def test_a_read_that_is_one_small_frame_is_taken_as_one_and_no_other_read_is() -
     assert read(whole) == body
 
 
+def test_a_read_of_several_frames_is_kept_for_later_and_no_other_read_is() -> None:
+    scratch = new_scratch()
+    framer, other = Framer(LIMIT, scratch), Framer(LIMIT, scratch)
+
+    def read(data: bytes) -> bool:
+        framer.buffer()[: len(data)] = data
+        return framer.keep_several(len(data))
+
+    bodies, data = stream([100, 50, 0, 200])
+    assert not read(data[:104])
+    assert not read(data[:50])
+    assert not read(struct.pack(">i", -1) + bytes(20))
+    assert not read(struct.pack(">i", SMALL_BYTES_MAX + 1) + bytes(SMALL_BYTES_MAX + 20))
+    assert read(data + data[:30])
+    assert push(other, data) == bodies, "the scratch buffer is others' meanwhile"
+    assert [framer.next_frame() for _ in range(5)] == [*bodies, None]
+    framer.keep()
+    assert push(framer, data[30:]) == bodies
+
+
 def test_a_small_frame_that_finds_no_room_is_not_taken_by_itself() -> None:
     budget = SharedBudget(150)
     framer = Framer(LIMIT, reserve=budget.reserve)
