@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from errno import EMFILE, ENFILE, ENOENT
-from functools import partial
 from time import monotonic
 
 from ottla.clock import Clock, SystemClock
@@ -189,27 +188,45 @@ class Flusher:
             self._executor = ThreadPoolExecutor(self._parallelism, "ottla-flush")
         self._jobs += 1
         self._alone = together
+        self._executor.submit(self._work, loop, begun, together, monotonic())
+
+    def _work(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        begun: list[tuple[Log, Flush]],
+        together: bool,
+        started_s: float,
+    ) -> None:
+        """In a thread: run the flushes, and tell the loop what came of them, by the shortest way."""
+        outcomes: list[OSError | None] | BaseException
         run = run_together if together else run_each
-        work = [flush for _, flush in begun]
-        job = loop.run_in_executor(self._executor, run, self._disk, work)
-        job.add_done_callback(partial(self._job_done, begun, monotonic()))
+        try:
+            outcomes = run(self._disk, [flush for _, flush in begun])
+        except BaseException as error:
+            outcomes = error
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(self._job_done, begun, started_s, outcomes)
 
     def _job_done(
         self,
         begun: list[tuple[Log, Flush]],
         started_s: float,
-        job: asyncio.Future[list[OSError | None]],
+        outcomes: list[OSError | None] | BaseException,
     ) -> None:
         self.latency.observe(monotonic() - started_s)
         self._jobs -= 1
         self._alone = False
-        now_ms = self._clock.now_ms()
-        for (one, flush), error in zip(begun, job.result(), strict=True):
-            self._finish(one, flush, error, now_ms)
-        if self._queue:
-            self._start_jobs()
-        if not self._jobs and self._idle is not None:
-            self._idle.set()
+        try:
+            if isinstance(outcomes, BaseException):
+                raise outcomes  # ours to mend: the loop logs it
+            now_ms = self._clock.now_ms()
+            for (one, flush), error in zip(begun, outcomes, strict=True):
+                self._finish(one, flush, error, now_ms)
+        finally:
+            if self._queue:
+                self._start_jobs()
+            if not self._jobs and self._idle is not None:
+                self._idle.set()
 
     def _finish(self, one: Log, flush: Flush, error: OSError | None, now_ms: int) -> None:
         again = one.flushing == _AGAIN

@@ -329,3 +329,24 @@ def test_a_flush_without_a_descriptor_closes_files_that_are_open_without_need() 
         await flusher.close()
 
     run(test)
+
+
+def test_a_flush_that_breaks_by_our_own_fault_is_told_and_does_not_hold_up_a_stop() -> None:
+    async def test() -> None:
+        on = disk()
+        log = new_log(on)
+        flusher = Flusher(on, clock=ManualClock())
+        told: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+
+        def fail(descriptor: int) -> None:
+            raise ZeroDivisionError
+
+        on.fdatasync = fail
+        append(log, 1)
+        flusher.request(log)
+        await flusher.close()
+        assert [type(context["exception"]) for context in told] == [ZeroDivisionError]
+        assert log.flushed_end_offset == 0
+
+    run(test)
