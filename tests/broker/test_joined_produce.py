@@ -14,6 +14,7 @@ from ottla.broker.handlers.produce_run import ProduceRun
 from ottla.errors import ErrorCode
 from ottla.log.disk import Disk
 from ottla.messages.delete_topics import DeleteTopicsRequest
+from ottla.network.connection import Connection
 from ottla.testing import Broker
 from tests.broker.test_metrics import http_of
 from tests.broker.test_pipelined_produce import Train, have_no_room, outcome
@@ -400,3 +401,29 @@ def test_a_run_that_takes_nothing_costs_nobody_his_answer(ottla_broker: Broker, 
             requests = [(one, produce_request("t", records)) for one in wires]
             told = {outcome(answer)[0] for answer in at_one_moment(ottla_broker, requests)}
             assert told == {code}, records
+
+
+@pytest.mark.ottla({"requests.in.flight.max": 2, "durability": "disk"})
+def test_no_more_of_a_connection_are_taken_than_may_be_in_flight(
+    ottla_broker: Broker, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = [0]
+    park = Connection.park_joined
+
+    def noted(connection: Connection, count: int) -> Any:
+        most.append(count)
+        return park(connection, count)
+
+    monkeypatch.setattr(Connection, "park_joined", noted)
+    create_topic(wire, "t")
+    with producers(ottla_broker, 2, acks=-1) as wires:
+        trains = [Train(one) for one in wires]
+        for train in trains:
+            for _ in range(9):
+                train.add(produce_request("t", batch(b"value"), acks=-1), VERSION)
+        with one_moment(ottla_broker):
+            for train in trains:
+                train.send()
+        for train in trains:
+            assert {outcome(answer)[0] for answer in train.receive()} == {0}
+    assert max(most) == 2

@@ -238,7 +238,7 @@ class Connection(Answering):
         if kind is None or self._closing or self._answers:
             return False
         frame = self._held
-        for _ in range(REQUESTS_PER_TURN):
+        for _ in range(min(REQUESTS_PER_TURN, self._server.limits.requests_in_flight_max)):
             if frame is None:
                 try:
                     frame = self._held = framer.next_frame()
@@ -261,7 +261,7 @@ class Connection(Answering):
             found[1].append(self)
             frame = self._held = None
         else:
-            return False  # it has more than a turn's worth of them
+            return False  # it has more than a turn's worth of them, or than may be in flight
         framer.keep()
         self._queued = False
         return True
