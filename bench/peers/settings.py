@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from bench.peers import clients, latency, memory, partitions, replication, saturation, starting
+from bench.peers import (
+    clients,
+    latency,
+    memory,
+    partitions,
+    programs,
+    replication,
+    saturation,
+    starting,
+)
 from bench.peers.cells import Setting
 
 
@@ -12,6 +21,7 @@ def all_settings() -> list[Setting]:
         *starting.settings(),
         *memory.settings(),
         *saturation.settings(),
+        *programs.settings(),
         *latency.settings(),
         *replication.settings(),
         *clients.settings(),

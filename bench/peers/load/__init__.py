@@ -77,12 +77,17 @@ class Outcome(NamedTuple):
         return self.client_cpu_s / self.seconds
 
 
+def cache_home() -> Path:
+    """Where what the benchmark fetches and builds lies, outside the tree."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ottla-bench"
+
+
 @cache
 def program() -> Path:
     """The compiled program; it lies in the cache under a name made of its sources. Raises ``OSError`` without gcc."""
     sources = sorted([*ROOM.glob("*.c"), *ROOM.glob("*.h")])
     digest = hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ottla-bench"
+    home = cache_home()
     path = home / f"load-{digest[:16]}"
     if not path.exists():
         home.mkdir(parents=True, exist_ok=True)
