@@ -42,7 +42,7 @@ def find_batch(
     """
     unpack = _OFFSETS.unpack_from
     while position < end:
-        chunk = file.read_at(_READ_BYTES, position)
+        chunk = file.read_at(min(_READ_BYTES, end - position), position)
         last_start = min(len(chunk), end - position) - HEADER_BYTES
         at = 0
         while at <= last_start:
@@ -69,7 +69,7 @@ def scan_headers(
     Raises ``CorruptBatch`` or ``UnsupportedMagic``.
     """
     while position < end:
-        chunk = file.read_at(_READ_BYTES, position)
+        chunk = file.read_at(min(_READ_BYTES, end - position), position)
         last_start = min(len(chunk), end - position) - HEADER_BYTES
         at = 0
         while at <= last_start:
