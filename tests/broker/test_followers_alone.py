@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ottla.broker.broker import Broker as Server
 from ottla.coordination.embedded import Keeper
+from ottla.errors import ErrorCode
 from ottla.log.log import Log
 from ottla.records.builder import build_batch
 from ottla.replication.partition import Partition
@@ -84,7 +85,11 @@ def test_a_producer_expires_in_every_replica_and_may_begin_anew_with_any_of_them
         stopped = cluster.brokers.pop(2)
         await stopped.stop()
         await until(lambda: cluster.leader is replicas[1], "the other one leads")
-        assert await cluster.produce(records=idempotent(7, 5)) == 0
+        # A leader that has just begun has it come again once: what comes before may be on its way.
+        answers = [await cluster.produce(records=idempotent(7, 5))]
+        if answers == [ErrorCode.NOT_ENOUGH_REPLICAS]:
+            answers = [await cluster.produce(records=idempotent(7, 5))]
+        assert answers == [0]
         assert replicas[1].log.log_end_offset == 2
 
     play(tmp_path, test, producer_id_expiration_check_interval_ms=50)
