@@ -150,7 +150,8 @@ def _serve(home: Path, argv: list[str], **more: str) -> subprocess.Popen[str]:
 def _wait_for_address(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     line = process.stdout.readline()
-    assert " ready: node 1 on " in line
+    assert " ready: " in line
+    assert "node 1 on " in line
     return line.partition(" on ")[2].partition(", data")[0]
 
 
