@@ -157,8 +157,9 @@ class LeadingReplica(Replica):
 
     def resign(self, code: ErrorCode = ErrorCode.NOT_LEADER_OR_FOLLOWER) -> None:
         """Stop leading: fail those who wait for commitment and wake those who read."""
+        self._first_batches = None
         self.leader_id = NO_LEADER
-        self._in_sync = self._first_batches = None
+        self._in_sync = None
         self._fail_waiters(code)
         self._tell_all_readers()
 
