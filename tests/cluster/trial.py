@@ -181,7 +181,25 @@ class Trial:
                 load.disconnect()
 
     def _read_log(self, place: Partition) -> Log:
-        """All that consumers can read of a partition, from its leader."""
+        """All that consumers can read of a partition, from its leader, whoever that is at last.
+
+        The preferred replicas are elected at some moment, too, and a new leader is told of it a little after ZooKeeper.
+        """
+        refused: list[AssertionError] = []
+
+        def read() -> tuple[Log] | None:
+            try:
+                return (self._read_from_leader(place),)
+            except AssertionError as error:
+                refused[:] = [error]
+                return None
+
+        try:
+            return eventually(read, f"{place} is read")[0]
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {refused}") from None
+
+    def _read_from_leader(self, place: Partition) -> Log:
         leader = self.cluster.leader(*place)
         with RawClient(self.cluster.bootstrap_of(leader), "checker") as raw:
             (end,) = eventually(lambda: self._end_of(raw, place), f"{place} has an end")
