@@ -24,7 +24,8 @@ Source: ``KafkaApis.handleProduceRequest``, ``ReplicaManager.appendRecords``, ``
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from ottla.broker.handlers.produce_errors import (
     LEADERS_SINCE,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 Answer: TypeAlias = "ProduceResponse | Answers | None"
+T = TypeVar("T")
 
 ALL = -1
 ADMIN_CLIENT_ID = "__admin_client"
@@ -246,38 +248,25 @@ class _Produce(Unsettled):
 
     def run(self) -> Run | None:
         """The requests behind it that are like it may follow, if all of it went one way: to one partition."""
-        partition = self._only_partition()
-        if partition is None:
-            return None
-        return run_behind(
-            self.broker,
-            self.request,
-            partition,
-            self.response.responses[0],
-            acks=self.acks,
-            timeout_ms=self.timeout_ms,
-        )
+        return self._with_what_is_like_it(run_behind)
 
     def kind(self) -> Kind | None:
         """What it has in common with later ones that are like it, under the same condition."""
-        partition = self._only_partition()
-        if partition is None:
+        return self._with_what_is_like_it(kind_of)
+
+    def _with_what_is_like_it(self, make: Callable[..., T | None]) -> T | None:
+        """What ``make``, ``run_behind`` or ``kind_of``, makes of it; None where it did not go one way."""
+        responses = self.response.responses
+        if self.version < ZSTD_SINCE or len(responses) != 1 or len(self.gathered) != 1:
             return None
-        return kind_of(
+        return make(
             self.broker,
             self.request,
-            partition,
-            self.response.responses[0],
+            self.gathered[0][0],
+            responses[0],
             acks=self.acks,
             timeout_ms=self.timeout_ms,
         )
-
-    def _only_partition(self) -> Partition | None:
-        if self.version < ZSTD_SINCE or len(self.response.responses) != 1:
-            return None
-        if len(self.gathered) != 1:
-            return None
-        return self.gathered[0][0]
 
     def settle(self) -> Answer | asyncio.Future[Answer]:
         """The answer, or a future of it; None instead of an answer for acks=0.
