@@ -14,8 +14,7 @@ Rules:
   much for a turn is handled in steps (``stepping``).
 - A peer that does not read gets nothing handled; one that sends what it must not is cut off with one line in
   the log. No traceback goes over the wire.
-- When the connection dies its futures are cancelled; a coroutine (a change of cluster state, say) runs on,
-  and its answer is dropped.
+- When the connection dies its futures are cancelled; a coroutine (a change of cluster state) runs on, its answer dropped.
 """
 
 from __future__ import annotations
