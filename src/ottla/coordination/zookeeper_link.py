@@ -11,6 +11,11 @@ the order in which the server sent it: so a watch's event comes before the answe
   for who counts heartbeats. It also waits a whole session timeout for a server that doesn't answer its call, and
   up to an hour between calls: bounded here by a part of the session timeout, so that the session can be saved.
 - A session that ended is not followed by another.
+- Requests are numbered on from connection to connection, as the Java client does it; kazoo begins at 1 again. A server
+  tells a session's own write from those of others by session and number: what an earlier connection of the session
+  sent, and what is committed only now, would be taken for the write of the same number that waits, and answer it.
+- An answer with another number than the oldest request's says no more than that this connection is not to be trusted:
+  kazoo's thread would end, and the session with it.
 """
 
 from __future__ import annotations
@@ -27,6 +32,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kazoo.client import KazooClient
+from kazoo.exceptions import ConnectionDropped
 from kazoo.handlers.threading import SequentialThreadingHandler
 from kazoo.protocol.connection import ConnectionHandler
 from kazoo.protocol.serialization import CloseInstance, Connect, Watch
@@ -256,6 +262,17 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]
 
 
 class _Connection(ConnectionHandler):  # type: ignore[misc]
+    _numbered = 0
+
+    @property
+    def _xid(self) -> int:
+        return self._numbered
+
+    @_xid.setter
+    def _xid(self, number: int) -> None:
+        """kazoo sets 0 for each connection, and no other time: it counts from 1 again after 2**31 - 1."""
+        self._numbered = number or self._numbered
+
     def _invoke(self, timeout: float, request: Any, xid: int | None = None) -> Any:
         client = self.client
         is_call = isinstance(request, Connect)
@@ -267,6 +284,14 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]
         if is_call:
             client.granted_ms = answer[0].time_out
         return answer
+
+    def _read_response(self, header: Any, buffer: bytes, offset: int) -> Any:
+        """Source: ``CommitProcessor.run``, which matches commits by session and number."""
+        waiting = self.client._pending
+        if not waiting or waiting[0][2] != header.xid:
+            expected = waiting[0][2] if waiting else "none"
+            raise ConnectionDropped(f"an answer to request {header.xid}, {expected} is waited for")
+        return super()._read_response(header, buffer, offset)
 
     def _read_watch_event(self, buffer: bytes, offset: int) -> None:
         watch, _ = Watch.deserialize(buffer, offset)
