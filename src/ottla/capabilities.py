@@ -12,6 +12,7 @@ Rules:
 | ``O_DIRECTORY`` | Windows | names need no sync: the file system's journal keeps their order |
 | ``O_BINARY`` | everywhere but Windows | nothing to ask for |
 | ``preadv`` with ``RWF_NOWAIT`` | all but Linux | every read counts as one from the page cache |
+| asynchronous I/O with an eventfd | all but Linux on x86-64 and arm64 | threads of ours sync |
 | ``syncfs`` | all but Linux since 5.8 | the files are synced one by one |
 | ``posix_fadvise`` | macOS, Windows | what is cached stays cached |
 | ``writev`` | Windows | the event loop writes |
@@ -70,6 +71,7 @@ PROCESS_STARTED_S = time.time() - time.process_time()
 CAN_ASK_FOR_LOCKS = hasattr(fcntl, "F_OFD_GETLK")
 """Whether the system says who has a lock, in the form that is known here: Linux's."""
 
+_ASYNCHRONOUS_IO = {"x86_64": (206, 207, 208, 209), "aarch64": (0, 1, 4, 2)}
 _SHARING_VIOLATION = 32
 
 _LOCKED_BYTE = 0x7FFF_0000
@@ -119,6 +121,17 @@ pwrite: Callable[[int, Any, int], int] = getattr(os, "pwrite", _pwrite)
 fsync: Callable[[int], None] = _full_fsync if hasattr(fcntl, "F_FULLFSYNC") else os.fsync
 fdatasync: Callable[[int], None] = getattr(os, "fdatasync", fsync)
 writev: Callable[[int, Sequence[Any]], int] | None = getattr(os, "writev", None)
+
+
+def asynchronous_io() -> tuple[int, int, int, int] | None:
+    """The numbers of Linux's io_setup, io_destroy, io_getevents and io_submit; None where they are not known.
+
+    Where they are, the structs are little-endian, and an eventfd can tell of what has ended."""
+    uname = getattr(os, "uname", None)
+    if uname is None or not hasattr(os, "eventfd"):
+        return None
+    system = uname()
+    return _ASYNCHRONOUS_IO.get(system.machine) if system.sysname == "Linux" else None
 
 
 def can_sync_file_systems() -> bool:

@@ -25,18 +25,18 @@ READY = re.compile(r"ottla \S+ ready: node 1 on 127\.0\.0\.1:(\d+), data in ")
 
 WINDOWS = (
     "os.pread", "os.pwrite", "os.preadv", "os.RWF_NOWAIT", "os.fdatasync", "os.O_DIRECTORY",
-    "os.uname", "os.sendfile", "os.writev", "os.sysconf", "os.register_at_fork", "os.fork",
+    "os.uname", "os.eventfd", "os.sendfile", "os.writev", "os.sysconf", "os.register_at_fork", "os.fork",
     "os.posix_fadvise", "os.posix_fallocate", "os.getuid", "os.pwritev", "socket.AF_UNIX", "socket.SO_REUSEPORT",
     "os.nice", "os.statvfs", "pwd", "time.CLOCK_BOOTTIME", "select.poll", "fcntl", "resource", "add_signal_handler", "proc",
     "+msvcrt", "+O_BINARY",
 )  # fmt: skip
 MACOS = (
-    "os.RWF_NOWAIT", "os.fdatasync", "os.posix_fadvise", "os.posix_fallocate",
+    "os.RWF_NOWAIT", "os.fdatasync", "os.posix_fadvise", "os.posix_fallocate", "os.eventfd",
     "time.CLOCK_BOOTTIME", "proc",
 )  # fmt: skip
 ONE_BY_ONE = (
     "os.pread", "os.preadv", "os.fdatasync", "os.O_DIRECTORY", "os.sendfile", "os.writev", "os.uname",
-    "resource", "add_signal_handler",
+    "os.eventfd", "resource", "add_signal_handler",
 )  # fmt: skip
 
 SYSTEMS = {

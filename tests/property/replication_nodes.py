@@ -33,7 +33,7 @@ LAG_MS = 1000
 class HeldFlusher(Flusher):
     """Syncs nothing by itself."""
 
-    def request(self, log: Log) -> None:
+    def request(self, log: Log, *, alone: bool = False) -> None:
         pass
 
 

@@ -56,7 +56,7 @@ ACTION = st.one_of(
 class HeldFlusher(Flusher):
     """Syncs nothing by itself."""
 
-    def request(self, log: Log) -> None:
+    def request(self, log: Log, *, alone: bool = False) -> None:
         pass
 
 

@@ -151,6 +151,11 @@ class Disk:
             self.close(descriptor)
 
     @property
+    def syncs_by_fdatasync(self) -> bool:
+        """Whether ``fdatasync`` is the system's own, for which the system's other ways to sync may stand."""
+        return self.fdatasync is capabilities.fdatasync
+
+    @property
     def can_sync_file_systems(self) -> bool:
         """Whether there is a syncfs that tells of failed writes (Linux since 5.8)."""
         return capabilities.can_sync_file_systems()

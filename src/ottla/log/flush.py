@@ -74,6 +74,13 @@ class Flush:
         """The log directory that the partition's directory is in."""
         return os.path.dirname(self.directory)
 
+    def lone_file(self) -> File | None:
+        """The file whose sync is all that there is to do, or None: as a rule the active segment's."""
+        is_lone = len(self.files) == 1 and not (
+            self.paths or self.names_changed or self.new_directory
+        )
+        return self.files[0] if is_lone and self.epochs is None else None
+
     def run(self) -> None:
         """Make everything durable. Raises ``OSError``; ``is_harmless`` judges which."""
         if self.write_epochs():

@@ -4,7 +4,8 @@ The rules kept here (DESIGN, decisions 5 and 11):
 
 - A log has at most one flush under way. What is appended meanwhile waits for the next one, together.
 - At most ``parallelism`` threads sync, each a few logs at a time; where very many logs are dirty, one
-  ``syncfs`` serves them all.
+  ``syncfs`` serves them all. A log of which only one file is to be synced, as a rule, is left to a thread of the
+  kernel's where the system lets us (``kernel_syncs``): who waits alone waits for no thread of ours.
 - A failed sync is final: the log directory goes offline, ``on_failure`` is called once, and nothing is
   synced there again. A flush that found no room before it synced is tried again a little later.
 
@@ -20,14 +21,17 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from errno import EMFILE, ENFILE, ENOENT
+from functools import partial
 from time import monotonic
 
 from ottla.clock import Clock, SystemClock
 from ottla.errors import KafkaError
 from ottla.log.disk import Disk
 from ottla.log.flush import Flush
+from ottla.log.kernel_syncs import KernelSyncs
 from ottla.log.log import Log
 from ottla.logs import logger
+from ottla.loops import rest_of
 from ottla.metering import Histogram
 
 log = logger(__name__)
@@ -77,7 +81,10 @@ class Flusher:
         self._jobs = 0
         self._idle: asyncio.Event | None = None
         self._executor: ThreadPoolExecutor | None = None
+        self._kernel: KernelSyncs | None = None
+        self._kernel_asked = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._rest: Callable[[], bool]
         self._scheduled = False
         self._alone = False
         self._closed = False
@@ -88,10 +95,13 @@ class Flusher:
         """Serve the flushes that ``log`` itself asks for (rolls, ``flush.messages``)."""
         log.on_flush_wanted = self.request
 
-    def appended(self, log: Log) -> None:
-        """Records were appended: request a flush if durability demands one."""
+    def appended(self, log: Log, *, alone: bool = False) -> None:
+        """Records were appended: request a flush if durability demands one.
+
+        ``alone``: all that is to be flushed with them is written by now, as far as who calls knows.
+        """
         if self.durability is Durability.DISK:
-            self.request(log)
+            self.request(log, alone=alone)
 
     def acknowledged_end_offset(self, log: Log) -> int:
         """Up to where (exclusive) this replica may acknowledge the log's records."""
@@ -99,17 +109,18 @@ class Flusher:
             return log.flushed_end_offset
         return log.log_end_offset
 
-    def request(self, log: Log) -> None:
+    def request(self, log: Log, *, alone: bool = False) -> None:
         """Have all that is in ``log`` now synced soon; its ``on_flushed`` is called then.
 
-        Cheap while a request for the log is waiting already.
+        Cheap while a request for the log is waiting already. ``alone``: begin at once where the loop has nothing
+        more to do in this turn, for whose appends it could be worth waiting.
         """
         state = log.flushing
         if state == _IDLE:
             log.flushing = _QUEUED
             self._queue.append(log)
             if not self._scheduled:
-                self._schedule()
+                self._schedule(alone)
         elif state == _RUNNING:
             log.flushing = _AGAIN
 
@@ -136,13 +147,20 @@ class Flusher:
         if self._executor is not None:
             self._executor.shutdown(wait=True)
             self._executor = None
+        if self._kernel is not None:
+            self._kernel.close()
+            self._kernel = None
 
-    def _schedule(self) -> None:
+    def _schedule(self, alone: bool) -> None:
         """Start jobs once the loop has run what is ready: more appends may join."""
         if self._closed:
             return
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
+            self._rest = rest_of(self._loop)
+        if alone and not self._rest():
+            self._start_jobs()
+            return
         self._scheduled = True
         self._loop.call_soon(self._start_jobs)
 
@@ -184,11 +202,54 @@ class Flusher:
     def _run(self, begun: list[tuple[Log, Flush]], together: bool) -> None:
         loop = self._loop
         assert loop is not None
+        self._jobs += 1
+        if self._by_kernel(begun):
+            return
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self._parallelism, "ottla-flush")
-        self._jobs += 1
         self._alone = together
         self._executor.submit(self._work, loop, begun, together, monotonic())
+
+    def _prepare_kernel(self, loop: asyncio.AbstractEventLoop) -> None:
+        """In a thread, once."""
+        try:
+            kernel = KernelSyncs(self._parallelism)
+        except OSError:  # threads do it here
+            return
+        try:
+            loop.call_soon_threadsafe(self._take_kernel, loop, kernel)
+        except RuntimeError:  # the loop was closed without us
+            kernel.close()
+
+    def _take_kernel(self, loop: asyncio.AbstractEventLoop, kernel: KernelSyncs) -> None:
+        if self._closed:
+            kernel.close()
+            return
+        try:
+            kernel.attach(loop)
+        except NotImplementedError:
+            kernel.close()
+        else:
+            self._kernel = kernel
+
+    def _by_kernel(self, begun: list[tuple[Log, Flush]]) -> bool:
+        """Whether the job is with the kernel: it is the sync of one file, and nothing else."""
+        if self._kernel is None or len(begun) > 1 or not self._disk.syncs_by_fdatasync:
+            return False
+        flush = begun[0][1]
+        file = flush.lone_file()
+        if file is None:
+            return False
+        done = partial(self._synced, begun, monotonic())
+        if not self._kernel.sync(file.pinned_descriptor(), done):
+            return False
+        flush.syncing = True
+        return True
+
+    def _synced(
+        self, begun: list[tuple[Log, Flush]], started_s: float, error: OSError | None
+    ) -> None:
+        self._job_done(begun, started_s, [error])
 
     def _work(
         self,
@@ -216,6 +277,11 @@ class Flusher:
         self.latency.observe(monotonic() - started_s)
         self._jobs -= 1
         self._alone = False
+        if not self._kernel_asked and not self._closed:
+            self._kernel_asked = True  # and not before, since who starts waits for the first sync
+            loop, executor = self._loop, self._executor
+            if loop is not None and executor is not None and self._disk.syncs_by_fdatasync:
+                executor.submit(self._prepare_kernel, loop)
         try:
             if isinstance(outcomes, BaseException):
                 raise outcomes  # ours to mend: the loop logs it

@@ -17,9 +17,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ottla.logs import logger
+from ottla.loops import rest_of
 from ottla.network.request import Answers, Kind, Run
 
 if TYPE_CHECKING:
@@ -130,11 +131,3 @@ def parts_of(connections: list[Connection]) -> list[Part]:
             before, first = connection, index
     parts.append((before, first, len(connections)))
     return parts
-
-
-def rest_of(loop: Any) -> Callable[[], bool]:
-    """Whether the loop has more to do in this turn; where it does not tell, as if it always had."""
-    ready = getattr(loop, "_ready", None)
-    if ready is None:
-        return lambda: True
-    return lambda: len(ready) > 0

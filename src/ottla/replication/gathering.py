@@ -48,5 +48,6 @@ class Gathering:
             except Exception as error:  # ours to mend: what is in the file is not known any more
                 log.error("appends failed", error=error, partition=repr(partition))
                 partition.log.quarantine(f"appends could not be written: {error!r}")
+        alone = len(partitions) == 1
         for partition in partitions:
-            partition.appended()
+            partition.appended(alone=alone)

@@ -167,11 +167,14 @@ class Partition(LeadingReplica):
         else:
             first_batches.check(read_header(records), self.log.producers.producers)
 
-    def appended(self) -> None:
-        """Records are in the log, and written: have them flushed, and move the high watermark."""
+    def appended(self, *, alone: bool = False) -> None:
+        """Records are in the log, and written: have them flushed, and move the high watermark.
+
+        ``alone``: no other partition has gathered appends that are flushed together with these.
+        """
         log = self.log
         if self.leader_id == self.node_id and log.health.failure is None and log.unusable is None:
-            self._flusher.appended(self.log)
+            self._flusher.appended(self.log, alone=alone)
             self._advance()
             if self._tail_readers:
                 self._tell_tail_readers()

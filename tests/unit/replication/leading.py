@@ -32,7 +32,7 @@ LATEST = -1
 class HeldFlusher(Flusher):
     """Syncs nothing by itself: a test flushes the log when its time has come."""
 
-    def request(self, log: Log) -> None:
+    def request(self, log: Log, *, alone: bool = False) -> None:
         pass
 
 

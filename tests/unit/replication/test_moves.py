@@ -39,7 +39,7 @@ class FlusherHere:
     def attach(self, log: Log) -> None:
         log.on_flush_wanted = None
 
-    def appended(self, log: Log) -> None:
+    def appended(self, log: Log, *, alone: bool = False) -> None:
         pass
 
     def acknowledged_end_offset(self, log: Log) -> int:
