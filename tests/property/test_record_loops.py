@@ -100,7 +100,8 @@ def test_both_copies_read_the_same_of_any_bytes(
     assert_alike("decode", data, count, *bases, Record, "topic", 7)
     assert_alike("walk", data, count, offset, walked=True)
     assert_alike("places", data, count, *bases, RecordPlace, walked=True)
-    assert_alike("count_whole", data, min(count, len(data)), count, 50)
+    p = min(count, len(data))
+    assert_alike("decode_some", data, p, count, count, 50, *bases, Record, "topic", 7)
     assert_alike("shifted", data, base_ms - first_ms)
 
 

@@ -47,6 +47,10 @@ class LoopThread:
         """Call on the loop; returns at once."""
         self.loop.call_soon_threadsafe(callback)
 
+    def is_dead_or_here(self) -> bool:
+        """Whether waiting for the loop would be in vain: then ``run`` says why."""
+        return threading.current_thread() is self._thread or not self._thread.is_alive()
+
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """The coroutine's result; if the wait is interrupted, the coroutine is cancelled.
 

@@ -41,7 +41,7 @@ NewRecord: TypeAlias = tuple[int, bytes | None, bytes | None, Sequence[Header]]
 _SHORTEST_RECORD_BYTES = 7
 CHUNK_RECORDS = 20_000
 CHUNK_BYTES = 4 << 20
-"""What ``decode_in_chunks`` decodes at once: a record of 7 bytes takes some 200 as an object."""
+"""What is decoded at once at most: a record of 7 bytes takes some 200 as an object."""
 RECORD_HEADERS_MAX = loops.RECORD_HEADERS_MAX
 
 
@@ -121,22 +121,50 @@ def decode_in_chunks(
     if header is None:
         header = read_header(buf, position)
     data = _plain_records(buf, position, header, max_decompressed_bytes)
-    bases = _bases(header)
-    left, size, p = header.record_count, len(data), 0
-    try:
-        while left > CHUNK_RECORDS or size - p > CHUNK_BYTES:
-            start = p
-            count, p = loops.count_whole(data, p, min(left, CHUNK_RECORDS), CHUNK_BYTES)
-            left -= count
-            records = loops.decode(data[start:p], count, *bases, kind, topic, partition)
-            yield records, left == 0 and p == size
-            if not left:
-                break
-        if left or p < size or not size:
-            rest = data[p:] if p else data
-            yield loops.decode(rest, left, *bases, kind, topic, partition), True
-    except IndexError:
-        raise InvalidRecord("the batch ends within a record") from None
+    decoder = BatchDecoder(data, header, kind, topic, partition)
+    while not decoder.exhausted:
+        yield decoder.take(CHUNK_RECORDS), decoder.exhausted
+
+
+class BatchDecoder:
+    """The records of one batch, as many at a time as are asked for."""
+
+    __slots__ = ("_bases", "_count", "_data", "_index", "_kind", "_p", "exhausted")
+
+    def __init__(
+        self,
+        data: bytes,
+        header: BatchHeader,
+        kind: type[Any] = Record,
+        topic: str | None = None,
+        partition: int = 0,
+    ) -> None:
+        """``data`` are the ``plain_records`` behind ``header``; ``kind`` is as in ``decode_in_chunks``."""
+        self._data = data
+        self._count = header.record_count
+        self._bases = _bases(header)
+        self._kind = (kind, topic, partition)
+        self._index = self._p = 0
+        self.exhausted = False
+        """Whether all have been taken; even of a batch without records something has to be, once."""
+
+    def take(self, records_max: int) -> list[Any]:
+        """The next ones: up to ``records_max``, and fewer of large ones. Raises ``KafkaError`` alone."""
+        index, data = self._index, self._data
+        wanted = min(records_max, CHUNK_RECORDS, self._count - index)
+        try:
+            records, p = loops.decode_some(
+                data, self._p, index, wanted, CHUNK_BYTES, *self._bases, *self._kind
+            )
+        except IndexError:
+            raise InvalidRecord("the batch ends within a record") from None
+        self._p = p
+        self._index = index = index + len(records)
+        if index == self._count:
+            if p != len(data):
+                raise InvalidRecord(f"{len(data) - p} bytes follow the last record")
+            self.exhausted = True
+        return records
 
 
 def offset_of_timestamp(

@@ -133,7 +133,44 @@ def decode(
     topic: str | None,
     partition: Any,
 ) -> list[Any]:
-    """Every record of ``data``, to its last byte; IndexError at a premature end.
+    """Every record of ``data``, to its last byte; IndexError at a premature end. As ``decode_some``."""
+    size: i64 = len(data)
+    records, p = decode_some(
+        data,
+        0,
+        0,
+        count,
+        size + 1,
+        base_offset,
+        base_timestamp_ms,
+        create_time,
+        timestamp_ms,
+        kind,
+        topic,
+        partition,
+    )
+    if p != size:
+        raise InvalidRecord(f"{size - p} bytes follow the last record")
+    return records
+
+
+def decode_some(
+    data: bytes,
+    p: i64,
+    index: i64,
+    count: i64,
+    bytes_max: i64,
+    base_offset: int,
+    base_timestamp_ms: int,
+    create_time: bool,
+    timestamp_ms: int,
+    kind: Any,
+    topic: str | None,
+    partition: Any,
+) -> tuple[list[Any], i64]:
+    """``count`` records from the place ``p`` on, which is that of record ``index``, and the place behind them.
+
+    Fewer once they are ``bytes_max`` bytes or more. IndexError at a premature end.
 
     Without a ``topic`` each is of ``kind``, a class of tuples of offset, timestamp in ms, key, value and a list
     of headers. With one ``kind`` is called with topic, partition, the same, and a tuple of headers.
@@ -143,10 +180,12 @@ def decode(
     new = tuple.__new__
     stamp: Any = timestamp_ms  # an object once, not for each record
     size: i64 = len(data)
+    start: i64 = p
     last_delta: i64 = 0
-    expected_delta: i64 = -2
-    p: i64 = 0
+    expected_delta: i64 = (index << 1) - 2
     for _ in range(count):
+        if p - start >= bytes_max:
+            break
         expected_delta += 2
         n: i64 = data[p]
         p += 1
@@ -188,9 +227,9 @@ def decode(
             if n > 127:
                 n, p = _long_varint(data, p)
             if not n & 1:
-                start: i64 = p
+                begin: i64 = p
                 p += n >> 1
-                key = data[start:p]
+                key = data[begin:p]
         n = data[p]
         p += 1
         if n > 127:
@@ -200,9 +239,9 @@ def decode(
                 n, p = _long_varint(data, p - 1)
         value: bytes | None = None
         if not n & 1:
-            start = p
+            begin = p
             p += n >> 1
-            value = data[start:p]
+            value = data[begin:p]
         headers: tuple[_Header, ...] = ()
         if data[p] == 0:
             p += 1
@@ -215,23 +254,7 @@ def decode(
             records.append(new(kind, (offset, stamp, key, value, list(headers))))
         else:
             records.append(kind(topic, partition, offset, stamp, key, value, headers))
-    if p != size:
-        raise InvalidRecord(f"{size - p} bytes follow the last record")
-    return records
-
-
-def count_whole(data: bytes, position: i64, records_max: i64, bytes_max: i64) -> tuple[i64, i64]:
-    """How many records from ``position`` on, up to ``records_max`` or past ``bytes_max``, and their end."""
-    size: i64 = len(data)
-    p: i64 = position
-    count: i64 = 0
-    while count < records_max and p - position < bytes_max:
-        n, p = _varint(data, p)
-        if n & 1 or p + (n >> 1) > size:
-            raise InvalidRecord(f"a record of {_signed(n)} bytes in {size - p}")
-        p += n >> 1
-        count += 1
-    return count, p
+    return records, p
 
 
 def _read_headers(data: bytes, p: i64, end: i64) -> tuple[tuple[_Header, ...], i64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -288,6 +289,48 @@ def test_a_consumer_that_subscribes_to_nothing_or_is_closed_says_so(bootstrap: s
     consumer.close()
     with pytest.raises(RuntimeError, match="closed"):
         consumer.poll()
+
+
+def test_a_poll_that_waits_gets_what_comes_and_hears_of_the_end(
+    bootstrap: str, unused: str
+) -> None:
+    fill(bootstrap, unused, 1)
+    found: list[Any] = []
+
+    def work() -> None:
+        try:
+            while True:
+                found.extend(numbers(consumer.poll(60.0)))
+        except RuntimeError as error:
+            found.append(str(error))
+
+    with ottla.Consumer(unused, bootstrap=bootstrap, auto_offset_reset="earliest") as consumer:
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        eventually(lambda: found == [0], "the record that was there")
+        with ottla.Producer(bootstrap) as producer:
+            producer.send(unused, b"1")
+        eventually(lambda: found == [0, 1], "the record that came")
+    thread.join(60)
+    assert found == [0, 1, "the consumer is closed"]
+
+
+def test_a_commit_s_callback_must_not_wait_for_records(bootstrap: str, unused: str) -> None:
+    fill(bootstrap, unused, 1)
+    said: list[str] = []
+
+    def wait(*_: Any) -> None:
+        try:
+            consumer.poll(60.0)
+        except RuntimeError as error:
+            said.append(str(error))
+
+    options: Any = {"bootstrap": bootstrap, "group": unused, "auto_offset_reset": "earliest"}
+    with ottla.Consumer(unused, **options) as consumer:
+        assert numbers(take(consumer, 1)) == [0]
+        consumer.commit_async(on_commit=wait)
+        eventually(lambda: said, "that it must not")
+    assert "must not wait" in said[0]
 
 
 def test_large_records_and_small_fetches_get_along(bootstrap: str, unused: str) -> None:

@@ -130,9 +130,16 @@ class AsyncConsumer:
         application has to know (no permission, no offset and no reset policy, a corrupt batch).
         """
         core = self._core
-        await self._begin()
+        if self._topics:
+            await self._begin()
         core.polled()
         most = core.settings.max_poll_records if max_records is None else max_records
+        chunks = core.take_on_loop(most)
+        if chunks:
+            records = hand_out(chunks)
+            if records:
+                return records
+            core.polled()
         await core.poll(timeout, most)
         return hand_out(core.cursor.rest(most))
 
@@ -312,12 +319,15 @@ class AsyncConsumer:
 
 
 def hand_out(chunks: list[Chunk]) -> list[Record]:
-    """All records of the chunks, with the positions behind them."""
-    records: list[Record] = []
+    """All records of the chunks, with the positions behind them; the chunks' lists are nobody's but ours."""
+    records: list[Record] | None = None
     for chunk in chunks:
         chunk.state.handed_out(chunk.end_offset, chunk.epoch)
-        records += chunk.records
-    return records
+        if records is None:
+            records = chunk.records
+        else:
+            records += chunk.records
+    return [] if records is None else records
 
 
 __all__ = ["AsyncConsumer", "OnCommit", "RequestTimeout"]

@@ -59,6 +59,8 @@ class ConsumerCore:
         """Whether even callbacks can use the consumer no more."""
         self.call_listener: Callable[[OnRebalance, list[TopicPartition]], Any] = _call_listener
         self._news = asyncio.Event()
+        self.on_news: Callable[[], object] | None = None
+        """Called, on the loop, when there may be something for a ``poll`` that waits elsewhere."""
         self.failures = Failures()
         self.fetcher = Fetcher(
             self.cluster, self.positions, settings, self._fetched, self._fail, _now_ms
@@ -139,7 +141,7 @@ class ConsumerCore:
                     await self.membership.close(min(timeout_ms, 5_000))
             finally:
                 await self.cluster.close()
-                self._news.set()
+                self._tell()
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -231,6 +233,20 @@ class ConsumerCore:
             return chunks, False
         return self.fetcher.take(max_records)
 
+    def take_on_loop(self, max_records: int) -> list[Chunk]:
+        """What is there; nothing if ``poll`` is needed: for attention, or to let the event loop turn."""
+        if self.attention or self.closed or self._unturned >= TURN_RECORDS:
+            return []
+        chunks, freed = self.take(max_records)
+        if freed:
+            self.fetcher.maintain()
+        self._count(chunks)
+        return chunks
+
+    def _count(self, chunks: list[Chunk]) -> None:
+        for chunk in chunks:
+            self._unturned += len(chunk.records)
+
     def polled(self) -> None:
         """The application is alive, and done with what it was given."""
         self.positions.pass_all()
@@ -247,6 +263,9 @@ class ConsumerCore:
         deadline = None if timeout is None else time.monotonic() + timeout
         if self.subscription.mode is Mode.NONE:
             raise RuntimeError("subscribe to topics or assign partitions first")
+        if self._unturned >= TURN_RECORDS:
+            self._unturned = 0
+            await asyncio.sleep(0)  # what has come is read, and others have their turn
         while True:
             self.check_open()
             self._news.clear()
@@ -258,10 +277,7 @@ class ConsumerCore:
                 self.fetcher.maintain()
             if any(chunk.records for chunk in chunks):
                 self.cursor.load(chunks)
-                self._unturned += sum(len(chunk.records) for chunk in chunks)
-                if freed or self._unturned >= TURN_RECORDS:
-                    self._unturned = 0
-                    await asyncio.sleep(0)  # the next Fetch leaves, and what has come is read
+                self._count(chunks)
                 return
             for chunk in chunks:  # control batches and the like: nothing to hand out
                 chunk.state.handed_out(chunk.end_offset, chunk.epoch)
@@ -273,6 +289,7 @@ class ConsumerCore:
                 await asyncio.sleep(0)
                 return
             try:
+                self._unturned = 0
                 async with asyncio.timeout(left):
                     await self._news.wait()
             except TimeoutError:
@@ -297,11 +314,16 @@ class ConsumerCore:
 
     def _call_for_attention(self) -> None:
         self.attention = True
-        self._news.set()
+        self._tell()
 
     def _fetched(self) -> None:
         self._keeper.kick()  # an answer may have put a position in doubt
+        self._tell()
+
+    def _tell(self) -> None:
         self._news.set()
+        if self.on_news is not None:
+            self.on_news()
 
     def _fail(self, error: KafkaError, states: Iterable[PartitionState]) -> None:
         self.failures.add(error, states)
@@ -408,7 +430,7 @@ class ConsumerCore:
 
     def resumed(self) -> None:
         """A partition is not paused any more: what was fetched of it may be handed out."""
-        self._news.set()
+        self._tell()
         self.fetcher.maintain()
 
     def moved(self) -> None:

@@ -9,7 +9,7 @@ the offset from which on they are aborted, up to their abort marker). Source: ``
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ottla.client.consumer.positions import PartitionState
@@ -18,9 +18,13 @@ from ottla.client.serializers import Deserializer
 from ottla.client.types import TopicPartition
 from ottla.errors import ErrorCode, KafkaError
 from ottla.records.batch import BatchHeader, iter_batches, verify_crc
-from ottla.records.codec import decode_batch, decode_in_chunks
+from ottla.records.codec import BatchDecoder, decode_batch, plain_records
 
 ABORT_MARKER = 0
+
+PIECE_RECORDS = 100
+"""What is decoded at once at least. A poll for more gets just what is decoded for it: as a list that is its own, and from
+memory that the poll before has let go of a moment ago."""
 
 
 class Chunk(NamedTuple):
@@ -63,10 +67,10 @@ class FetchedPartition:
         "_aborted_producers",
         "_batches",
         "_buffer",
-        "_chunks",
         "_decoded",
         "_decoded_end",
         "_decoded_epoch",
+        "_decoder",
         "_next",
         "_reading",
         "_taken",
@@ -91,7 +95,7 @@ class FetchedPartition:
         self._buffer = buffer
         self._batches: list[tuple[int, BatchHeader]] = list(iter_batches(buffer))
         self._next = 0
-        self._chunks: Iterator[tuple[list[Record], bool]] | None = None
+        self._decoder: BatchDecoder | None = None
         self._aborted = sorted(aborted, reverse=True)
         self._aborted_producers: set[int] = set()
         self._decoded: list[Record] = []
@@ -118,7 +122,7 @@ class FetchedPartition:
         if not self._decoded:
             if self._next == len(self._batches):
                 return None
-            self._decode_next()
+            self._decode_next(max(max_records, PIECE_RECORDS))
         first, after = self._taken, self._taken + max_records
         records = self._decoded
         whole = after >= len(records)
@@ -139,41 +143,42 @@ class FetchedPartition:
             end = records[-1].offset + 1
         return Chunk(self.state, self.version, records, end, self._decoded_epoch)
 
-    def _decode_next(self) -> None:
-        """The next batch, or the next part of a batch of very many records."""
+    def _decode_next(self, max_records: int) -> None:
+        """The next records of a batch that are not before the position; none, perhaps, at its end."""
         at, header = self._batches[self._next]
         position = self.state.position
-        if self._chunks is None:
+        if self._decoder is None:
             self._decoded_end = max(header.next_offset, position)
             self._decoded_epoch = header.leader_epoch
             if header.next_offset > position:
                 if self._reading.check_crcs:
                     verify_crc(self._buffer, header, at)
                 if not self._skipped(at, header):
-                    topic, partition = self.state.topic_partition
-                    self._chunks = decode_in_chunks(
-                        self._buffer,
-                        position=at,
-                        header=header,
-                        kind=Record,
-                        topic=topic,
-                        partition=partition,
+                    self._decoder = BatchDecoder(
+                        plain_records(self._buffer, header, position=at),
+                        header,
+                        Record,
+                        *self.state.topic_partition,
                     )
-        if self._chunks is not None:
-            try:
-                records, last = next(self._chunks)
-            except KafkaError:
-                self._chunks = None
-                raise
-            end = header.next_offset if last else records[-1].offset + 1
-            self._decoded_end = max(end, position)
-            if header.base_offset < position:
-                records = [record for record in records if record.offset >= position]
-            self._decoded = records
-            if not last:
+            if self._decoder is None:
+                self._next += 1
                 return
-            self._chunks = None
-        self._next += 1
+        decoder = self._decoder
+        records: list[Record] = []
+        try:
+            while not records and not decoder.exhausted:
+                records = decoder.take(max_records)
+                if records and records[0].offset < position:
+                    records = [record for record in records if record.offset >= position]
+        except KafkaError:
+            self._decoder = None
+            raise
+        end = header.next_offset if decoder.exhausted else records[-1].offset + 1
+        self._decoded_end = max(end, position)
+        self._decoded = records
+        if decoder.exhausted:
+            self._decoder = None
+            self._next += 1
 
     def _skipped(self, at: int, header: BatchHeader) -> bool:
         """Whether the batch is not for the application: control, or aborted."""

@@ -97,6 +97,8 @@ class Fetcher:
         self._connecting: set[int] = set()
         self._lock = threading.Lock()
         self._buffered_bytes = 0
+        self._held_back = False
+        """Whether there would be more to ask for, if less were buffered."""
         self._timer: asyncio.TimerHandle | None = None
         self.completed: deque[FetchedPartition] = deque()
         self.closed = False
@@ -104,7 +106,7 @@ class Fetcher:
     # Taking records: on any thread
 
     def take(self, max_records: int) -> tuple[list[Chunk], bool]:
-        """Up to so many records, and whether room was made for a next Fetch (then call ``maintain``).
+        """Up to so many records, and whether room was made for a Fetch that waits for it (then call ``maintain``).
 
         Raises ``KafkaError`` for what cannot be read; the position stays before it.
         """
@@ -117,8 +119,7 @@ class Fetcher:
                 fetched = self.completed[0]
                 state = fetched.state
                 if state.version != fetched.version:
-                    self._drop(fetched)
-                    freed = True
+                    freed |= self._drop(fetched)
                     continue
                 if state.paused:
                     held.append(self.completed.popleft())
@@ -130,25 +131,25 @@ class Fetcher:
                         break  # first what came before; the failure is met again
                     raise
                 if chunk is None:
-                    self._drop(fetched)
-                    freed = True
+                    freed |= self._drop(fetched)
                     continue
                 chunks.append(chunk)
                 left -= len(chunk.records)
                 if fetched.exhausted:
-                    self._drop(fetched)
-                    freed = True
+                    freed |= self._drop(fetched)
         finally:
             self.completed.extendleft(reversed(held))
         return chunks, freed
 
-    def _drop(self, fetched: FetchedPartition) -> None:
+    def _drop(self, fetched: FetchedPartition) -> bool:
+        """Whether a Fetch waits for room. Most have left before, and so the loop's thread is left alone."""
         with self._lock:
             if self.completed and self.completed[0] is fetched:
                 self.completed.popleft()
                 self._buffered_bytes -= fetched.size_bytes
                 if fetched.version == fetched.state.version:
                     fetched.state.buffered -= 1
+            return self._held_back
 
     # Fetching: on the loop
 
@@ -159,29 +160,42 @@ class Fetcher:
         now = self._now_ms()
         wanted: dict[int, dict[TopicPartition, PartitionState]] = {}
         retry_at: int | None = None
+        self._held_back = False
         for state in self._positions:
             if state.phase is not Phase.FETCH or state.paused or state.fetch_offset < 0:
                 continue
             if state.retry_at_ms > now:
                 retry_at = min(retry_at or state.retry_at_ms, state.retry_at_ms)
                 continue
-            if state.buffered >= BUFFERED_ANSWERS:
+            if state.buffered >= BUFFERED_ANSWERS and self._is_full(state):
                 continue
             node_id = self._node_for(state, now)
             if node_id is None:
                 self._cluster.request_refresh()
                 continue
             wanted.setdefault(node_id, {})[state.topic_partition] = state
-        if self._buffered_bytes < self._settings.fetch_max_bytes or self._only_paused_buffered():
+        if self._buffered_bytes < self._settings.fetch_max_bytes or not self._are_full():
             for node_id, states in wanted.items():
                 if node_id not in self._fetching and node_id not in self._connecting:
                     self._fetch(node_id, states)
         if retry_at is not None:
             self._call_later(retry_at - now)
 
-    def _only_paused_buffered(self) -> bool:
-        """Whether nothing that is buffered can be taken: the others must not starve for it."""
-        return not any(state.buffered and not state.paused for state in self._positions)
+    def _is_full(self, state: PartitionState) -> bool:
+        """Whether enough is buffered of it; then ``take`` is to say when room is made."""
+        with self._lock:
+            full = state.buffered >= BUFFERED_ANSWERS
+            self._held_back |= full
+        return full
+
+    def _are_full(self) -> bool:
+        """As ``_is_full``, of all; not if nothing of it can be taken: the others must not starve for what is paused."""
+        with self._lock:
+            full = self._buffered_bytes >= self._settings.fetch_max_bytes and any(
+                state.buffered and not state.paused for state in self._positions
+            )
+            self._held_back |= full
+        return full
 
     def _call_later(self, delay_ms: int) -> None:
         if self._timer is not None:
@@ -353,9 +367,9 @@ class Fetcher:
                 found = asked.get(TopicPartition(name or "", data.partition_index))
                 if found is not None and found.version == found.state.version:
                     news = self._take_partition(found, data) or news
+        self.maintain()  # first: the broker is to work while the application does
         if news:
             self._on_news()
-        self.maintain()
 
     def _take_partition(self, asked: _Asked, data: Any) -> bool:
         """Whether there is something for the application."""

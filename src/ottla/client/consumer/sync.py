@@ -7,6 +7,8 @@ one. Rebalance callbacks run in the thread that polls.
 from __future__ import annotations
 
 import re
+import threading
+import time
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -21,12 +23,15 @@ from ottla.client.consumer.consumer import (
 )
 from ottla.client.consumer.fetched import Chunk
 from ottla.client.consumer.settings import ConsumerOptions
-from ottla.client.consumer.subscription import OnRebalance
+from ottla.client.consumer.subscription import Mode, OnRebalance
 from ottla.client.loop_thread import LoopThread, in_caller
 from ottla.client.record import Record
 from ottla.client.types import OffsetAndMetadata, OffsetAndTimestamp, TopicPartition
 
 T = TypeVar("T")
+
+LONGEST_WAIT_S = 3600.0
+"""Without news a waiting thread looks again after this; a lock's longest timeout is the platform's."""
 
 
 class Consumer:
@@ -47,6 +52,8 @@ class Consumer:
         self._core = self._consumer._core
         self._core.call_listener = _call_in_caller
         self._thread = LoopThread("ottla-consumer", self._forked)
+        self._news = threading.Lock()  # held while there is nothing new
+        self._core.on_news = self._told
         if topics:
             try:
                 self._run(self._consumer._begin())
@@ -124,16 +131,7 @@ class Consumer:
         core = self._core
         core.polled()
         most = core.settings.max_poll_records if max_records is None else max_records
-        if not core.attention and not core.closed:
-            chunks, freed = core.take(most)
-            if freed:
-                self._thread.call_soon(core.fetcher.maintain)
-            records = hand_out(chunks)
-            if records:
-                return records
-            core.polled()
-        self._run(core.poll(timeout, most))
-        return hand_out(core.cursor.rest(most))
+        return hand_out(self._next_chunks(timeout, most) or core.cursor.rest(most))
 
     def __iter__(self) -> Iterator[Record]:
         core = self._core
@@ -143,24 +141,62 @@ class Consumer:
             record = None if core.attention else next_record()
             if record is None:
                 core.polled()
-                chunks: list[Chunk] = []
-                if not core.attention:
-                    chunks, freed = core.take(most)
-                    if freed:
-                        self._thread.call_soon(core.fetcher.maintain)
-                if chunks:
-                    core.cursor.load(chunks)
-                else:
-                    try:
-                        self._run(core.poll(None, most))
-                    except RuntimeError:
-                        if core.closed:  # by another thread, or by a signal's handler
-                            return
-                        raise
+                try:
+                    core.cursor.load(self._next_chunks(None, most))
+                except RuntimeError:
+                    if core.closed:  # by another thread, or by a signal's handler
+                        return
+                    raise
                 record = next_record()
                 if record is None:
                     continue
             yield record
+
+    def _next_chunks(self, timeout: float | None, most: int) -> list[Chunk]:
+        """The next records, within ``timeout`` seconds; or none, and those that came are in the cursor.
+
+        This thread waits for them in person. The loop is asked for what it alone can do: as what a coroutine
+        gave back, every answer to a Fetch took four changes of threads more.
+        """
+        core = self._core
+        until = None if timeout is None else time.monotonic() + timeout
+        left = LONGEST_WAIT_S
+        while not core.attention and not core.closed:
+            chunks, freed = core.take(most)
+            if freed:
+                self._thread.call_soon(core.fetcher.maintain)
+            if any(chunk.records for chunk in chunks):
+                return chunks
+            if chunks:  # control batches and the like: nothing to hand out
+                hand_out(chunks)
+                core.polled()
+                continue
+            if not self._may_wait():
+                break
+            if until is not None:
+                left = min(until - time.monotonic(), LONGEST_WAIT_S)
+                if left <= 0:
+                    break
+            self._news.acquire(timeout=left)
+        if until is not None:
+            timeout = max(0.0, until - time.monotonic())
+        self._run(core.poll(timeout, most))
+        return []
+
+    def _may_wait(self) -> bool:
+        """Whether nothing but records is to come; ``poll`` on the loop knows what to do or to raise otherwise."""
+        core = self._core
+        if core.subscription.mode is Mode.NONE or self._thread.is_dead_or_here():
+            return False
+        return core.membership is None or not core.membership.needs_attention()
+
+    def _told(self) -> None:
+        """Wake who waits; last of all, for then the loop's thread lets go of the interpreter's lock."""
+        self._thread.loop.call_soon(self._wake)
+
+    def _wake(self) -> None:
+        if self._news.locked():
+            self._news.release()
 
     # Positions
 

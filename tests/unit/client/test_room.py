@@ -1,0 +1,86 @@
+"""When the taking of records is to bring a Fetch about, and when one is on its way already."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ottla.client.types import TopicPartition
+from ottla.records.builder import build_batch
+from tests.unit.client.test_failover import Scene
+
+ANSWER_BYTES = 80
+
+
+def records_at(offset: int) -> bytes:
+    return bytes(build_batch([(1, None, b"v%d" % offset, ())] * 5, base_offset=offset))
+
+
+async def buffer(scene: Scene, answers: int) -> None:
+    """So many answers of five records lie ready."""
+    scene.fetcher.maintain()
+    for number in range(answers):
+        await scene.answer(1, records=records_at(100 + 5 * number))
+    assert len(scene.fetcher.completed) == answers
+
+
+def take_all(scene: Scene, count: int) -> tuple[int, bool]:
+    chunks, freed = scene.fetcher.take(count)
+    return sum(len(chunk.records) for chunk in chunks), freed
+
+
+def run(work: Any) -> None:
+    asyncio.run(work())
+
+
+def test_the_next_fetch_leaves_when_an_answer_comes_and_not_when_it_is_used_up() -> None:
+    async def work() -> None:
+        scene = Scene()
+        await buffer(scene, 1)
+        assert scene.asked() == [1]
+        assert take_all(scene, 10) == (5, False)
+
+    run(work)
+
+
+def test_two_answers_are_enough_and_room_for_a_third_is_told_once() -> None:
+    async def work() -> None:
+        scene = Scene()
+        await buffer(scene, 2)
+        assert scene.asked() == []
+        assert take_all(scene, 3) == (3, False)
+        assert take_all(scene, 2) == (2, True)
+        scene.fetcher.maintain()
+        assert scene.asked() == [1]
+        assert take_all(scene, 10) == (5, False)
+
+    run(work)
+
+
+def test_room_within_fetch_max_bytes_is_told() -> None:
+    async def work() -> None:
+        scene = Scene(fetch_max_bytes=ANSWER_BYTES)
+        await buffer(scene, 1)
+        assert scene.asked() == []
+        assert take_all(scene, 10) == (5, True)
+        scene.fetcher.maintain()
+        assert scene.asked() == [1]
+
+    run(work)
+
+
+def test_what_is_paused_uses_up_no_room() -> None:
+    async def work() -> None:
+        scene = Scene(fetch_max_bytes=ANSWER_BYTES)
+        await buffer(scene, 1)
+        scene.state.paused = True
+        other = TopicPartition("t", 1)
+        scene.positions.assign([scene.state.topic_partition, other])
+        scene.cluster.metadata.topics["t"].partitions[1] = scene.cluster.metadata.topics[
+            "t"
+        ].partitions[0]
+        scene.positions.get(other).seek(0)
+        scene.fetcher.maintain()
+        assert scene.asked() == [1]
+
+    run(work)
