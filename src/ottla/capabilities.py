@@ -204,6 +204,13 @@ def forget_cached(descriptor: int) -> None:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+def processors() -> int:
+    """How many processors this process may run on, at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def resident_memory_bytes() -> int | None:
     """The memory that this process has in use; None where the system does not say."""
     try:

@@ -21,7 +21,7 @@ from ottla.errors import ErrorCode, KafkaError
 from ottla.log.flusher import Durability
 from ottla.log.log import Log
 from ottla.messages.leader_and_isr import LeaderAndIsrPartitionState
-from ottla.network.outbox import close_regions
+from ottla.network.sending import close_regions
 from ottla.records.builder import build_batch
 from ottla.replication.copies import Limits
 from ottla.replication.partition import Partition

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from ottla.logs import logger
 from ottla.network.decoding import FETCH, PIPELINED
 from ottla.network.failing import error_answer
-from ottla.network.outbox import Outbox, close_regions
+from ottla.network.outbox import Outbox
 from ottla.network.parked import Outcome, Parked
 from ottla.network.request import Answers, Joined, Request, Run, Unsettled
+from ottla.network.sending import close_regions
 from ottla.network.stepping import STEPWISE_BYTES, Encoded, Steps, encode_in_steps, encoded
 from ottla.wire.primitives import EncodeError
 from ottla.wire.schema import Message

@@ -122,7 +122,7 @@ class Connection(Answering):
             self._loop,
             buffer_bytes,
             self._outbox_ready,
-            self._server.region_memory,
+            self._server.sending,
         )
         self._trickle = Trickle(transport)
         self.peer_host, self.peer_port, local = ends_of(transport)
@@ -319,7 +319,7 @@ class Connection(Answering):
                 self._wait_for_turn()
             else:
                 self._take_turn(begin, cpu)
-        if not self._lost and not self._outbox.sending:
+        if not self._lost and not self._outbox.lags:
             self._outbox.flush()
         self._framer.keep()
         self._read_or_pause()
@@ -490,7 +490,7 @@ class Connection(Answering):
             self._held is not None
             or self._queued
             or self._framer.starved > 0
-            or self._outbox.sending
+            or self._outbox.lags
             or self._closing
         )
         if pause != self._paused:

@@ -8,6 +8,8 @@ Rules:
   socket does not take is read again when it takes more: a slow peer costs no memory.
 - A small region is read and joined with what surrounds it. What is not in the page cache is read in a thread, in pieces.
 - Many megabytes go in turns: others have theirs in between.
+- Where several connections read much in turn, a thread sends for one of them (``sending``); it is as any other then:
+  nothing else is written, and the socket is not closed before the thread has let go of it.
 - Every region is closed, whatever happens to the connection.
 - What waits here is bounded: ``ready`` is false while the peer does not read, and nobody puts anything then.
 
@@ -22,24 +24,25 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ottla.capabilities import fresh_memory, writev
+from ottla.capabilities import writev
+from ottla.network.sending import (
+    BYTES,
+    JOIN_BYTES_MAX,
+    PIECE_BYTES_MAX,
+    Given,
+    Job,
+    Sending,
+    close_regions,
+    give,
+    read_small,
+)
 from ottla.wire.regions import FileRegion
-
-JOIN_BYTES_MAX = 32 * 1024
-"""A piece above this is written by itself; smaller ones are joined."""
 
 FLUSH_BYTES = 128 * 1024
 """Joined pieces are written at the latest when there are so many bytes of them."""
 
-TAIL_CHUNKS_MAX = 4
-"""So many pieces at the most may stand behind the last region to go with it."""
-
-SMALL_BYTES_MAX = 64 * 1024
-"""A region below this is joined with what surrounds it."""
-
 PIECE_BYTES_MIN = 64 * 1024
 PIECE_BYTES = 256 * 1024
-PIECE_BYTES_MAX = 1024 * 1024
 """How much of a region is sent or read at once: more to a peer that reads fast, less to a slow one.
 
 A peer that does not take a piece in the stall time is cut off, so that a piece should take seconds at most.
@@ -51,36 +54,12 @@ TURN_BYTES = 4 * PIECE_BYTES_MAX
 PIECE_S_MAX = 4.0
 """A piece that takes longer is followed by a smaller one."""
 
-_BYTES = frozenset((bytes, bytearray, memoryview))
-
-
-def close_regions(chunks: Any) -> None:
-    """Close every file region among ``chunks``."""
-    for chunk in chunks:
-        if type(chunk) not in _BYTES:
-            chunk.close()
-
 
 def _read(region: FileRegion, offset: int, size: int) -> bytes:
     data = region.read(offset, size)
     if len(data) != size:
         raise EOFError(f"the file ends {size - len(data)} bytes before the region does")
     return data
-
-
-def _tail(chunks: list[Any], index: int) -> bytes:
-    """What follows from ``index`` on, where that is little, and no region: it goes with the region before it."""
-    if len(chunks) - index > TAIL_CHUNKS_MAX:
-        return b""
-    rest = chunks[index:]
-    if all(type(chunk) in _BYTES for chunk in rest) and sum(map(len, rest)) <= JOIN_BYTES_MAX:
-        return b"".join(rest)
-    return b""
-
-
-def region_memory() -> memoryview:
-    """What the outboxes of one event loop read regions into; it takes no memory before it is used."""
-    return memoryview(fresh_memory(PIECE_BYTES_MAX))
 
 
 class Outbox:
@@ -90,12 +69,13 @@ class Outbox:
         "_buffer_bytes",
         "_buffered_last",
         "_drained",
+        "_job",
         "_loop",
         "_moved",
         "_on_ready",
         "_out",
         "_out_bytes",
-        "_scratch",
+        "_sending",
         "_socket",
         "_task",
         "_transport",
@@ -108,9 +88,9 @@ class Outbox:
         loop: asyncio.AbstractEventLoop,
         buffer_bytes: int,
         on_ready: Callable[[BaseException | None], None],
-        scratch: memoryview,
+        sending: Sending,
     ) -> None:
-        """``buffer_bytes`` may wait in the transport before ``ready`` is false; ``scratch`` is ``region_memory``.
+        """``buffer_bytes`` may wait in the transport before ``ready`` is false; ``sending`` is what the loop's outboxes share.
 
         ``on_ready`` gets the error if a region could not be sent: the connection is useless then."""
         transport.set_write_buffer_limits(high=buffer_bytes)
@@ -126,24 +106,36 @@ class Outbox:
         sock = transport.get_extra_info("socket")
         plain = sock is not None and transport.get_extra_info("sslcontext") is None
         self._socket: int = sock.fileno() if plain and writev is not None else -1
-        self._scratch = scratch
+        self._sending = sending
+        self._job: Job | None = None
         self._moved = False
         self._buffered_last = 0
 
     @property
     def ready(self) -> bool:
         """Whether an answer may be put now."""
-        return self._writable and self._task is None
+        return (
+            self._writable and self._task is None and (self._job is None or not self._is_helped())
+        )
 
     @property
     def sending(self) -> bool:
         """Whether file regions are on their way; nobody else writes to the transport, or closes it, then."""
+        return self._task is not None or (self._job is not None and self._is_helped())
+
+    @property
+    def lags(self) -> bool:
+        """Whether regions are on their way, and the peer takes them slowly, or the disk gives them so."""
         return self._task is not None
 
     @property
     def owes(self) -> bool:
         """Whether bytes wait for the peer to read."""
-        return self._task is not None or self._transport.get_write_buffer_size() > 0
+        return (
+            self._task is not None
+            or (self._job is not None and not self._job.is_over)
+            or self._transport.get_write_buffer_size() > 0
+        )
 
     def put(self, chunks: list[Any]) -> None:
         """Add one answer, with its length before it. Call ``flush`` when there is nothing more to put.
@@ -156,23 +148,16 @@ class Outbox:
             self._out.append(chunks[0])
             self._out_bytes += size + 4
         else:
-            turn = TURN_BYTES
             for index, chunk in enumerate(chunks):
-                piece = chunk if type(chunk) in _BYTES else self._read_small(chunk)
-                if piece is not None:
-                    self._out.append(piece)
-                    self._out_bytes += len(piece)
-                    continue
-                tail = _tail(chunks, index + 1)
-                sent = self._send_at_once(chunk, tail, turn)
-                turn -= sent
-                if sent < len(chunk):
-                    self._start_sending(chunks[index:], sent)
-                    return
-                chunk.close()
-                if tail:
-                    self._transport.write(tail[sent - len(chunk) :])
-                    return
+                piece = chunk
+                if type(chunk) not in BYTES:
+                    piece = read_small(chunk, self._sending.scratch)
+                    if piece is None:
+                        self._send_regions(chunks[index:])
+                        return
+                    chunk.close()
+                self._out.append(piece)
+                self._out_bytes += len(piece)
         if self._out_bytes > FLUSH_BYTES:
             self.flush()
 
@@ -238,43 +223,77 @@ class Outbox:
     def abort(self) -> None:
         """Cut the connection now, after the sending has let go of the transport."""
         self._out.clear()
+        self._withdraw()
         if self._task is not None:
             self._task.cancel()  # _sent aborts the transport
         else:
             self._transport.abort()
 
     def lost(self) -> None:
-        """The transport is gone."""
+        """The transport is gone, and its socket closed next."""
         self._out.clear()
+        self._withdraw()
         if self._task is not None:
             self._task.cancel()
 
-    def _read_small(self, region: FileRegion) -> bytes | None:
-        """The bytes of a region that is small and at hand, or ``None``."""
-        size = len(region)
-        if size >= SMALL_BYTES_MAX:
-            return None
-        piece = self._scratch[:size]
-        if region.read_resident(0, piece) < size:
-            return None
-        region.close()
-        return bytes(piece)
-
-    def _send_at_once(self, region: FileRegion, tail: bytes, most: int) -> int:
-        """How many bytes of the region, and of ``tail`` behind it, the socket took here and now; about ``most``."""
+    def _send_regions(self, rest: list[Any]) -> None:
+        """Send what was put, and ``rest``, which begins with a region."""
         if self._out_bytes > JOIN_BYTES_MAX:
             self.flush()
-        sent = 0
-        while sent < min(len(region), most) and self._is_direct():
-            piece = self._scratch[: len(region) - sent]
-            read = region.read_resident(sent, piece)
-            is_last = sent + read == len(region)
-            taken = self._write_now(piece[:read], tail if is_last else b"") if read else 0
-            sent += taken
-            if taken < len(piece):
-                break
-        self.flush()
-        return sent
+        if writev is None or not self._is_direct():
+            self.flush()
+            self._start_sending(rest, 0)
+            return
+        head = b"".join(self._out)
+        self._out.clear()
+        self._out_bytes = 0
+        job = Job(writev, self._socket, head, rest, TURN_BYTES, self._look_again)
+        if self._sending.helper.offer(id(self), job):
+            self._job = job
+            return
+        scratch = self._sending.scratch
+        self._go_on(rest, give(writev, self._socket, head, rest, scratch, TURN_BYTES))
+
+    def _go_on(self, chunks: list[Any], given: Given) -> None:
+        """So much is out; the rest goes as the peer takes it."""
+        close_regions(chunks[: given.at])
+        if given.left:
+            self._transport.write(given.left)
+        if given.at < len(chunks):
+            self._start_sending(chunks[given.at :], given.offset)
+
+    def _is_helped(self) -> bool:
+        """Whether the thread still has an answer of ours; we are called when it has not. Else what it left goes on."""
+        job = self._job
+        assert job is not None
+        if not job.is_over:
+            job.is_wanted = True
+            if not job.is_over:
+                return True
+        if job.error is not None:
+            return True  # until ``_look_again`` is told
+        self._job = None
+        if job.given is not None and not job.is_done:
+            self._go_on(job.chunks, job.given)
+        return self._task is not None
+
+    def _look_again(self) -> None:
+        """The thread has done what it could."""
+        job = self._job
+        if job is None:
+            return
+        if job.error is not None:
+            self._withdraw()
+            self._on_ready(job.error)
+        elif not self._is_helped():
+            self._on_ready(None)
+
+    def _withdraw(self) -> None:
+        """Have the thread let go of the socket."""
+        job, self._job = self._job, None
+        if job is not None:
+            job.withdraw()
+            close_regions(job.chunks)
 
     def _is_direct(self) -> bool:
         """Whether the socket may be written to: the transport has nothing that would come before."""
@@ -284,20 +303,13 @@ class Outbox:
             and not self._transport.is_closing()
         )
 
-    def _write_now(self, piece: memoryview, tail: bytes = b"") -> int:
-        """Give the socket what was put, ``piece`` and ``tail`` behind it; how many bytes of these two it took."""
+    def _write_now(self, piece: memoryview) -> int:
+        """Give the socket ``piece``; how many bytes of it it took."""
         assert writev is not None  # or there would be no socket
-        head = b"".join(self._out)
-        self._out.clear()
-        self._out_bytes = 0
         try:
-            taken = writev(self._socket, (head, piece, tail)) - len(head)
+            return writev(self._socket, (piece,))
         except OSError:  # would block; or an error, which the transport meets, too
-            taken = -len(head)
-        if taken < 0:
-            self._transport.write(head[taken:])
             return 0
-        return taken
 
     def _start_sending(self, rest: list[Any], sent: int) -> None:
         task = self._loop.create_task(self._send(deque(rest), sent))
@@ -322,7 +334,7 @@ class Outbox:
             if self._transport.is_closing():
                 raise ConnectionAbortedError("the connection was closed while an answer was sent")
             chunk = chunks.popleft()
-            if type(chunk) in _BYTES:
+            if type(chunk) in BYTES:
                 self._transport.write(chunk)
             else:
                 await self._send_region(chunk, sent)
@@ -353,7 +365,7 @@ class Outbox:
 
     async def _send_piece(self, region: FileRegion, offset: int, size: int) -> int:
         """Send up to ``size`` bytes, and return when there is room for more; how many it were."""
-        piece = self._scratch[:size]
+        piece = self._sending.scratch[:size]
         read = region.read_resident(offset, piece)
         if not read:
             data = await self._loop.run_in_executor(None, _read, region, offset, size)

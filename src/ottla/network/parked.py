@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 
 from ottla.errors import KafkaError
 from ottla.logs import logger
-from ottla.network.outbox import close_regions
 from ottla.network.request import Answers, Joined, Request, Run, Unsettled
+from ottla.network.sending import close_regions
 from ottla.network.stepping import Encoded, encoded
 from ottla.wire.primitives import EncodeError
 from ottla.wire.schema import Message

@@ -30,7 +30,7 @@ from ottla.network.failing import ErrorResponse
 from ottla.network.framing import FrameMemory, new_scratch
 from ottla.network.joining import Joining
 from ottla.network.limits import NetworkLimits
-from ottla.network.outbox import region_memory
+from ottla.network.sending import Sending
 from ottla.network.stepping import Dispatch
 from ottla.network.turns import Turns
 from ottla.wire.schema import Message
@@ -105,7 +105,7 @@ class Server:
         )
         self.loop = asyncio.get_running_loop()
         self.scratch = new_scratch()
-        self.region_memory = region_memory()
+        self.sending = Sending(self.loop)
         self.frame_memory = FrameMemory()
         self.turns = Turns(self.loop.call_soon, self.loop.time, thread_time)
         self.joining = Joining(self)
@@ -356,6 +356,7 @@ class Server:
         while self.connections:
             self._room.clear()
             await self._room.wait()
+        self.sending.helper.close()
         for answer in list(self._tasks):
             answer.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

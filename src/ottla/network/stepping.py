@@ -18,8 +18,8 @@ from types import GeneratorType
 from typing import Any, TypeAlias, TypeVar
 
 from ottla.messages.registry import encode_response, encode_response_in_steps
-from ottla.network.outbox import close_regions
 from ottla.network.request import Answers, Request, Unsettled
+from ottla.network.sending import close_regions
 from ottla.wire.schema import Message
 
 STEPWISE_BYTES = 8 * 1024

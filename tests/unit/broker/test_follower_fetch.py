@@ -20,7 +20,7 @@ from ottla.messages.fetch import (
     PartitionData,
     ReplicaState,
 )
-from ottla.network.outbox import close_regions
+from ottla.network.sending import close_regions
 from ottla.records.batch import iter_batches
 from ottla.replication.quota import ReplicationQuota
 from tests.unit.log.samples import NOW_MS, TOPIC_ID, batch

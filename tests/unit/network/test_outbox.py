@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ottla.network.limits import NetworkLimits
-from ottla.network.outbox import PIECE_BYTES_MAX, SMALL_BYTES_MAX
+from ottla.network.sending import PIECE_BYTES_MAX, SMALL_BYTES_MAX, THREAD_NAME, Helper
 
 SIZES = [
     1,
@@ -20,6 +22,16 @@ SIZES = [
     2 * PIECE_BYTES_MAX + 12_345,
     6 * PIECE_BYTES_MAX,
 ]
+
+
+@pytest.fixture(params=["by the loop", "by the thread"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """All of it holds whoever gives the regions to the socket; and the thread ends with the server."""
+    by_thread = request.param == "by the thread"
+    monkeypatch.setattr("ottla.network.sending.processors", lambda: 2)
+    monkeypatch.setattr(Helper, "_is_another", lambda helper, who: by_thread)
+    yield
+    assert THREAD_NAME not in [thread.name for thread in threading.enumerate()]
 
 
 def records_of(response: Any) -> list[bytes]:
@@ -192,6 +204,7 @@ def test_an_answer_of_one_region_is_one_write(
             answer = await peer.reader.readexactly(size)
             assert data[5:100_005] in answer
             assert not answer.endswith(data[100_000:100_005])
+            await kit.until(lambda: writes)
             assert writes == [size + 4]
 
     data = record_file.read_bytes()

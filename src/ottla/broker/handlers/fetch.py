@@ -48,7 +48,7 @@ from ottla.messages.fetch import (
     NodeEndpoint,
     PartitionData,
 )
-from ottla.network.outbox import close_regions
+from ottla.network.sending import close_regions
 from ottla.network.stepping import Steps, begun, run
 
 if TYPE_CHECKING:
