@@ -13,18 +13,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from bench.peers import requests
-from bench.peers.brokers import side_by_side, topic_name, warm
+from bench.peers.brokers import topic_name, warm
 from bench.peers.cells import APACHE_KAFKA, CLIENT_BUSY, OURS, Cell, Goal, Sample, Setting
 from bench.peers.load import replay
-from bench.peers.products import ApacheKafka, Ottla, Product, Running
-from bench.peers.tansu import NOTE, TANSU, Tansu
+from bench.peers.products import Running
+from bench.peers.tansu import NOTE, TANSU, beside_tansu
 from bench.peers.tools import (
     CONFLUENT_CONSUMER,
     CONFLUENT_PRODUCER,
@@ -218,19 +216,6 @@ def cells() -> list[Cell]:
     return found
 
 
-@contextmanager
-def contestants() -> Iterator[Mapping[str, Running]]:
-    """Both brokers, and Tansu where its wheel is to be had."""
-    products: list[Product] = [Ottla(), ApacheKafka()]
-    try:
-        Tansu().version()
-        products.append(Tansu())
-    except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
-        print(f"  without {TANSU}: {error}", flush=True)
-    with side_by_side("os", products=products) as found:
-        yield found
-
-
 def settings() -> list[Setting]:
     """One: brokers beside each other, the page cache on both sides."""
-    return [Setting("programs", contestants, tuple(cells()))]
+    return [Setting("programs", beside_tansu, tuple(cells()))]

@@ -13,11 +13,12 @@ from functools import partial
 from itertools import product
 
 from bench.peers import requests
-from bench.peers.brokers import side_by_side, topic_name, warm
+from bench.peers.brokers import topic_name, warm
 from bench.peers.cells import APACHE_KAFKA, CLIENT_BUSY, FLOOR, OURS, Cell, Goal, Sample, Setting
 from bench.peers.floors import serve, write_and_send
 from bench.peers.load import LoadFrame, Outcome, replay
 from bench.peers.products import Running
+from bench.peers.tansu import NOTE, TANSU, beside_tansu
 
 CONNECTIONS = 4
 DEPTH = 5
@@ -27,6 +28,8 @@ SECONDS_MAX = 8.0
 FETCH_SECONDS = 1.0
 SIZES = {"100B": 100, "1KB": 1_000, "10KB": 10_000}
 CODECS = ("none", "lz4")
+BESIDE_TANSU = ("1KB", 1, "none")
+"""Where Tansu stands beside: it has no other way to keep them than in memory, so once is enough."""
 MB = 1e6
 GB = 1e9
 
@@ -109,13 +112,14 @@ def cells() -> list[Cell]:
     """Produce and fetch for each size of records, number of partitions and codec; and requests of 1 MB."""
     found = []
     stock = Stock()
-    both = (OURS, APACHE_KAFKA, "Tansu")
+    both = (OURS, APACHE_KAFKA)
     for (label, size), partitions, codec in product(SIZES.items(), (1, 12), CODECS):
         cpu = Goal("CPU s/GB", at_most=0.7 if size == 100 else 0.5)
         goals = (Goal("MB/s", at_least=1.3), cpu)
         batch = (size, BATCH_BYTES, codec)
         where = f"{partitions} partition{'s' if partitions > 1 else ''}"
         title = f"{label} records, {where}, {codec}"
+        with_tansu = (label, partitions, codec) == BESIDE_TANSU
         shape = {"record bytes": size, "partitions": partitions, "lz4": float(codec == "lz4")}
         produce = partial(measure_produce, batch=batch, partitions=partitions)
         fetch = partial(measure_fetch, stock=stock, batch=batch, partitions=partitions)
@@ -126,10 +130,11 @@ def cells() -> list[Cell]:
                     table=f"Saturation: {what}, batches of 16 KiB",
                     title=title,
                     durability="os",
-                    contestants=both,
+                    contestants=(*both, TANSU) if with_tansu else both,
                     measure=measure,
                     goals=goals,
                     floor=floor,
+                    notes=(NOTE,) if with_tansu else (),
                     parameters=shape,
                 )
             )
@@ -150,4 +155,4 @@ def cells() -> list[Cell]:
 
 def settings() -> list[Setting]:
     """One: brokers beside each other, the page cache on both sides."""
-    return [Setting("saturation", partial(side_by_side, "os"), tuple(cells()))]
+    return [Setting("saturation", beside_tansu, tuple(cells()))]

@@ -12,12 +12,14 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from bench.peers.brokers import side_by_side
 from bench.peers.load import cache_home
-from bench.peers.products import Product, Running
+from bench.peers.products import ApacheKafka, Ottla, Product, Running
 from tests.support.apache_kafka import free_ports
 
 TANSU = "Tansu (memory only)"
@@ -110,3 +112,16 @@ class Tansu(Product):
         ]
         running.begin()
         return running
+
+
+@contextmanager
+def beside_tansu() -> Iterator[Mapping[str, Running]]:
+    """Ottla, Apache Kafka, and Tansu where its wheel is to be had; the page cache on both sides."""
+    products: list[Product] = [Ottla(), ApacheKafka()]
+    try:
+        Tansu().version()
+        products.append(Tansu())
+    except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
+        print(f"  without {TANSU}: {error}", flush=True)
+    with side_by_side("os", products=products) as found:
+        yield found
