@@ -16,6 +16,7 @@ Rules:
 | ``syncfs`` | all but Linux since 5.8 | the files are synced one by one |
 | ``posix_fadvise`` | macOS, Windows | what is cached stays cached |
 | ``writev`` | Windows | the event loop writes |
+| ``epoll`` | macOS, Windows | the event loop reads each connection by itself |
 | ``fcntl`` | Windows | ``msvcrt.locking`` |
 | ``F_GETLK`` | all but Linux | the holder of a lock is who wrote its number into the file |
 | ``resource`` | Windows | a fixed bound on open files |
@@ -33,6 +34,7 @@ Rules:
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import time
@@ -121,6 +123,10 @@ pwrite: Callable[[int, Any, int], int] = getattr(os, "pwrite", _pwrite)
 fsync: Callable[[int], None] = _full_fsync if hasattr(fcntl, "F_FULLFSYNC") else os.fsync
 fdatasync: Callable[[int], None] = getattr(os, "fdatasync", fsync)
 writev: Callable[[int, Sequence[Any]], int] | None = getattr(os, "writev", None)
+
+epoll: Callable[[], Any] | None = getattr(select, "epoll", None)
+POLL_IN: int = getattr(select, "EPOLLIN", 1)
+POLL_OUT: int = getattr(select, "EPOLLOUT", 4)
 
 
 def asynchronous_io() -> tuple[int, int, int, int] | None:

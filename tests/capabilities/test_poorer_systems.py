@@ -27,16 +27,16 @@ WINDOWS = (
     "os.pread", "os.pwrite", "os.preadv", "os.RWF_NOWAIT", "os.fdatasync", "os.O_DIRECTORY",
     "os.uname", "os.eventfd", "os.sendfile", "os.writev", "os.sysconf", "os.register_at_fork", "os.fork",
     "os.posix_fadvise", "os.posix_fallocate", "os.getuid", "os.pwritev", "socket.AF_UNIX", "socket.SO_REUSEPORT",
-    "os.nice", "os.statvfs", "pwd", "time.CLOCK_BOOTTIME", "select.poll", "fcntl", "resource", "add_signal_handler", "proc",
+    "os.nice", "os.statvfs", "pwd", "time.CLOCK_BOOTTIME", "select.poll", "select.epoll", "fcntl", "resource", "add_signal_handler", "proc",
     "+msvcrt", "+O_BINARY",
 )  # fmt: skip
 MACOS = (
     "os.RWF_NOWAIT", "os.fdatasync", "os.posix_fadvise", "os.posix_fallocate", "os.eventfd",
-    "time.CLOCK_BOOTTIME", "proc",
+    "time.CLOCK_BOOTTIME", "select.epoll", "proc",
 )  # fmt: skip
 ONE_BY_ONE = (
     "os.pread", "os.preadv", "os.fdatasync", "os.O_DIRECTORY", "os.sendfile", "os.writev", "os.uname",
-    "os.eventfd", "resource", "add_signal_handler",
+    "os.eventfd", "select.epoll", "resource", "add_signal_handler",
 )  # fmt: skip
 
 SYSTEMS = {

@@ -41,23 +41,31 @@ Part = tuple["Connection", int, int]
 class Joining:
     """The connections of one event loop whose requests wait for each other."""
 
-    __slots__ = ("_called", "_rest", "_server", "_waiting")
+    __slots__ = ("_called", "_rest", "_server", "_waiting", "more_comes")
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._waiting: deque[Connection] = deque()
         self._called = False
         self._rest: Callable[[], bool] = rest_of(server.loop)
+        self.more_comes = False
+        """Whether more is being read, and ``read_over`` called then."""
 
     def add(self, connection: Connection) -> None:
         """Its request waits until everything is read that was ready with it."""
         self._waiting.append(connection)
-        if not self._called:
+        if not self._called and not self.more_comes:
             if self._rest():
                 self._called = True
                 self._server.loop.call_soon(self._run)
             else:
                 self._run()
+
+    def read_over(self) -> None:
+        """What was ready has been read."""
+        self.more_comes = False
+        if self._waiting and not self._called:
+            self._run()
 
     def _run(self) -> None:
         """Handle those that wait, as many as there is time for; the others behind what is ready by now."""

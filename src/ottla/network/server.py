@@ -30,8 +30,10 @@ from ottla.network.failing import ErrorResponse
 from ottla.network.framing import FrameMemory, new_scratch
 from ottla.network.joining import Joining
 from ottla.network.limits import NetworkLimits
+from ottla.network.readiness import Readiness
 from ottla.network.sending import Sending
 from ottla.network.stepping import Dispatch
+from ottla.network.transport import PlainTransport
 from ottla.network.turns import Turns
 from ottla.wire.schema import Message
 
@@ -109,6 +111,7 @@ class Server:
         self.frame_memory = FrameMemory()
         self.turns = Turns(self.loop.call_soon, self.loop.time, thread_time)
         self.joining = Joining(self)
+        self._readiness: Readiness | None = None
         self.connections: dict[int, Connection] = {}
         self.listeners: list[Listener] = []
         self._admitted: dict[int, str] = {}
@@ -138,6 +141,8 @@ class Server:
     def accept(self, listener: Listener, *, ssl: SSLContext | None = None) -> None:
         """Accept connections on what ``bind`` has taken. Raises ``OSError``: another got there first."""
         self.listeners.append(listener)
+        if self._readiness is None and ssl is None and capabilities.epoll is not None:
+            self._readiness = Readiness(self.loop, capabilities.epoll(), self.joining)
         for sock in listener.sockets:
             try:
                 sock.listen(self.limits.socket_listen_backlog_size)
@@ -249,6 +254,13 @@ class Server:
         connection = self.protocol(name)
         self._admitted[connection.serial] = host
         self._per_host[host] += 1
+        if ssl is None and self._readiness is not None:
+            try:
+                PlainTransport(self.loop, self._readiness, sock, connection)
+            except OSError as error:
+                sock.close()
+                self._failed_at_start(connection, host, error)
+            return
         task = self.loop.create_task(self._welcome(connection, sock, host, ssl))
         self._accepting.add(task)
         task.add_done_callback(partial(self._welcomed, connection, sock))
@@ -259,8 +271,11 @@ class Server:
         try:
             await self.loop.connect_accepted_socket(lambda: connection, sock, ssl=ssl)
         except OSError as error:
-            self._left(connection.serial)
-            log.info("connection failed at its start", peer=host, reason=str(error))
+            self._failed_at_start(connection, host, error)
+
+    def _failed_at_start(self, connection: Connection, host: str, error: OSError) -> None:
+        self._left(connection.serial)
+        log.info("connection failed at its start", peer=host, reason=str(error))
 
     def _welcomed(
         self, connection: Connection, sock: socket.socket, task: asyncio.Task[None]
@@ -357,6 +372,8 @@ class Server:
             self._room.clear()
             await self._room.wait()
         self.sending.helper.close()
+        if self._readiness is not None:
+            self._readiness.close()
         for answer in list(self._tasks):
             answer.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
