@@ -39,6 +39,7 @@ class SparseIndex:
     """
 
     __slots__ = (
+        "_found_in",
         "_loaded",
         "_stale",
         "_stored",
@@ -66,6 +67,7 @@ class SparseIndex:
         self._stored = size_bytes // self.ENTRY.size if size_bytes is not None else 0
         self._stale = 0  # entries of an earlier life that the file may hold behind the stored ones
         self._tail: bytearray | None = None
+        self._found_in = 0  # the page of the file in which the last search ended
         self._loaded = self._stored == 0
         self.entries = self._stored
         """How many entries there are."""
@@ -180,26 +182,46 @@ class SparseIndex:
         return self._search_file(key) if self._stored else None
 
     def _search_file(self, key: int) -> tuple[int, int] | None:
-        """As ``_search`` in the file: halve down to a page by its first key, then within the page."""
+        """As ``_search`` in the file: in the page where the last search ended, else halving down to one.
+
+        Who reads on asks for what lies in the same page, or in the next one."""
         size = self.ENTRY.size
-        per_page = _PAGE_BYTES // size
-        low, high = 0, (self._stored - 1) // per_page
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self.raw_entry(middle * per_page)[0] <= key:
-                low = middle
-            else:
-                high = middle - 1
-        first = low * per_page
-        count = min(per_page, self._stored - first)
-        page = self.file.read_at(count * size, first * size)
-        if len(page) < count * size:
-            raise CorruptIndex(f"{self.file.path} has lost entries")
-        slot = self._slot(page, key, count)
+        last = (self._stored - 1) // (_PAGE_BYTES // size)
+        number = min(self._found_in, last)
+        page = self._page(number)
+        if self.KEY.unpack_from(page)[0] > key:
+            page = self._halve(key, 0, number - 1, number // 2)
+        elif number < last and self.KEY.unpack_from(page, len(page) - size)[0] <= key:
+            page = self._halve(key, number, last, number + 1)
+        else:
+            self._found_in = number
+        slot = self._slot(page, key, len(page) // size)
         if slot < 0:
             return None
         found: tuple[int, int] = self.ENTRY.unpack_from(page, slot * size)
         return found
+
+    def _halve(self, key: int, low: int, high: int, middle: int) -> bytes:
+        """The last of these pages whose first key is at most ``key``, or ``low``; page ``middle`` is looked at first."""
+        per_page = _PAGE_BYTES // self.ENTRY.size
+        while low < high:
+            if self.raw_entry(middle * per_page)[0] <= key:
+                low = middle
+            else:
+                high = middle - 1
+            middle = (low + high + 1) // 2
+        self._found_in = low
+        return self._page(low)
+
+    def _page(self, number: int) -> bytes:
+        """The entries of a page of the file."""
+        size = self.ENTRY.size
+        first = number * (_PAGE_BYTES // size)
+        wanted = min(_PAGE_BYTES // size, self._stored - first) * size
+        page = self.file.read_at(wanted, first * size)
+        if len(page) < wanted:
+            raise CorruptIndex(f"{self.file.path} has lost entries")
+        return page
 
     def _slot(self, entries: bytes | bytearray, key: int, count: int) -> int:
         """The number of the last of ``count`` entries with a first field of at most ``key``, or -1."""

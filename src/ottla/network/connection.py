@@ -116,13 +116,10 @@ class Connection(Answering):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is there."""
         self._transport = cast("asyncio.Transport", transport)
-        buffer_bytes = self._server.limits.write_buffer_bytes
+        server = self._server
+        buffer_bytes = server.limits.write_buffer_bytes
         self._outbox = Outbox(
-            self._transport,
-            self._loop,
-            buffer_bytes,
-            self._outbox_ready,
-            self._server.sending,
+            self._transport, self._loop, buffer_bytes, self._outbox_ready, server.sending
         )
         self._trickle = Trickle(transport)
         self.peer_host, self.peer_port, local = ends_of(transport)
@@ -311,6 +308,7 @@ class Connection(Answering):
             self._end()
             return
         turns = self._turns
+        waited = self._queued
         begin = turns.time()
         cpu = turns.cpu() if self._long and turns.long > 1 else None
         self._answer_settled()
@@ -322,7 +320,7 @@ class Connection(Answering):
         if not self._lost and not self._outbox.lags:
             self._outbox.flush()
         self._framer.keep()
-        self._read_or_pause()
+        self._read_or_pause(waited)
         long = turns.time() - begin > BUSY_S and not self._lost
         if long or self._long or self._busy:
             self._be_busy(long, long and turns.is_busy(cpu))
@@ -484,11 +482,11 @@ class Connection(Answering):
         self._framer.grant()
         self._loop.call_soon(self._wake)
 
-    def _read_or_pause(self) -> None:
-        """Read as long as a whole request could be handled, or none has come."""
+    def _read_or_pause(self, waited: bool = True) -> None:
+        """Read as long as a whole request could be handled, or none has come; once more (rarely) while a turn is waited for."""
         pause = (
             self._held is not None
-            or self._queued
+            or (self._queued and waited)
             or self._framer.starved > 0
             or self._outbox.lags
             or self._closing

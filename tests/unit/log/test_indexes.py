@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from errno import ENOSPC
 
 import pytest
 
+from ottla.log.files import File
 from ottla.log.offset_index import OffsetIndex
 from ottla.log.sparse_index import CorruptIndex
 from ottla.log.time_index import TimeIndex
@@ -74,6 +76,43 @@ def test_index_entries_are_found_in_memory_and_in_the_file() -> None:
     for timestamp in range(0, 15_100, 11):
         expected = max((offset for time, offset in times if time <= timestamp), default=100)
         assert by_time.lookup(timestamp)[1] == expected
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_found_in_the_file_depends_on_no_look_up_before(seed: int) -> None:
+    rng = random.Random(seed)
+    entries = [(100 + number * 3, number * 50) for number in range(1, rng.randrange(600, 5000))]
+    index, _ = offset_index(entries)
+    index.write_out()
+    for _ in range(300):
+        if rng.random() < 0.02:
+            index.truncate_to(100 + rng.randrange(index.entries * 5 // 2, index.entries * 3 + 1))
+            entries = entries[: index.entries]
+        offset = rng.randrange(100, 120 + index.entries * 3)
+        if rng.random() < 0.5:  # near an edge of a page
+            offset = 100 + 3 * 512 * rng.randrange(12) + rng.randrange(-4, 5)
+        expected = max((position for last, position in entries if last <= offset), default=0)
+        assert index.lookup(offset) == expected
+
+
+def test_who_reads_on_has_one_read_of_the_index_for_a_look_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It took as many as halve the file's pages, and one."""
+    index, _ = offset_index([(100 + number * 3, number * 50) for number in range(1, 20_000)])
+    index.write_out()
+    reads: list[int] = []
+    read_at = File.read_at
+
+    def counted(file: File, size: int, position: int) -> bytes:
+        reads.append(position)
+        return read_at(file, size, position)
+
+    monkeypatch.setattr(File, "read_at", counted)
+    offsets = range(100, 60_000, 192)
+    for offset in offsets:
+        assert index.lookup(offset) == (offset - 100) // 3 * 50
+    assert len(reads) < 2 * len(offsets)
 
 
 def test_reopened_index_finds_the_same() -> None:

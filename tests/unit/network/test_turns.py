@@ -199,6 +199,37 @@ def test_several_busy_peers_wait_for_each_turn_and_the_others_for_none(
     kit.run(main())
 
 
+def test_who_waits_for_its_turn_is_read_on_until_something_comes(
+    kit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To stop reading and to begin again took two system calls for each Fetch of several busy consumers."""
+    waiting: list[Callable[[], None]] = []
+
+    async def main() -> None:
+        async with kit.stage() as on:
+            on.broker.answers[0] = lambda request: kit.produced(request.correlation_id)
+            peer = await on.peer()
+            peer.send(kit.produce(), 9, 1)
+            await peer.response(0, 9)
+            (connection,) = on.server.connections.values()
+            on.server.turns.busy = 2
+            connection._busy = True
+            monkeypatch.setattr(Turns, "wait", lambda self, turn: waiting.append(turn))
+            peer.send(kit.produce(), 9, 2)
+            await kit.until(lambda: waiting)
+            assert not connection._paused
+            peer.send(kit.produce(), 9, 3)
+            await kit.until(lambda: connection._paused)
+            connection._busy = False
+            on.server.turns.busy = 0
+            waiting.pop()()
+            for number in (2, 3):
+                assert (await peer.response(0, 9))[0] == number
+            assert not connection._paused
+
+    kit.run(main())
+
+
 def test_others_are_served_between_the_steps_of_a_large_request(kit: Any) -> None:
     async def main() -> None:
         async with kit.stage() as on:
