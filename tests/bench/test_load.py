@@ -55,7 +55,9 @@ def test_an_open_loop_sends_on_while_the_server_stalls_and_counts_from_when_it_w
 ):
     with a_server_that_stalls_once() as port:
         outcome = replay([a_request(port)], "other", seconds=1.0, rate=1000.0)
-    assert outcome.requests == 1000
+    assert (
+        1000 >= outcome.requests > STALL_AT + STALL_S * 1000
+    )  # all, unless the machine stood still
     # 400 requests were due meanwhile; each waited for what was left of it.
     assert outcome.p90_us >= 0.6 * STALL_S * 1e6
     assert outcome.p99_us >= 0.9 * STALL_S * 1e6
