@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from ottla.client.consumer.fetcher import BUFFERED_ANSWERS
+from ottla.client.consumer.settings import MAX_PARTITION_FETCH_BYTES
 from ottla.client.types import TopicPartition
+from ottla.network.framing import FrameMemory
 from ottla.records.builder import build_batch
 from tests.unit.client.test_failover import Scene
 
@@ -84,3 +87,16 @@ def test_what_is_paused_uses_up_no_room() -> None:
         assert scene.asked() == [1]
 
     run(work)
+
+
+def test_answers_of_the_default_size_use_the_same_memory_again() -> None:
+    """Two that are buffered and one that is read; new memory costs as much as reading into it."""
+    memory = FrameMemory()
+    size = MAX_PARTITION_FETCH_BYTES + 1000
+    held = [memory.take(size) for _ in range(BUFFERED_ANSWERS + 1)]
+    places = {id(frame.obj) for frame in held}
+    assert len(places) == BUFFERED_ANSWERS + 1
+    for index in range(10):
+        held.pop(0)
+        held.append(memory.take(size))
+        assert id(held[-1].obj) in places, index

@@ -48,6 +48,8 @@ class AsyncConsumer:
       member that is dead, or that no longer polls. ``group_instance_id``: a static member.
     - ``max_poll_records``; ``fetch_min_bytes``, ``fetch_max_wait_ms``, ``fetch_max_bytes``,
       ``max_partition_fetch_bytes``; ``client_rack`` (a follower in the same rack may be read from).
+      Up to two answers a partition are buffered, 2 MiB each, and of all of them no more than ``fetch_max_bytes``
+      (50 MiB) and one answer.
     - ``isolation_level``: "read_uncommitted" or "read_committed". ``check_crcs``.
     - ``key_deserializer``, ``value_deserializer``: "bytes", "str", "json" or a callable.
     """

@@ -12,6 +12,10 @@ from ottla.client.settings import check_positive
 
 T = TypeVar("T")
 
+MAX_PARTITION_FETCH_BYTES = 2 * 1024 * 1024
+"""Twice Kafka's: a partition has one Fetch under way, so every answer is waited for once. Two answers that are buffered and one
+that is read fit the memory that a connection uses again (``framing.KEPT_BYTES_MAX``)."""
+
 _RESETS = {"earliest": EARLIEST_TIMESTAMP, "latest": LATEST_TIMESTAMP, "none": None}
 _ISOLATION = {"read_uncommitted": 0, "read_committed": 1}
 
@@ -84,7 +88,7 @@ def consumer_settings(
     fetch_min_bytes: int = 1,
     fetch_max_wait_ms: int = 500,
     fetch_max_bytes: int = 50 * 1024 * 1024,
-    max_partition_fetch_bytes: int = 1024 * 1024,
+    max_partition_fetch_bytes: int = MAX_PARTITION_FETCH_BYTES,
     isolation_level: str = "read_uncommitted",
     check_crcs: bool = True,
     client_rack: str = "",
