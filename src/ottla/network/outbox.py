@@ -4,7 +4,7 @@ Rules:
 - One writer a connection, in order: while file regions are on their way nothing else is written.
 - Small pieces are joined into one write; a large one is never copied by us.
 - A region goes through memory that all connections of the loop share: what the page cache holds of it is read there,
-  up to a megabyte, and given to the socket in one call, together with what stands before it in the answer. What the
+  up to half a megabyte, and given to the socket in one call, together with what stands before it in the answer. What the
   socket does not take is read again when it takes more: a slow peer costs no memory.
 - A small region is read and joined with what surrounds it. What is not in the page cache is read in a thread, in pieces.
 - Many megabytes go in turns: others have theirs in between.
@@ -48,7 +48,7 @@ PIECE_BYTES = 256 * 1024
 A peer that does not take a piece in the stall time is cut off, so that a piece should take seconds at most.
 """
 
-TURN_BYTES = 4 * PIECE_BYTES_MAX
+TURN_BYTES = 8 * PIECE_BYTES_MAX
 """How much of an answer goes before others have their turn."""
 
 PIECE_S_MAX = 4.0

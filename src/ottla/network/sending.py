@@ -32,8 +32,8 @@ TAIL_CHUNKS_MAX = 4
 SMALL_BYTES_MAX = 64 * 1024
 """A region below this is joined with what surrounds it."""
 
-PIECE_BYTES_MAX = 1024 * 1024
-"""How much of a region is read and sent at once."""
+PIECE_BYTES_MAX = 512 * 1024
+"""How much of a region is read and sent at once: what was read is still near the processor when it is sent."""
 
 THREAD_NAME = "ottla-sender"
 
