@@ -13,7 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ottla.network.budget import SMALL_PART, SharedBudget, Waiter
-from ottla.network.framing import LARGE_FRAME_BYTES, SCRATCH_BYTES, Framer, new_scratch
+from ottla.network.framing import (
+    LARGE_FRAME_BYTES,
+    SCRATCH_BYTES,
+    FrameMemory,
+    Framer,
+    new_scratch,
+)
 
 MIB = 1 << 20
 LIMIT_BYTES = 8 * MIB
@@ -25,9 +31,15 @@ SIZES = st.sampled_from(
 class Peer:
     """One connection, as ``connection.Connection`` treats it, that sends one frame after the other."""
 
-    def __init__(self, budget: SharedBudget, scratch: bytearray, sizes: list[int]) -> None:
+    def __init__(
+        self,
+        budget: SharedBudget,
+        scratch: bytearray,
+        memory: FrameMemory | None,
+        sizes: list[int],
+    ) -> None:
         self.budget = budget
-        self.framer = Framer(16 * MIB, scratch, budget.reserve, growth=budget)
+        self.framer = Framer(16 * MIB, scratch, budget.reserve, memory, growth=budget)
         self.left = b"".join(struct.pack(">i", size) + b"x" * size for size in sizes)
         self.sizes = sizes
         self.waiter: Waiter | None = None
@@ -110,13 +122,15 @@ def within_bounds(budget: SharedBudget, peers: list[Peer]) -> None:
         ),
         max_size=120,
     ),
+    st.booleans(),
 )
 def test_frames_that_grow_stay_within_the_budget_and_all_come(
-    frames: list[list[int]], events: list[tuple[int, str, int]]
+    frames: list[list[int]], events: list[tuple[int, str, int]], windows: bool
 ) -> None:
     budget = SharedBudget(LIMIT_BYTES)
     scratch = new_scratch()
-    peers = [Peer(budget, scratch, sizes) for sizes in frames]
+    memory = FrameMemory() if windows else None
+    peers = [Peer(budget, scratch, memory, sizes) for sizes in frames]
     for number, what, count in events:
         peer = peers[number % len(peers)]
         if what == "send" and peer.may_send:

@@ -5,7 +5,8 @@ Rules:
 - Every frame owns its memory, and it is writable: a handler may stamp records in place and may keep the
   frame after it has returned; nothing is ever read over it. A frame up to ``LARGE_FRAME_BYTES`` is copied
   out of the scratch buffer once; a larger one is read straight into its place, but for the first
-  bytes of it that came together with the frame before.
+  bytes of it that came together with the frame before. Who sends more than a scratch buffer at once is read by
+  windows: larger frames that came whole are parts of one, and nothing is read over it while one of them is seen.
 - A length is checked before anything is allocated, and allocated only once ``reserve`` has agreed. Of a large frame
   ``LARGE_FRAME_BYTES`` must have come before; then it reserves in steps, as more of it comes (``budget.Grower``).
   The memory it is given is address space at first: it is taken where bytes are written to it.
@@ -34,6 +35,15 @@ LARGE_FRAME_BYTES = 64 * 1024
 
 Measured: copying 60 KB takes 3 us, while a read that must end with its frame costs another wake-up of 10 us.
 """
+
+WINDOW_BYTES = 1024 * 1024
+"""How much is read at once of a connection that fills the scratch buffer: several requests, appended together."""
+
+WINDOWS_MAX = 4
+"""How many windows an event loop has. While all are seen, everybody is read by the scratch buffer."""
+
+WINDOW_PART_MIN = 4 * 1024
+"""A smaller frame is copied out of a window: it is not worth holding one."""
 
 REUSED_BYTES_MAX = 4 * 1024 * 1024
 """Memory of a larger frame is not kept."""
@@ -85,12 +95,15 @@ class FrameMemory:
     of which a memoryview lives cannot be closed. So whoever keeps a frame, or a part of it, keeps it.
     """
 
-    __slots__ = ("_buffers", "_taken", "kept_bytes")
+    __slots__ = ("_buffers", "_taken", "_window_taken", "_windows", "_windows_max", "kept_bytes")
 
     def __init__(self) -> None:
         self._buffers: list[mmap] = []
         self.kept_bytes = 0
         self._taken = False
+        self._windows: list[mmap] = []
+        self._windows_max = WINDOWS_MAX
+        self._window_taken = False
 
     def take(self, size: int) -> memoryview:
         """``size`` writable bytes, with whatever they held."""
@@ -110,8 +123,29 @@ class FrameMemory:
             self.kept_bytes -= len(self._buffers.pop())
         return memoryview(buffer)[:size]
 
+    def window(self) -> memoryview | None:
+        """``WINDOW_BYTES`` to read into, with whatever they held; None where all windows are seen, or none can be had."""
+        self._window_taken = True
+        for window in self._windows:
+            if not is_seen(window):
+                return memoryview(window)
+        if len(self._windows) >= self._windows_max:
+            return None
+        try:
+            window = fresh_memory(WINDOW_BYTES)
+        except OSError:
+            return None
+        if is_seen(window):  # this system cannot tell: it would be seen for ever
+            self._windows_max = 0
+            return None
+        self._windows.append(window)
+        return memoryview(window)
+
     def sweep(self) -> None:
         """Called now and then: let go of memory that nobody has wanted since the last call."""
+        if not self._window_taken:
+            self._windows = [window for window in self._windows if is_seen(window)]
+        self._window_taken = False
         if not self._taken:
             self._buffers.clear()
             self.kept_bytes = 0
@@ -122,9 +156,10 @@ class Framer:
     """Cuts one connection's bytes into frames.
 
     ``reserve(size)`` is asked before memory is taken for a frame; where it refuses, ``next_frame`` returns
-    ``None`` and ``starved`` is the size that was asked for, until ``grant`` is called. ``large_frames`` counts
+    ``None`` and ``starved`` is the size that was asked for, until ``grant`` is called; nothing is read meanwhile. ``large_frames`` counts
     the frames that were given memory of their own. With a ``growth`` a large frame reserves in steps; it
-    is ``grower`` then, and ``starved`` is what it needs more.
+    is ``grower`` then, and ``starved`` is what it needs more. There are windows only where ``memory`` is handed in:
+    who reads answers keeps them for long.
     """
 
     __slots__ = (
@@ -139,6 +174,9 @@ class Framer:
         "_reserve",
         "_scratch",
         "_source",
+        "_wide",
+        "_window",
+        "_windowed",
         "grower",
         "large_frames",
         "starved",
@@ -159,6 +197,9 @@ class Framer:
         self._position = 0
         self._end = 0
         self._memory = FrameMemory() if memory is None else memory
+        self._windowed = memory is not None
+        self._wide = False
+        self._window: memoryview | None = None
         self._frame: memoryview | None = None
         self._filled = 0
         self._granted = False
@@ -207,19 +248,35 @@ class Framer:
             end = len(self._frame) if self.grower is None else self.grower.held
             return self._frame[self._filled : end]
         kept = self._end - self._position
+        if kept and self._source is self._window:
+            return self._window[self._end :]
+        self._window = None  # or it would be seen
+        place = self._scratch
+        if self._wide:
+            self._window = self._memory.window()
+            if self._window is not None:
+                place = self._window
         if not kept:
-            return self._scratch
-        self._scratch[:kept] = self._source[self._position : self._end]
-        return self._scratch[kept:]
+            return place
+        place[:kept] = self._source[self._position : self._end]
+        return place[kept:]
 
     def received(self, count: int) -> None:
         """``count`` bytes have been written to what ``buffer`` gave out last."""
         if self._frame is not None:
             self._filled += count
             return
-        self._source = self._scratch
+        if self._source is self._window:
+            self._end += count
+            return
         self._end += count - self._position
         self._position = 0
+        if self._window is None:
+            self._source = self._scratch
+            self._wide = self._windowed and self._end == len(self._scratch)
+        else:
+            self._source = self._window
+            self._wide = self._end >= len(self._scratch)
 
     def only_frame(self, count: int) -> memoryview | None:
         """The frame that ``count`` bytes are which were just read, and of which ``received`` has not been told.
@@ -229,6 +286,7 @@ class Framer:
         if (
             self._position != self._end
             or self._frame is not None
+            or self._window is not None
             or not _ONLY_FRAME_MIN < count <= SMALL_BYTES_MAX
             or self._granted
             or self.starved
@@ -247,6 +305,7 @@ class Framer:
         if (
             self._position != self._end
             or self._frame is not None
+            or self._window is not None
             or count <= _ONLY_FRAME_MIN
             or self._granted
             or self.starved
@@ -276,16 +335,20 @@ class Framer:
             size <= LARGE_FRAME_BYTES or self._end - start < LARGE_FRAME_BYTES
         ):
             return None
-        first = size if self._growth is None else self._growth.first(size)
+        whole = stop <= self._end
+        first = size if whole or self._growth is None else self._growth.first(size)
         if self._granted:
             self._granted = False
             self.starved = 0
         elif not self._reserve(first):
             self.starved = first
             return None
-        if stop <= self._end:
+        if whole:
             self._position = stop
-            return memoryview(bytearray(self._source[start:stop]))
+            part = self._source[start:stop]
+            if size >= WINDOW_PART_MIN and self._source is self._window:
+                return part
+            return memoryview(bytearray(part))
         self._begin(size, start, first)
         return None
 
@@ -296,6 +359,8 @@ class Framer:
             self._granted, self.starved = True, first  # ``abandon`` gives it back
             raise FrameError(f"no memory for a frame of {size} bytes: {error}") from error
         self.large_frames += 1
+        if size > WINDOW_BYTES // 2:  # a window would hold the beginning of one, which is copied
+            self._wide = False
         self._frame = frame
         self._filled = filled = self._end - start
         frame[:filled] = self._source[start : self._end]
@@ -326,6 +391,8 @@ class Framer:
         self._granted = False
         self.starved = 0
         self._position = self._end = 0
+        self._source = self._scratch
+        self._window = None
         return reserved
 
     def grant(self) -> None:
@@ -338,15 +405,22 @@ class Framer:
             self.grower = None
 
     def keep(self) -> None:
-        """Move what has not been taken out of the scratch buffer, which others are going to use."""
+        """Move what has not been taken out of the scratch buffer, which others are going to use.
+
+        A window is held while whole frames in it wait, or one that has no room yet; else it is let go.
+        """
         if self._position == self._end:
             self._position = self._end = 0
             self._source = self._scratch
-        elif self._source is self._scratch:
+            self._window = None
+        elif self._source is self._scratch or (
+            self._source is self._window and self._end - self._position < 4 + LARGE_FRAME_BYTES
+        ):
             kept = bytes(self._source[self._position : self._end])
             self._source = memoryview(kept)
             self._position = 0
             self._end = len(kept)
+            self._window = None
 
     def _finished(self) -> memoryview | None:
         frame = self._frame

@@ -13,6 +13,9 @@ from ottla.network.framing import (
     KEPT_BYTES_MAX,
     LARGE_FRAME_BYTES,
     SCRATCH_BYTES,
+    WINDOW_BYTES,
+    WINDOW_PART_MIN,
+    WINDOWS_MAX,
     FrameError,
     FrameMemory,
     Framer,
@@ -251,6 +254,79 @@ def test_frames_that_are_held_share_no_memory_and_what_is_kept_is_bounded(
     memory.sweep()
     memory.sweep()
     assert memory.kept_bytes == 0
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.one_of(SIZES, st.integers(150_000, 400_000)), min_size=1, max_size=9),
+    st.lists(st.integers(1, 2 * WINDOW_BYTES), min_size=1, max_size=8),
+    st.integers(0, 9),
+)
+def test_nothing_is_read_over_frames_of_a_window_that_are_seen(
+    sizes: list[int], cuts: list[int], held: int
+) -> None:
+    scratch, memory = new_scratch(), FrameMemory()
+    framer, other = Framer(LIMIT, scratch, memory=memory), Framer(LIMIT, scratch, memory=memory)
+    bodies, data = stream([*sizes, *sizes])
+    noise = stream([100_000, 300_000, 300_000, 300_000])[1]
+    seen: list[tuple[int, memoryview]] = []
+    number = turn = 0
+    while data:
+        cut = max(cuts[turn % len(cuts)], len(data) // 50)
+        turn += 1
+        for frame in push(framer, data[:cut]):
+            assert frame == bodies[number]
+            seen.append((number, frame))
+            number += 1
+        del seen[: max(0, len(seen) - held)]
+        data = data[cut:]
+        push(other, noise)
+        assert all(frame == bodies[which] for which, frame in seen)
+    assert number == len(bodies)
+
+
+def test_frames_that_come_together_are_read_at_once_while_few_windows_are_seen() -> None:
+    scratch, memory = new_scratch(), FrameMemory()
+    held: list[memoryview] = []
+    for _ in range(WINDOWS_MAX + 2):
+        framer = Framer(LIMIT, scratch, memory=memory)
+        bodies, data = stream([190_000] * 8)
+        push(framer, data[:SCRATCH_BYTES])
+        assert len(framer.buffer()) == 190_004 - SCRATCH_BYTES, "the rest of the one under way"
+        frames = push(framer, data[SCRATCH_BYTES:])
+        assert frames == bodies
+        held.append(frames[-2])
+    assert [len({id(frame.obj) for frame in held[:WINDOWS_MAX]})] == [WINDOWS_MAX]
+    assert len(memory._windows) == WINDOWS_MAX
+    held.clear()
+    del frames
+    memory.sweep()
+    memory.sweep()
+    assert memory._windows == []
+
+
+def test_who_holds_a_small_frame_holds_no_window() -> None:
+    memory = FrameMemory()
+    framer = Framer(LIMIT, new_scratch(), memory=memory)
+    bodies, data = stream([SCRATCH_BYTES + 10, *([WINDOW_PART_MIN - 1] * 100)])
+    assert push(framer, data + data)[1:101] == bodies[1:]
+    held = push(framer, data)[1:]
+    memory.sweep()
+    memory.sweep()
+    assert memory._windows == []
+    assert held == bodies[1:]
+
+
+def test_where_it_cannot_be_told_who_sees_memory_there_are_no_windows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ottla.network.framing.is_seen", lambda _: True)
+    memory = FrameMemory()
+    framer = Framer(LIMIT, new_scratch(), memory=memory)
+    bodies, data = stream([190_000] * 8)
+    assert push(framer, data) == bodies
+    assert memory.window() is None
+    assert memory._windows == []
 
 
 def test_a_frame_holds_a_few_times_what_has_come_of_it() -> None:
