@@ -11,6 +11,7 @@ import pytest
 from ottla.errors import ErrorCode
 from ottla.log.disk import Disk
 from ottla.messages import registry
+from ottla.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from ottla.testing import Broker
 from ottla.wire.schema import Message
 from tests.support.requests import create_topic, fetch, fetch_request, produce, produce_request
@@ -83,6 +84,37 @@ def test_many_small_requests_are_answered_in_order_with_their_own_offsets(
         for number in range(150):
             train.add(produce_request("t", batch(b"%d" % number), acks=acks), 9)
         assert [outcome(answer) for answer in train.answers()] == [(0, n) for n in range(150)]
+
+
+@pytest.mark.parametrize(("durability", "acks"), [("os", 1), ("disk", -1)])
+def test_large_requests_that_come_together_are_appended_in_order_to_all_their_partitions(
+    durability: str, acks: int
+) -> None:
+    """They are read by windows, of which their batches are parts: none is written over another one."""
+    requests, partitions = 24, 6
+
+    def value(number: int, index: int) -> bytes:
+        return b"%d to %d." % (number, index) * 2_000
+
+    with Broker({"durability": durability}) as broker, Wire(broker.bootstrap) as wire:
+        create_topic(wire, "t", partitions=partitions)
+        train = Train(wire)
+        for number in range(requests):
+            data = [
+                PartitionProduceData(index=index, records=batch(value(number, index)))
+                for index in range(partitions)
+            ]
+            topic = TopicProduceData(name="t", partition_data=data)
+            train.add(ProduceRequest(acks=acks, timeout_ms=20_000, topic_data=[topic]), 9)
+        for number, answer in enumerate(train.answers()):
+            answered = answer.responses[0].partition_responses
+            assert [(one.error_code, one.base_offset) for one in answered] == [(0, number)] * 6
+        fetched = wire.ask(fetch_request("t", *[0] * partitions, max_bytes=16 << 20), 12)
+        for index, partition in enumerate(fetched.responses[0].partitions):
+            records = bytes(partition.records)
+            places = [records.find(value(number, index)) for number in range(requests)]
+            assert -1 not in places
+            assert places == sorted(places)
 
 
 def test_a_fetch_behind_produce_requests_of_one_read_sees_their_records(

@@ -228,12 +228,15 @@ class Segment:
         position = self.size_bytes
         if position == 0:
             self._first_timestamp_ms = max_timestamp_ms
-        if max_timestamp_ms > self.max_timestamp_ms:
-            self._max_timestamp_ms = max_timestamp_ms
+        largest_ms = self._max_timestamp_ms
+        if largest_ms is None:
+            largest_ms = self._load_max_timestamp()
+        if max_timestamp_ms > largest_ms:
+            self._max_timestamp_ms = largest_ms = max_timestamp_ms
             self._max_timestamp_offset = last_offset
         if self._bytes_since_index > self.rules.index_interval_bytes:
             self.offset_index.append(last_offset, position)
-            self.time_index.maybe_append(self.max_timestamp_ms, self._max_timestamp_offset)
+            self.time_index.maybe_append(largest_ms, self._max_timestamp_offset)
             self._bytes_since_index = 0
         self._bytes_since_index += size_bytes
         self.size_bytes = position + size_bytes

@@ -87,7 +87,10 @@ def check_client_batch(
         _check_attributes(attributes, rules, transactions)
     if header.producer_id >= 0 and header.base_sequence < 0:
         raise InvalidRecord(f"producer {header.producer_id} gave sequence {header.base_sequence}")
-    if not rules.log_append_time:
+    if (
+        now_ms - header.base_timestamp_ms > rules.before_max_ms
+        or header.max_timestamp_ms - now_ms > rules.after_max_ms
+    ) and not rules.log_append_time:
         _check_timestamps(header, rules, now_ms)
 
 

@@ -90,12 +90,14 @@ class Partition(LeadingReplica):
         Errors: NOT_LEADER_OR_FOLLOWER, NOT_ENOUGH_REPLICAS (acks=all below min.insync.replicas; or it is to come
         again, see ``first_batches``), and those of ``Log.append_as_leader``.
         """
-        if from_client:
-            compression_type = self.log.config.compression_type
+        rules = self.log.rules
+        if from_client and (
+            rules.compression is not None or rules.compact or self._recompression.busy
+        ):
             codec = None
-            if compression_type != "producer":
-                codec = wanted_codec(records, compression_type)
-            keys = self.log.rules.compact and self._has_many_keys(records, now_ms)
+            if rules.compression is not None:
+                codec = wanted_codec(records, rules.compression)
+            keys = rules.compact and self._has_many_keys(records, now_ms)
             if codec is not None or keys or self._recompression.busy:
                 return self._recompression.append(
                     records,

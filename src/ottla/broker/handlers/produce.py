@@ -77,6 +77,7 @@ def handle(broker: Broker, request: Request) -> Unsettled:
     body: ProduceRequest = request.body
     produce = _Produce(broker, body, request)
     topics = produce.response.responses
+    noted = log.is_debug
     for topic in body.topic_data:
         name = topic.name
         if request.api_version >= IDS_SINCE:
@@ -87,10 +88,15 @@ def handle(broker: Broker, request: Request) -> Unsettled:
                 name=topic.name, topic_id=topic.topic_id, partition_responses=answers
             )
         )
+        refused = produce.refusal(name)
         for data in topic.partition_data:
             answer = PartitionProduceResponse(index=data.index)
             answers.append(answer)
-            produce.note(name, data, answer)
+            if noted:
+                produce.note(name, data, answer)
+            if refused is not None:
+                fail(answer, refused)
+                continue
             try:
                 produce.append(name, data, answer)
             except KafkaError as error:
@@ -144,6 +150,23 @@ class _Produce(Unsettled):
         if batch is not None:
             self.sent[id(answer)] = batch
 
+    def refusal(self, name: str) -> KafkaError | None:
+        """Why nothing is appended to any partition of a topic; None if there is no such reason."""
+        if self.acks not in (-1, 0, 1):
+            return KafkaError(ErrorCode.INVALID_REQUIRED_ACKS)
+        if self.transactional:
+            return KafkaError(
+                ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+                "transactions are not supported by this broker",
+            )
+        if not name and self.version >= IDS_SINCE:
+            return KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
+        if name in INTERNAL_TOPICS and not self.may_write_internal:
+            return KafkaError(
+                ErrorCode.INVALID_TOPIC_EXCEPTION, f"Cannot append to internal topic {name}"
+            )
+        return None
+
     def append(
         self,
         name: str,
@@ -151,19 +174,6 @@ class _Produce(Unsettled):
         answer: PartitionProduceResponse,
     ) -> None:
         """Append a partition's batch; raises ``KafkaError``."""
-        if self.acks not in (-1, 0, 1):
-            raise KafkaError(ErrorCode.INVALID_REQUIRED_ACKS)
-        if self.transactional:
-            raise KafkaError(
-                ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-                "transactions are not supported by this broker",
-            )
-        if not name and self.version >= IDS_SINCE:
-            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
-        if name in INTERNAL_TOPICS and not self.may_write_internal:
-            raise KafkaError(
-                ErrorCode.INVALID_TOPIC_EXCEPTION, f"Cannot append to internal topic {name}"
-            )
         records = data.records
         if not records:
             raise KafkaError(ErrorCode.INVALID_RECORD, "no record batch")
@@ -274,8 +284,10 @@ class _Produce(Unsettled):
         What was gathered has been written now, or has failed.
         """
         for partition, answer, end_offset, undone in self.gathered:
-            if partition.log.unusable is None and partition.log.kept(end_offset, undone):
-                self._commit(partition, answer, end_offset)
+            log = partition.log
+            if log.unusable is None and (log.undone == undone or log.kept(end_offset, undone)):
+                if self.acks == ALL:
+                    self._commit(partition, answer, end_offset)
             else:
                 fail(answer, KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "the write failed"))
         self.gathered.clear()
