@@ -15,6 +15,7 @@ from ottla.errors import ErrorCode
 from ottla.log.disk import Disk
 from ottla.messages.delete_topics import DeleteTopicsRequest
 from ottla.network.connection import Connection
+from ottla.network.joining import Joining
 from ottla.testing import Broker
 from tests.broker.test_metrics import http_of
 from tests.broker.test_pipelined_produce import Train, have_no_room, outcome
@@ -427,3 +428,30 @@ def test_no_more_of_a_connection_are_taken_than_may_be_in_flight(
         for train in trains:
             assert {outcome(answer)[0] for answer in train.receive()} == {0}
     assert max(most) == 2
+
+
+def test_who_turns_to_other_requests_waits_for_those_of_others_no_more_than_once(
+    ottla_broker: Broker, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_topic(wire, "t")
+    waited: list[int] = []
+    add = Joining.add
+
+    def counted(joining: Joining, connection: Connection) -> None:
+        waited.append(connection.serial)
+        add(joining, connection)
+
+    monkeypatch.setattr(Joining, "add", counted)
+
+    def produce_twice() -> int:
+        before = len(waited)
+        for _ in range(2):
+            assert not produce(wire, "t", batch(b"value")).error_code
+        return len(waited) - before
+
+    assert produce_twice() == 1
+    before = len(waited)
+    for _ in range(5):
+        fetch(wire, "t", 0)
+    assert len(waited) == before + 1
+    assert produce_twice() == 1

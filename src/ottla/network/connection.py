@@ -246,6 +246,7 @@ class Connection(Answering):
                     break
             alike = reader.alike(frame)
             if alike is None:
+                reader.kind = None  # who asks for other things waits for nobody
                 return False
             found = runs.get(kind)
             if found is None:
@@ -486,7 +487,7 @@ class Connection(Answering):
         """Read as long as a whole request could be handled, or none has come; once more (rarely) while a turn is waited for."""
         pause = (
             self._held is not None
-            or (self._queued and waited)
+            or (self._queued and (waited or self._framer.crowded))
             or self._framer.starved > 0
             or self._outbox.lags
             or self._closing

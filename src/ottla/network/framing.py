@@ -238,6 +238,14 @@ class Framer:
         size: int = _LENGTH.unpack_from(self._source, self._position)[0]
         return max(0, size + 4 - kept)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits to be taken that nothing more is to be read: there may be no room for it."""
+        if self._frame is not None:
+            end = len(self._frame) if self.grower is None else self.grower.held
+            return self._filled == end
+        return self._end - self._position >= LARGE_FRAME_BYTES
+
     def buffer(self) -> memoryview:
         """Where the next bytes go. Not empty unless a whole scratch buffer of frames waits to be taken, or
         the frame under way is starved.

@@ -317,6 +317,29 @@ def test_who_holds_a_small_frame_holds_no_window() -> None:
     assert held == bodies[1:]
 
 
+@pytest.mark.parametrize("size", [30_000, 60_000, 190_000, 700_000])
+@pytest.mark.parametrize("windows", [False, True])
+def test_who_is_not_crowded_has_room_for_more_though_nothing_was_taken(
+    size: int, windows: bool
+) -> None:
+    framer = Framer(LIMIT, new_scratch(), memory=FrameMemory() if windows else None)
+    bodies, data = stream([size] * 40)
+    taken: list[bytes] = []
+    while data:
+        framer.keep()
+        while data and not framer.crowded:
+            buffer = framer.buffer()
+            assert len(buffer)
+            count = min(len(buffer), len(data))
+            buffer[:count] = data[:count]
+            data = data[count:]
+            framer.received(count)
+            framer.keep()
+        while (frame := framer.next_frame()) is not None:
+            taken.append(bytes(frame))
+    assert taken == bodies
+
+
 def test_where_it_cannot_be_told_who_sees_memory_there_are_no_windows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
