@@ -123,6 +123,13 @@ class Answering(asyncio.BufferedProtocol):
             self._woken = True
             self._loop.call_soon(self._wake)
 
+    def answer_now(self, future: asyncio.Future[Any], answer: Any) -> None:
+        """Settle a parked answer, and write it in this turn of the loop. Not from within a request's handling."""
+        future.remove_done_callback(self._settled)
+        future.set_result(answer)
+        if not self._lost:
+            self._advance()
+
     def _answer_settled(self) -> None:
         """Write the answers that are there, as far as none is missing before them."""
         while self._answers and self._outbox.ready:

@@ -1,8 +1,8 @@
 """A client's end of a connection: requests out, as many at once as the caller likes; responses in, in order.
 
 Rules:
-- ``send`` returns a future, and writes nothing by itself: the requests of one turn of the event loop leave in
-  one write, up to ``JOIN_BYTES_MAX``. Record bytes above that are handed to the socket as they are, never joined or
+- ``send`` returns a future, and writes nothing by itself unless it is told so: the requests of one turn of the event
+  loop leave in one write, up to ``JOIN_BYTES_MAX``. Record bytes above that are handed to the socket as they are, never joined or
   copied by us; they must not be changed once they have been given.
 - A response's byte fields are memoryviews of memory that belongs to that response alone: a fetched batch is
   decoded from where the socket put it.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from ottla.errors import ErrorCode, KafkaError
@@ -107,6 +108,9 @@ class Channel(asyncio.BufferedProtocol):
         self._framer = Framer(response_bytes_max)
         self._pending: deque[_Pending] = deque()
         self._out: list[Any] = []
+        self.taker: Callable[[asyncio.Future[Any], Any, int], bool] | None = None
+        """Called with an answer's future, the answer and its size as soon as it is there: who waits for the future hears of
+        it in a later turn of the loop. The future stays undone if it returns that it has taken the answer."""
         self._correlation_id = 0
         self._timer: asyncio.TimerHandle | None = None
         self._writable = asyncio.Event()
@@ -190,17 +194,22 @@ class Channel(asyncio.BufferedProtocol):
         return min(hi, offered[1])
 
     def send(
-        self, message: Message, *, version: int | None = None, timeout: float | None = None
+        self,
+        message: Message,
+        *,
+        version: int | None = None,
+        timeout: float | None = None,
+        at_once: bool = False,
     ) -> asyncio.Future[Any]:
         """Send a request; the future is its response, or raises ``ConnectionClosed`` or ``RequestTimedOut``.
 
-        ``timeout`` is in seconds. Raises ``ConnectionClosed`` if the channel is closed already,
+        ``timeout`` is in seconds. ``at_once``: write it now, with what waits to be written before it. Raises ``ConnectionClosed`` if the channel is closed already,
         ``UnsupportedVersion``, and ``EncodeError`` for a message that the version cannot hold.
         """
         key = type(message).__api_key__
         if version is None:
             version = self.version_for(key)
-        correlation_id = self._write(message, version)
+        correlation_id = self._write(message, version, at_once)
         future: asyncio.Future[Any] = self._loop.create_future()
         deadline = None
         if timeout is not None:
@@ -288,17 +297,19 @@ class Channel(asyncio.BufferedProtocol):
 
     # -- inside
 
-    def _write(self, message: Message, version: int) -> int:
+    def _write(self, message: Message, version: int, at_once: bool = False) -> int:
         if self._reason is not None:
             raise self._closed_error()
         correlation_id = self._correlation_id
         chunks = encode_request(message, version, correlation_id, self.client_id)
         self._correlation_id = (correlation_id + 1) & 0x7FFFFFFF
         out = self._out
-        if not out:
+        if not out and not at_once:
             self._loop.call_soon(self._flush)
         out.append(sum(map(len, chunks)).to_bytes(4, "big"))
         out.extend(chunks)
+        if at_once:
+            self._flush()
         return correlation_id
 
     def _flush(self) -> None:
@@ -337,8 +348,9 @@ class Channel(asyncio.BufferedProtocol):
             version = 0  # a broker that does not know our version answers in its oldest (KIP-511)
         message = decode_response(pending.api_key, version, frame)
         self._pending.popleft()
-        if not pending.future.done():
-            pending.future.set_result(message)
+        future = pending.future
+        if not future.done() and not (self.taker and self.taker(future, message, len(frame))):
+            future.set_result(message)
 
     def _set_timer(self, deadline: float) -> None:
         if self._timer is not None:

@@ -30,6 +30,10 @@ class Peer(Protocol):
         """Hang up, with ``reason`` and ``fields`` in the log."""
         ...
 
+    def answer_now(self, future: asyncio.Future[Any], answer: Any) -> None:
+        """Settle a parked answer, and write it in this turn of the loop. Not from within a request's handling."""
+        ...
+
 
 def ends_of(transport: asyncio.BaseTransport) -> tuple[str, int, str]:
     """The peer's host and port, and our own as ``host:port``, as far as the transport has such."""

@@ -5,7 +5,9 @@ Rules:
   request says that this replica has it (``durability=disk``). A flush that takes long holds up its partition only.
 - A request that waits at the leader holds nobody up: a partition that comes meanwhile, or is asked for again, is
   in a second request, and a leader of ours answers the first one then.
-- A large answer is taken in slices: others have their turns every ``SLICE_S``.
+- A large answer is taken in slices: others have their turns every ``SLICE_S``. A small one that leaves nothing to wait for
+  is taken in, and the next request written, in the turn of the event loop that reads it (``_take_at_once``): the
+  leader's clients wait for what that says.
 - A connection that fails is tried again, after ``FIRST_DELAY_S`` at first and ``replica.fetch.backoff.ms`` at last.
 """
 
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -51,6 +53,9 @@ LATEST, EARLIEST = -1, -2
 
 SLICE_S = 0.002
 
+AT_ONCE_BYTES = 64 * 1024
+"""Up to this size an answer is small."""
+
 FLUSH_WAIT_S = 1.0
 """How long the next request waits for flushes; a partition whose flush takes longer is left out of it."""
 
@@ -87,6 +92,10 @@ class Fetcher:
         self._channel: Channel | None = None
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._turn: asyncio.Future[None] | None = None
+        self._awaited: asyncio.Future[Any] | None = None
+        self._taking: Iterator[None] | None = None
+        """What is left of an answer that was begun with at once."""
+        self._broken: Exception | None = None
         self._closed = False
         self._failures = 0
         self._again = asyncio.Event()
@@ -145,7 +154,7 @@ class Fetcher:
             except Exception as error:  # ours to mend; the partitions are not to be given up for it
                 log.error("fetching failed", leader=self.copying.leader_id, error=error)
             finally:
-                self._channel = None
+                self._channel = self._taking = self._broken = None
                 self._forget_answers()
                 if channel is not None:
                     channel.abort("given up")
@@ -179,26 +188,35 @@ class Fetcher:
 
     async def _exchange(self, channel: Channel) -> None:
         """Ask and take in the answers, until the connection fails."""
-        copying = self.copying
         waiting = self._waiting
+        channel.taker = self._take_at_once
         while True:
             self._tell_of_failed()
-            if copying.may_send_another and (not waiting or copying.has_news):
-                answer = self._ask(channel)
-                if answer is not None:
-                    waiting.append(answer)
-                self._flush_apart(copying.unflushed)
+            self._ask_again(channel)
             if not waiting:
                 await self._pause(None)
                 continue
             if not waiting[0].done():
                 await self._pause(waiting[0])
-                if not waiting[0].done():
-                    continue
-            response = waiting.popleft().result()
-            self._failures, self._told_of = 0, None
-            await self._take(response)
+            if self._broken is not None:
+                raise self._broken
+            if self._taking is not None:
+                steps, self._taking = self._taking, None
+            elif waiting and waiting[0].done():
+                steps = self._begin(waiting.popleft().result())
+            else:
+                continue
+            await self._take(steps)
             await self._settle(channel)
+
+    def _ask_again(self, channel: Channel) -> None:
+        """Send the next request, if it is its time."""
+        copying, waiting = self.copying, self._waiting
+        if copying.may_send_another and (not waiting or copying.has_news):
+            answer = self._ask(channel)
+            if answer is not None:
+                waiting.append(answer)
+            self._flush_apart(copying.unflushed)
 
     def _ask(self, channel: Channel) -> asyncio.Future[Any] | None:
         """Send the next request, if there is one; the future is its answer."""
@@ -212,7 +230,7 @@ class Fetcher:
         if request is None:
             return None
         timeout_s = around.request_timeout_s() + limits.wait_max_ms / 1000
-        return channel.send(request, version=version, timeout=timeout_s)
+        return channel.send(request, version=version, timeout=timeout_s, at_once=True)
 
     async def _pause(self, answer: asyncio.Future[Any] | None) -> None:
         """Wait for the answer, for news, or until a partition has waited long enough."""
@@ -228,27 +246,85 @@ class Fetcher:
         if due is not None:
             timer = loop.call_later(max(0.0, due - now), self.rouse)
         if answer is not None:
-            answer.add_done_callback(self._answered)
+            self._await(answer)
         try:
             await turn
         finally:
             self._turn = None
             if timer is not None:
                 timer.cancel()
-            if answer is not None:
-                answer.remove_done_callback(self._answered)
+            self._await(None)
+
+    def _await(self, answer: asyncio.Future[Any] | None) -> None:
+        """Be told of this answer, and no more of the one before."""
+        if self._awaited is not None:
+            self._awaited.remove_done_callback(self._answered)
+        self._awaited = answer
+        if answer is not None:
+            answer.add_done_callback(self._answered)
 
     def _answered(self, answer: asyncio.Future[Any]) -> None:
-        turn = self._turn
-        if turn is not None and not turn.done():
-            turn.set_result(None)
+        self.rouse()
 
     # What an answer brought
 
-    async def _take(self, response: Any) -> None:
+    def _begin(self, response: Any) -> Iterator[None]:
+        self._failures, self._told_of = 0, None
+        return self.copying.answered(response, self._clock.monotonic, self._clock.now_ms())
+
+    def _take_at_once(self, future: asyncio.Future[Any], response: Any, size: int) -> bool:
+        """Whether a small answer that the loop waits for was taken in, without it if there is nothing to wait for."""
+        turn = self._turn
+        if (
+            size > AT_ONCE_BYTES
+            or self._closed
+            or turn is None
+            or turn.done()
+            or future is not self._awaited
+            or self._around.flusher.durability is Durability.DISK
+        ):
+            return False
+        self._await(None)
+        self._waiting.popleft()
+        try:
+            if self._take_slice(self._begin(response)) and not self._leaves_more():
+                assert self._channel is not None
+                self._ask_again(self._channel)
+                if self._waiting and not self._has_to_look_again():
+                    self._await(self._waiting[0])
+                    return True
+        except Exception as error:  # the loop's to deal with
+            self._broken = error
+        self.rouse()
+        return True
+
+    def _take_slice(self, steps: Iterator[None]) -> bool:
+        """Whether all of an answer was taken in; what is not is left to the loop."""
+        slice_end = self._clock.monotonic() + SLICE_S
+        for _ in steps:
+            if self._clock.monotonic() >= slice_end:
+                self._taking = steps
+                return False
+        return True
+
+    def _leaves_more(self) -> bool:
+        """Whether an answer has left more to do than to ask again; the loop settles that."""
+        copying = self.copying
+        copying.appended.clear()  # nothing waits for a flush
+        if copying.cuts or copying.asking or copying.failed or copying.starting:
+            self._taking = iter(())
+        return self._taking is not None
+
+    def _has_to_look_again(self) -> bool:
+        """Whether a partition waits for some time to pass, or has waited long enough by now."""
+        copying = self.copying
+        due = copying.next_due(self._clock.monotonic())  # what has waited long enough is news
+        return due is not None or copying.is_throttling or copying.has_news
+
+    async def _take(self, steps: Iterator[None]) -> None:
         now = self._clock.monotonic
         slice_end = now() + SLICE_S
-        for _ in self.copying.answered(response, now, self._clock.now_ms()):
+        for _ in steps:
             if now() >= slice_end:
                 await asyncio.sleep(0)
                 slice_end = now() + SLICE_S

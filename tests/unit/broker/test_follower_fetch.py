@@ -35,6 +35,8 @@ class Stage:
     def __init__(self, replicas: list[int], isr: list[int], **config: Any) -> None:
         self.leader = Leader(replicas, isr, **config)
         self.session = (0, 0)
+        self.written: list[Any] = []
+        """What was to be written at once."""
         numbers = itertools.count(100)
         self.broker: Any = SimpleNamespace(
             config=SimpleNamespace(fetch_max_bytes=1 << 20),
@@ -99,9 +101,13 @@ class Stage:
             body=body,
             api_version=version,
             received_ms=NOW_MS,
-            connection=SimpleNamespace(listener_name="PLAINTEXT"),
+            connection=SimpleNamespace(listener_name="PLAINTEXT", answer_now=self._answer_now),
         )
         return fetch.handle(self.broker, request)
+
+    def _answer_now(self, future: asyncio.Future[Any], answer: Any) -> None:
+        self.written.append(answer)
+        future.set_result(answer)
 
     def racks(self, **racks: str) -> None:
         """Which broker stands where; consumers are sent to followers."""
@@ -203,6 +209,25 @@ def test_a_parked_follower_wakes_on_append_and_not_on_the_high_watermark() -> No
         assert offsets(data) == [1]
         assert data is not None
         assert data.high_watermark == 1
+
+    on_a_loop(main)
+
+
+def test_a_parked_followers_answer_has_all_of_a_turn_and_is_written_in_the_turn_that_reads_it() -> (
+    None
+):
+    async def main() -> None:
+        stage = Stage([1, 2, 3], [1, 2, 3])
+        stage.leader.append(1)
+        await stage.told(stage.send(1, wait_ms=0))
+        parked = stage.send(None)
+        await turns()
+        assert stage.written == []
+        stage.leader.append(1)
+        stage.leader.append(1)
+        assert offsets(await stage.told(parked)) == [1, 2]
+        assert stage.written == [parked.result()]
+        assert not stage.broker.parked_fetches
 
     on_a_loop(main)
 

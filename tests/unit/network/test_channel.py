@@ -134,6 +134,56 @@ def test_a_request_leaves_in_one_write_and_large_records_as_they_are(
     kit.run(main())
 
 
+def test_what_is_sent_at_once_is_written_before_the_loop_turns_with_what_waits_before_it(
+    kit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with kit.stage() as on:
+            channel = await Channel.connect("127.0.0.1", on.port)
+            transport: Any = channel._transport
+            written: list[int] = []
+
+            def write(data: Any) -> None:
+                written.append(len(data))
+                send(data)
+
+            send = transport.write
+            monkeypatch.setattr(transport, "write", write)
+            channel.send(kit.heartbeat())
+            assert not written
+            answer = channel.send(kit.heartbeat(), at_once=True)
+            assert len(written) == 1
+            await answer
+            assert len(written) == 1
+            assert [r.api_key for r in on.broker.requests] == [18, 12, 12]
+            await closing(channel)
+
+    kit.run(main())
+
+
+def test_the_taker_of_a_channels_answers_has_them_first_and_may_keep_them(kit: Any) -> None:
+    async def main() -> None:
+        async with kit.stage() as on:
+            channel = await Channel.connect("127.0.0.1", on.port)
+            offered: list[Any] = []
+
+            def take(future: Any, answer: Any, size: int) -> bool:
+                assert not future.done()
+                assert size > 4
+                offered.append(future)
+                return len(offered) == 1
+
+            channel.taker = take
+            answers = [channel.send(kit.heartbeat()) for _ in range(3)]
+            await answers[2]
+            assert offered == answers
+            assert [answer.done() for answer in answers] == [False, True, True]
+            await closing(channel)
+            assert not answers[0].done(), "it was taken"
+
+    kit.run(main())
+
+
 def test_large_records_go_and_come_uncopied(kit: Any) -> None:
     async def main() -> None:
         async with kit.stage() as on:

@@ -131,6 +131,36 @@ def test_a_parked_request_that_gives_way_is_answered_when_another_comes_behind_i
     kit.run(main())
 
 
+def test_a_parked_answer_that_is_given_now_is_written_before_the_loop_turns_and_once(
+    kit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with kit.stage() as on:
+            heartbeat = on.broker.answers[12]
+            waiting: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            on.broker.answers[12] = lambda request: waiting
+            peer = await on.peer()
+            peer.send(kit.heartbeat(), 4, 1)
+            await kit.until(lambda: on.broker.requests)
+            (request,) = on.broker.requests
+            outbox = request.connection._outbox
+            written: list[int] = []
+            flush = type(outbox).flush
+
+            def flushed(self: Any) -> None:
+                written.append(self.owes)
+                flush(self)
+
+            monkeypatch.setattr(type(outbox), "flush", flushed)
+            request.connection.answer_now(waiting, heartbeat(request))
+            assert written
+            on.broker.answers[12] = heartbeat
+            peer.send(kit.heartbeat(), 4, 2)
+            assert [(await peer.response(12, 4))[0] for _ in range(2)] == [1, 2]
+
+    kit.run(main())
+
+
 def test_a_peer_that_sends_many_requests_at_once_lets_others_have_their_turn(kit: Any) -> None:
     async def main() -> None:
         async with kit.stage() as on:

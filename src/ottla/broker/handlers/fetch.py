@@ -156,6 +156,7 @@ class ParkedFetch:
         self.context = context
         self.version = request.api_version
         self.listener = request.connection.listener_name
+        self._peer = request.connection
         self.min_bytes = body.min_bytes
         self.max_bytes = min(body.max_bytes, broker.config.fetch_max_bytes)
         self.max_wait_ms = body.max_wait_ms
@@ -450,7 +451,7 @@ class ParkedFetch:
         except StopIteration as done:
             self._looking = None
             if done.value.enough or self._last:
-                self._answer(done.value)
+                self._answer_now(done.value)
             else:
                 done.value.close()
                 if self._changed:
@@ -468,6 +469,19 @@ class ParkedFetch:
         except Exception as error:
             self.future.set_exception(error)
 
+    def _answer_now(self, result: _Result) -> None:
+        """As ``_answer``, but written in this turn of the loop: producers wait for what a follower says next."""
+        future = self.future
+        assert future is not None
+        future.remove_done_callback(self._done)
+        self._done(future)
+        try:
+            response = self.answer(result)
+        except Exception as error:
+            future.set_exception(error)
+        else:
+            self._peer.answer_now(future, response)
+
     def _done(self, future: asyncio.Future[FetchResponse]) -> None:
         self.broker.parked_fetches.discard(self)
         if self.context.parked is self:
@@ -477,7 +491,7 @@ class ParkedFetch:
         if self._looking is not None:
             self._looking.close()
             self._looking = None
-        if future.cancelled():  # the connection is gone
+        if future.done() and future.cancelled():  # the connection is gone
             self.context.finish()
 
 
