@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from ottla.network.joining import Joining
+    from ottla.network.turns import Turns
 
 AT_ONCE = 256
 """How many sockets are read before others have their turn."""
@@ -43,16 +44,19 @@ class Readable:
 
 
 class Readiness:
-    """The sockets of one event loop that are looked at together; ``joining`` is told when they are read."""
+    """The sockets of one event loop that are looked at together; ``joining`` and ``turns`` are told when they are read."""
 
-    __slots__ = ("_epoll", "_joining", "_loop", "_poll", "_there")
+    __slots__ = ("_epoll", "_joining", "_loop", "_poll", "_there", "_turns")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, epoll: Any, joining: Joining) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, epoll: Any, joining: Joining, turns: Turns
+    ) -> None:
         """``epoll`` is closed by ``close``."""
         self._loop = loop
         self._epoll = epoll
         self._poll = epoll.poll
         self._joining = joining
+        self._turns = turns
         self._there: dict[int, Readable] = {}
         loop.add_reader(epoll.fileno(), self._ready)
 
@@ -79,6 +83,7 @@ class Readiness:
     def _ready(self) -> None:
         there = self._there
         self._joining.more_comes = True
+        self._turns.reading()
         try:
             for descriptor, event in self._poll(0, AT_ONCE):
                 who = there.get(descriptor)
@@ -94,3 +99,4 @@ class Readiness:
                     who.read_ready()
         finally:
             self._joining.read_over()
+            self._turns.read_over()

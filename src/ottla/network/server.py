@@ -142,7 +142,7 @@ class Server:
         """Accept connections on what ``bind`` has taken. Raises ``OSError``: another got there first."""
         self.listeners.append(listener)
         if self._readiness is None and ssl is None and capabilities.epoll is not None:
-            self._readiness = Readiness(self.loop, capabilities.epoll(), self.joining)
+            self._readiness = Readiness(self.loop, capabilities.epoll(), self.joining, self.turns)
         for sock in listener.sockets:
             try:
                 sock.listen(self.limits.socket_listen_backlog_size)

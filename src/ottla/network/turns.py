@@ -8,6 +8,8 @@ Rules:
 - A connection is *busy* while its last two turns took ``BUSY_S`` each (one long turn happens to everybody: the
   collector has its rounds). Several of these wait in the queue for each turn, those with newly read requests
   as well; a single one does not, as there is nobody to give way to.
+- What a request lets others know (a Fetch that waits for its records) is looked at when what was ready with it has been
+  read, handled and answered, and in the same call of the loop where that is known to be over (``soon``).
 - What counts is the thread's own time: who is not run because other processes are has not had a turn of it. That
   clock is dear (1 us), so that it is asked only about who had a long turn last time by the loop's clock, and only
   where there are several of these.
@@ -39,7 +41,7 @@ class Turns:
     ``time`` is its clock and ``cpu`` its thread's, in seconds; the latter is dearer to ask.
     """
 
-    __slots__ = ("_call_soon", "_called", "_queue", "busy", "cpu", "long", "time")
+    __slots__ = ("_call_soon", "_called", "_queue", "_soon", "busy", "cpu", "long", "time")
 
     def __init__(
         self,
@@ -56,6 +58,28 @@ class Turns:
         self._call_soon = call_soon
         self._called = False
         self._queue: deque[Callable[[], None]] = deque()
+        self._soon: deque[Callable[[], None]] | None = None
+
+    def reading(self) -> None:
+        """Several connections are going to be read, and ``read_over`` called behind that."""
+        self._soon = deque()
+
+    def read_over(self) -> None:
+        """They are read, and what came is handled: now is the time of those who asked for ``soon``."""
+        soon, self._soon = self._soon, None
+        try:
+            while soon:
+                soon.popleft()()
+        finally:  # one that fails is no other's failure
+            for callback in soon or ():
+                self._call_soon(callback)
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Have it called once, behind what is being read and handled now; in the loop's next turn if nobody knows how long."""
+        if self._soon is None:
+            self._call_soon(callback)
+        else:
+            self._soon.append(callback)
 
     @property
     def contended(self) -> bool:

@@ -54,6 +54,9 @@ class Stage:
             ],
             is_stopping=False,
             loop=asyncio.get_running_loop(),
+            server=SimpleNamespace(
+                turns=SimpleNamespace(soon=asyncio.get_running_loop().call_soon)
+            ),
         )
 
     def send(

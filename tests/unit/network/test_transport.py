@@ -15,6 +15,7 @@ from ottla import capabilities
 from ottla.network import readiness
 from ottla.network.readiness import Readiness
 from ottla.network.transport import PlainTransport
+from ottla.network.turns import Turns
 
 pytestmark = pytest.mark.skipif(capabilities.epoll is None, reason="there is no epoll")
 
@@ -76,7 +77,8 @@ class House:
         self.loop = asyncio.get_running_loop()
         self.rounds = Rounds()
         joining: Any = self.rounds
-        self.readiness = Readiness(self.loop, capabilities.epoll(), joining)
+        turns = Turns(self.loop.call_soon, self.loop.time, self.loop.time)
+        self.readiness = Readiness(self.loop, capabilities.epoll(), joining, turns)
         self.errors: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda _, context: self.errors.append(context))
         self._peers: list[socket.socket] = []

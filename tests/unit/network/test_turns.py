@@ -331,3 +331,38 @@ def test_a_peer_that_leaves_has_no_further_step_taken(kit: Any) -> None:
             assert begun[0].gi_frame is None
 
     kit.run(main())
+
+
+def test_what_is_wanted_soon_is_called_once_what_was_ready_is_read_and_handled() -> None:
+    loop, clock = Loop(), Clock()
+    turns = Turns(loop.call_soon, clock, clock)
+    called: list[str] = []
+    turns.soon(lambda: called.append("nobody reads"))
+    loop.turn()
+    assert called == ["nobody reads"]
+
+    turns.reading()
+    turns.soon(lambda: called.append("first"))
+    turns.soon(lambda: turns.soon(lambda: called.append("from within")))
+    assert called == ["nobody reads"]
+    turns.read_over()
+    assert called == ["nobody reads", "first"]
+    loop.turn()
+    assert called == ["nobody reads", "first", "from within"]
+
+
+def test_one_that_fails_soon_keeps_no_other_from_being_called() -> None:
+    loop, clock = Loop(), Clock()
+    turns = Turns(loop.call_soon, clock, clock)
+    called: list[str] = []
+
+    def fail() -> None:
+        raise ValueError("a fault of ours")
+
+    turns.reading()
+    turns.soon(fail)
+    turns.soon(lambda: called.append("the next one"))
+    with pytest.raises(ValueError, match="a fault"):
+        turns.read_over()
+    loop.turn()
+    assert called == ["the next one"]

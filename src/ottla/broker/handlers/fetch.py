@@ -431,13 +431,13 @@ class ParkedFetch:
 
     def _change(self) -> None:
         self._changed = True
-        if self.future is not None:
+        if self.future is not None and not self.future.done():
             self._wake()
 
     def _wake(self) -> None:
         if not self._woken:  # one look for all that changes in a turn of the loop
             self._woken = True
-            self.broker.loop.call_soon(self._look)
+            self.broker.server.turns.soon(self._look)
 
     def _look(self) -> None:
         """Take a step of a look at the partitions, or of one that is under way."""
