@@ -37,6 +37,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -134,8 +135,8 @@ def asynchronous_io() -> tuple[int, int, int, int] | None:
 
     Where they are, the structs are little-endian, and an eventfd can tell of what has ended."""
     uname = getattr(os, "uname", None)
-    if uname is None or not hasattr(os, "eventfd"):
-        return None
+    if uname is None or not hasattr(os, "eventfd") or sys.maxsize < 1 << 32:
+        return None  # a program of 32 bits has other numbers than its kernel
     system = uname()
     return _ASYNCHRONOUS_IO.get(system.machine) if system.sysname == "Linux" else None
 

@@ -19,6 +19,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from enum import Enum
 from errno import EMFILE, ENFILE, ENOENT
 from functools import partial
@@ -147,6 +148,7 @@ class Flusher:
         if self._executor is not None:
             self._executor.shutdown(wait=True)
             self._executor = None
+            await asyncio.sleep(0)  # what a thread has handed over is taken, and closed
         if self._kernel is not None:
             self._kernel.close()
             self._kernel = None
@@ -208,7 +210,21 @@ class Flusher:
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self._parallelism, "ottla-flush")
         self._alone = together
-        self._executor.submit(self._work, loop, begun, together, monotonic())
+        try:
+            self._executor.submit(self._work, loop, begun, together, monotonic())
+        except RuntimeError as error:  # no thread can be started
+            if not self._executor._threads:  # else one of those that there are does it
+                self._not_run(begun, error)
+
+    def _not_run(self, begun: list[tuple[Log, Flush]], error: RuntimeError) -> None:
+        """There is no thread at all: try again a little later, with a queue in which this job is not."""
+        self._executor = None
+        self._jobs -= 1
+        self._alone = False
+        for one, flush in begun:
+            one.flushing = _IDLE
+            one.abandon_flush(flush)
+            self._put_off(one, error)
 
     def _prepare_kernel(self, loop: asyncio.AbstractEventLoop) -> None:
         """In a thread, once."""
@@ -277,11 +293,6 @@ class Flusher:
         self.latency.observe(monotonic() - started_s)
         self._jobs -= 1
         self._alone = False
-        if not self._kernel_asked and not self._closed:
-            self._kernel_asked = True  # and not before, since who starts waits for the first sync
-            loop, executor = self._loop, self._executor
-            if loop is not None and executor is not None and self._disk.syncs_by_fdatasync:
-                executor.submit(self._prepare_kernel, loop)
         try:
             if isinstance(outcomes, BaseException):
                 raise outcomes  # ours to mend: the loop logs it
@@ -293,6 +304,16 @@ class Flusher:
                 self._start_jobs()
             if not self._jobs and self._idle is not None:
                 self._idle.set()
+        if not self._kernel_asked:
+            self._ask_for_kernel()
+
+    def _ask_for_kernel(self) -> None:
+        """After the first sync: who starts waits for that one."""
+        self._kernel_asked = True
+        loop, executor = self._loop, self._executor
+        if loop is not None and executor is not None and self._disk.syncs_by_fdatasync:
+            with suppress(RuntimeError):  # no further thread, or it is being closed: ours do it
+                executor.submit(self._prepare_kernel, loop)
 
     def _finish(self, one: Log, flush: Flush, error: OSError | None, now_ms: int) -> None:
         again = one.flushing == _AGAIN

@@ -11,15 +11,13 @@ contexts left) there is none, and a thread does it. Source: ``fs/aio.c``, ``linu
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from struct import Struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ottla.capabilities import asynchronous_io
-
-if TYPE_CHECKING:
-    import asyncio
 
 Done = Callable[[OSError | None], None]
 """What is called on the loop once a sync has ended: with None, or with why it failed."""
@@ -96,11 +94,15 @@ class KernelSyncs:
         long = self._ctypes.c_long
         count = self._call(self._get, self._context, long(0), long(self._count), self._events, None)
         if count < 0:
-            raise self._error()
-        for index in range(count):
-            number, _, result, _ = _EVENT.unpack_from(self._events, _EVENT.size * index)
+            raise self._error()  # EINTR, for one: then there was none
+        found = [_EVENT.unpack_from(self._events, _EVENT.size * index) for index in range(count)]
+        for number, _, result, _ in found:
             error = OSError(-result, os.strerror(-result)) if result < 0 else None
-            self._under_way.pop(number)(error)
+            try:
+                self._under_way.pop(number)(error)
+            except Exception as failed:  # others' syncs have ended as well
+                told = {"message": "what waits for a sync failed", "exception": failed}
+                asyncio.get_running_loop().call_exception_handler(told)
 
     def _error(self) -> OSError:
         number = self._ctypes.get_errno()

@@ -98,5 +98,7 @@ class Readiness:
                 if event & ~POLL_OUT:
                     who.read_ready()
         finally:
-            self._joining.read_over()
-            self._turns.read_over()
+            try:
+                self._joining.read_over()
+            finally:
+                self._turns.read_over()

@@ -50,4 +50,7 @@ class Gathering:
                 partition.log.quarantine(f"appends could not be written: {error!r}")
         alone = len(partitions) == 1
         for partition in partitions:
-            partition.appended(alone=alone)
+            try:
+                partition.appended(alone=alone)
+            except Exception as error:  # ours to mend, and nothing that others' appends wait for
+                log.error("telling of an append failed", error=error, partition=repr(partition))

@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -90,6 +91,31 @@ async def test_who_closes_waits_for_the_syncs_and_tells_nobody(tmp_path: Path) -
         syncs.close()
     await asyncio.sleep(0)
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+async def test_who_fails_at_the_end_of_a_sync_takes_no_other_end_with_it(
+    syncs: KernelSyncs, tmp_path: Path
+) -> None:
+    loop = asyncio.get_running_loop()
+    told: list[str] = []
+    loop.set_exception_handler(lambda _, context: told.append(context["message"]))
+
+    def fail(error: OSError | None) -> None:
+        raise ValueError
+
+    with a_file(tmp_path / "f") as descriptor:
+        ended = loop.create_future()
+        assert syncs.sync(descriptor, fail)
+        assert syncs.sync(descriptor, ended.set_result)
+        syncs.attach(loop)
+        assert await ended is None
+    assert told == ["what waits for a sync failed"]
+
+
+def test_a_program_of_32_bits_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.maxsize", 2**31 - 1)
+    with pytest.raises(OSError, match="no asynchronous syncs"):
+        KernelSyncs(1)
 
 
 class Counted(KernelSyncs):
@@ -190,3 +216,22 @@ async def test_without_the_kernels_syncs_threads_do_them(
     async with a_log(tmp_path) as (flusher, log):
         for _ in range(3):
             await flushed(flusher, log)
+
+
+async def test_where_no_thread_can_be_started_a_flush_is_put_off(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    failing = [True]
+    start = Thread.start
+
+    def refuse(thread: Thread) -> None:
+        if failing and thread.name.startswith("ottla-flush"):
+            failing.clear()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(Thread, "start", refuse)
+    async with a_log(tmp_path) as (flusher, log):
+        await flushed(flusher, log)
+        assert not failing
+        await flushed(flusher, log)
