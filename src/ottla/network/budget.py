@@ -83,9 +83,9 @@ class RequestBudget:
         """How many bytes a frame of ``size`` reserves first: all, or the first step of a ``grower``."""
         return FIRST_BYTES if FIRST_BYTES < size <= self.limit_bytes // 2 else size
 
-    def grower(self, size: int) -> Grower:
-        """A frame for which no more than ``first`` has been reserved."""
-        grower = Grower(size, self.first(size))
+    def grower(self, size: int, held: int) -> Grower:
+        """A frame of ``size`` for which ``held`` bytes have been reserved: ``first``, or what has come."""
+        grower = Grower(size, held)
         self._growing_bytes += grower.held
         return grower
 
@@ -233,9 +233,9 @@ class SharedBudget:
         """What a frame of ``size`` reserves first, as ``RequestBudget.first``."""
         return self._large.first(size)
 
-    def grower(self, size: int) -> Grower:
+    def grower(self, size: int, held: int) -> Grower:
         """As ``RequestBudget.grower``."""
-        return self._large.grower(size)
+        return self._large.grower(size, held)
 
     def grow(self, grower: Grower, held: int, *, must: bool) -> bool:
         """As ``RequestBudget.grow``."""

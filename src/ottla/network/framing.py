@@ -75,8 +75,8 @@ class Growth(Protocol):
         """How many bytes to reserve first."""
         ...
 
-    def grower(self, size: int) -> Grower:
-        """The frame, when these have been reserved."""
+    def grower(self, size: int, held: int) -> Grower:
+        """The frame, when so many have been reserved."""
         ...
 
     def grow(self, grower: Grower, held: int, *, must: bool) -> bool:
@@ -243,7 +243,7 @@ class Framer:
         """Whether so much waits to be taken that nothing more is to be read: there may be no room for it."""
         if self._frame is not None:
             end = len(self._frame) if self.grower is None else self.grower.held
-            return self._filled == end
+            return self._filled >= end
         return self._end - self._position >= LARGE_FRAME_BYTES
 
     def buffer(self) -> memoryview:
@@ -344,7 +344,11 @@ class Framer:
         ):
             return None
         whole = stop <= self._end
-        first = size if whole or self._growth is None else self._growth.first(size)
+        first = size
+        if (
+            not whole and self._growth is not None
+        ):  # a window may have brought more than a first step
+            first = max(self._growth.first(size), self._end - start)
         if self._granted:
             self._granted = False
             self.starved = 0
@@ -374,7 +378,7 @@ class Framer:
         frame[:filled] = self._source[start : self._end]
         self._position = self._end
         if first < size and self._growth is not None:
-            self.grower = self._growth.grower(size)
+            self.grower = self._growth.grower(size, first)
             self._grow(self.grower)
 
     def _grow(self, grower: Grower) -> None:
@@ -382,7 +386,7 @@ class Framer:
         wanted = min(grower.size, GROWTH * self._filled)
         if wanted <= grower.held or self._growth is None:
             return
-        must = self._filled == grower.held
+        must = self._filled >= grower.held
         if not self._growth.grow(grower, wanted, must=must):
             if must:
                 self.starved = wanted - grower.held

@@ -88,12 +88,22 @@ class Joining:
             self._called = bool(waiting)
             if waiting:
                 self._server.loop.call_soon(self._run)
+                for connection in waiting:
+                    connection._read_or_pause()  # there may be no room for more of what it sends
 
     def _settle(self, runs: Runs) -> None:
         """Write what was appended, and answer, or park the answers."""
         if not runs:
             return
-        self._server.settle()
+        try:
+            self._server.settle()
+        except Exception as error:  # ours to mend: what has become of them is not known
+            log.error("requests failed", error=error)
+            for run, connections in runs.values():
+                run.release()
+                for connection in connections:
+                    connection.close("a request failed", api_key=run.api_key)
+            return
         for run, connections in runs.values():
             if not connections:
                 continue  # the first one that was for it was refused by it

@@ -62,7 +62,8 @@ class Turns:
 
     def reading(self) -> None:
         """Several connections are going to be read, and ``read_over`` called behind that."""
-        self._soon = deque()
+        if self._soon is None:
+            self._soon = deque()
 
     def read_over(self) -> None:
         """They are read, and what came is handled: now is the time of those who asked for ``soon``."""

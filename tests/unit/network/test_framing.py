@@ -32,7 +32,7 @@ SIZES = st.one_of(
 
 
 def stream(sizes: list[int]) -> tuple[list[bytes], bytes]:
-    pattern = bytes(range(251)) * 1000
+    pattern = bytes(range(251)) * 3000
     bodies = [pattern[number : number + size] for number, size in enumerate(sizes)]
     return bodies, b"".join(struct.pack(">i", len(body)) + body for body in bodies)
 
@@ -371,6 +371,41 @@ def test_a_frame_holds_a_few_times_what_has_come_of_it() -> None:
         framer.keep()
     assert found == [body]
     assert budget.used_bytes == 8 << 20
+
+
+def test_a_large_frame_that_came_with_a_window_waits_for_its_memory_like_any() -> None:
+    """What comes of it at once is more than it reserves at first elsewhere: it is not read on without room."""
+    budget = SharedBudget(64 << 20)
+    step = SMALL_BYTES_MAX + 1
+    others = -20 * step  # what is left free
+    while budget.reserve(step):
+        others += step
+    budget.release(20 * step)
+    framer = Framer(
+        16 << 20, new_scratch(), reserve=budget.reserve, memory=FrameMemory(), growth=budget
+    )
+    bodies = [bytes([number]) * size for number, size in enumerate([60_000] * 4 + [8 << 20])]
+    data = b"".join(struct.pack(">i", len(body)) + body for body in bodies)
+    found: list[bytes] = []
+    while len(found) < len(bodies):
+        framer.keep()
+        if not framer.starved:
+            buffer = framer.buffer()
+            assert len(buffer), "who is not starved has room"
+            count = min(len(buffer), len(data))
+            buffer[:count] = data[:count]
+            data = data[count:]
+            framer.received(count)
+        while (frame := framer.next_frame()) is not None:
+            found.append(bytes(frame))
+            budget.release(len(frame))
+        assert framer.filled <= framer.reserved
+        if framer.starved:
+            budget.wait(framer.starved, framer.grant, framer.grower)
+            budget.release(others)
+            others = 0
+            assert not framer.starved
+    assert found == bodies
 
 
 def test_a_frame_that_is_given_up_half_way_gives_back_what_it_holds() -> None:

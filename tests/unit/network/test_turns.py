@@ -366,3 +366,14 @@ def test_one_that_fails_soon_keeps_no_other_from_being_called() -> None:
         turns.read_over()
     loop.turn()
     assert called == ["the next one"]
+
+
+def test_what_was_wanted_soon_is_not_forgotten_where_the_end_of_the_reading_was_not_told() -> None:
+    loop, clock = Loop(), Clock()
+    turns = Turns(loop.call_soon, clock, clock)
+    called: list[str] = []
+    turns.reading()
+    turns.soon(lambda: called.append("first"))
+    turns.reading()
+    turns.read_over()
+    assert called == ["first"]
