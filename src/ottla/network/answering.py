@@ -33,6 +33,10 @@ READY = (Message, Answers, Encoded)
 """An answer is all there. (A tuple: a union would be made anew each time.)"""
 
 
+PENDING = Unsettled()
+"""What is told of an answer that a run of several connections will have."""
+
+
 class Answering(asyncio.BufferedProtocol):
     """The answers of one connection."""
 
@@ -42,6 +46,7 @@ class Answering(asyncio.BufferedProtocol):
         "_loop",
         "_lost",
         "_outbox",
+        "_paused",
         "_server",
         "_unsettled",
         "_woken",
@@ -57,6 +62,7 @@ class Answering(asyncio.BufferedProtocol):
         self._in_flight = 0
         self._unsettled = 0
         self._woken = False
+        self._paused = False
         self._lost = False
         self.active = True
         self.connection_id = ""
@@ -225,6 +231,27 @@ class Answering(asyncio.BufferedProtocol):
             close_regions(chunks)
             log.error("records cannot be read", error=error, peer=self.connection_id)
             self.abort("records cannot be read")
+
+    def answer_joined(self, answer: bytes) -> None:
+        """The answers to the requests that were handled with those of others; nothing was parked before them."""
+        self._outbox.write(answer)
+        if self._paused:
+            self._advance()
+
+    def park_joined(self, count: int) -> Parked:
+        """The answers of so many come later."""
+        parked = Parked(Joined(count), PENDING)
+        self._answers.append(parked)
+        self._in_flight += count
+        if self._paused:
+            self._advance()
+        return parked
+
+    def joined_answered(self, parked: Parked, answer: Answers) -> None:
+        """They are there, for whoever is still there to read them."""
+        parked.answer = answer
+        if not self._lost:
+            self._settled(None)
 
     def _outbox_ready(self, error: BaseException | None) -> None:
         if error is not None:

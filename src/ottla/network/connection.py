@@ -32,7 +32,7 @@ from ottla.network.failing import refusal
 from ottla.network.framing import FrameError, Framer
 from ottla.network.outbox import Outbox
 from ottla.network.parked import Parked, drop
-from ottla.network.request import Answers, Joined, Kind, Request, Run, Unsettled, ends_of
+from ottla.network.request import Joined, Kind, Request, Run, Unsettled, ends_of
 from ottla.network.stepping import (
     STEPWISE_BYTES,
     WORKING,
@@ -53,9 +53,6 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
-PENDING = Unsettled()
-"""What is told of an answer that a run of several connections will have."""
-
 
 class Connection(Answering):
     """One accepted connection. Made by ``Server``; its attributes are what a handler may know of the peer."""
@@ -66,7 +63,6 @@ class Connection(Answering):
         "_framer",
         "_held",
         "_long",
-        "_paused",
         "_queued",
         "_reader",
         "_transport",
@@ -100,7 +96,6 @@ class Connection(Answering):
         self._queued = False
         self._work: Steps[Any] | None = None
         self._reader = RequestReader(server.apis)
-        self._paused = False
         self._closing = False
         self.serial = serial
         self.listener_name = listener_name
@@ -139,8 +134,15 @@ class Connection(Answering):
         if nbytes < PIECE_BYTES or self._trickle.gathers > 1:
             self._trickle.came(self._framer)
 
-    def eof_received(self) -> None:
-        """The peer sends no more. What it sent has been handled; an answer that is parked dies."""
+    def eof_received(self) -> bool:
+        """The peer sends no more. An answer that is parked dies; but first what it sent is handled, and what is sent is out.
+
+        Whether there is such: then we read no more, and meet the end again when we go on reading."""
+        wait = (self._queued or self._outbox.sending) and not self._lost
+        if wait and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+        return wait
 
     def pause_writing(self) -> None:
         """The peer does not read as fast as we answer."""
@@ -278,27 +280,6 @@ class Connection(Answering):
     def go_on(self) -> None:
         """It was waited with those of others for nothing: handle it like any."""
         self._turn_came()
-
-    def answer_joined(self, answer: bytes) -> None:
-        """The answers to the requests that were handled with those of others; nothing was parked before them."""
-        self._outbox.write(answer)
-        if self._paused:
-            self._advance()
-
-    def park_joined(self, count: int) -> Parked:
-        """The answers of so many come later."""
-        parked = Parked(Joined(count), PENDING)
-        self._answers.append(parked)
-        self._in_flight += count
-        if self._paused:
-            self._advance()
-        return parked
-
-    def joined_answered(self, parked: Parked, answer: Answers) -> None:
-        """They are there, for whoever is still there to read them."""
-        parked.answer = answer
-        if not self._lost:
-            self._settled(None)
 
     # -- requests in
 

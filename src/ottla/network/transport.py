@@ -2,7 +2,8 @@
 
 What a protocol may rely on is what it may with asyncio's own: ``connection_made`` first and ``connection_lost`` last, the
 latter in a turn of the loop of its own; bytes are written at once as far as the socket takes them, and else kept and
-``pause_writing`` called above the limit; ``close`` lets go out what was written, ``abort`` does not; an exception in the
+``pause_writing`` called above the limit; ``close`` lets go out what was written, ``abort`` does not; whose
+``eof_received`` is true is not closed but reads no more, and meets the end again if it is resumed; an exception in the
 protocol ends the connection and is told to the loop's exception handler.
 """
 
@@ -103,7 +104,9 @@ class PlainTransport(asyncio.Transport, Readable):
                 return
             if not len(buffer):
                 raise RuntimeError("there is no room to read to")
-            self._protocol.eof_received()
+            if self._protocol.eof_received():
+                self.pause_reading()
+                return
         except Exception as error:
             self._failed(error, "reading from a connection failed")
             return
