@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from ottla.capabilities import writev
@@ -293,7 +294,8 @@ class Outbox:
         job, self._job = self._job, None
         if job is not None:
             job.withdraw()
-            close_regions(job.chunks)
+            with suppress(OSError):  # ``Job.error`` tells of it; and the connection is over
+                close_regions(job.chunks)
 
     def _is_direct(self) -> bool:
         """Whether the socket may be written to: the transport has nothing that would come before."""

@@ -7,7 +7,8 @@ Rules:
   the loop makes and sends another's meanwhile. A single one is sent by the loop, which is sooner.
 - Nobody else touches the connection's way out meanwhile. A descriptor is closed by who owns it only after ``Job.withdraw``:
   its number may be another connection's in the next moment.
-- The thread wakes the loop only where there is something left to be done, or somebody waits for the end (``Job.is_over``).
+- The thread wakes the loop only where there is something left to be done, something failed, or somebody waits for the end
+  (``Job.is_over``).
 """
 
 from __future__ import annotations
@@ -51,10 +52,16 @@ class Given(NamedTuple):
 
 
 def close_regions(chunks: Any) -> None:
-    """Close every file region among ``chunks``."""
+    """Close every file region among ``chunks``, and raise the last ``OSError`` that one has met."""
+    failed = None
     for chunk in chunks:
         if type(chunk) not in BYTES:
-            chunk.close()
+            try:
+                chunk.close()
+            except OSError as error:
+                failed = error
+    if failed is not None:
+        raise failed
 
 
 def region_memory() -> memoryview:
@@ -146,7 +153,7 @@ class Job:
         most: int,
         notify: Callable[[], None],
     ) -> None:
-        """As ``give``. ``notify`` is called in the loop when there is something left, or ``is_wanted`` was set."""
+        """As ``give``. ``notify`` is called in the loop when there is something left, it failed, or ``is_wanted`` was set."""
         self.write = write
         self.descriptor = descriptor
         self.head = head
@@ -176,7 +183,7 @@ class Job:
         except Exception as error:
             self.error = error
         self.is_over = True
-        if self.is_wanted or not self.is_done:
+        if self.is_wanted or self.error is not None or not self.is_done:
             with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._notify)
 

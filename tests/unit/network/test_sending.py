@@ -204,3 +204,52 @@ def test_who_waits_for_the_end_is_told_and_nobody_else(kit: Any, waits: bool) ->
         assert bool(notified) == waits
 
     kit.run(main())
+
+
+class Unclosable(Held):
+    """A region whose closing fails."""
+
+    def close(self) -> None:
+        raise OSError("no such descriptor")
+
+
+@pytest.mark.usefixtures("two_processors")
+def test_a_region_that_cannot_be_closed_is_told_though_all_is_out(kit: Any) -> None:
+    """Nobody was told, and the connection waited for ever."""
+
+    async def main() -> None:
+        helper = Helper(asyncio.get_running_loop())
+        offered(helper, 1, [])
+        held = Unclosable()
+        held.go_on.set()
+        notified: list[int] = []
+        job, socket, taken = offered(helper, 2, [held], lambda: notified.append(1))
+        assert taken
+        await kit.until(lambda: job.is_over)
+        helper.close()
+        await asyncio.sleep(0)
+        assert len(socket.taken) == 100_004
+        assert isinstance(job.error, OSError)
+        assert notified
+
+    kit.run(main())
+
+
+@pytest.mark.usefixtures("two_processors")
+def test_a_connection_whose_region_cannot_be_closed_is_cut_off(
+    kit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Helper, "_is_another", lambda helper, who: True)
+
+    async def main() -> None:
+        async with kit.stage() as on:
+            held = Unclosable()
+            held.go_on.set()
+            on.broker.answers[1] = lambda request: kit.fetched(held)
+            peer = await on.peer()
+            peer.send(kit.fetch(), 4, 1)
+            peer.send(kit.fetch(), 4, 2)
+            assert len(await peer.hung_up()) > 100_000
+            await kit.until(lambda: not on.server.connections)
+
+    kit.run(main())
