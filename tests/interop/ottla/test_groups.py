@@ -271,6 +271,57 @@ def test_a_member_that_does_not_poll_is_put_out_and_comes_back(bootstrap: str, t
         assert "lost" in [what for what, _ in slow.events]
 
 
+@pytest.mark.parametrize("iterates", [False, True])
+def test_a_member_that_waits_for_records_stays_however_long_they_take(
+    bootstrap: str, topic: str, iterates: bool
+) -> None:
+    lost: list[Any] = []
+    late = threading.Timer(1.5, fill, (bootstrap, topic, 0, 1))
+    settings: dict[str, Any] = {**GROUP_SETTINGS, "max_poll_interval_ms": 500}
+    with ottla.Consumer(group=topic, bootstrap=bootstrap, **settings) as consumer:
+        consumer.subscribe([topic], on_lost=lost.append)
+        eventually(lambda: consumer.poll(0.05) == [] and consumer.assignment(), "partitions")
+        membership = consumer._core.membership
+        assert membership is not None
+        place = (membership.member_id, membership.generation_id)
+        if iterates:
+            late.start()
+            assert next(iter(consumer)).value == b"0"
+        else:
+            assert consumer.poll(1.5) == []
+        assert (membership.member_id, membership.generation_id) == place
+        assert consumer.poll(0.05) == []
+        assert lost == []
+
+
+@pytest.mark.parametrize("iterates", [False, True])
+def test_an_asyncio_member_that_waits_for_records_stays_however_long_they_take(
+    bootstrap: str, topic: str, iterates: bool
+) -> None:
+    lost: list[Any] = []
+    late = threading.Timer(1.5, fill, (bootstrap, topic, 0, 1))
+
+    async def work() -> None:
+        settings: dict[str, Any] = {**GROUP_SETTINGS, "max_poll_interval_ms": 500}
+        async with aio.Consumer(group=topic, bootstrap=bootstrap, **settings) as consumer:
+            await consumer.subscribe([topic], on_lost=lost.append)
+            while not consumer.assignment():
+                await consumer.poll(0.05)
+            membership = consumer._core.membership
+            assert membership is not None
+            place = (membership.member_id, membership.generation_id)
+            if iterates:
+                late.start()
+                assert (await anext(consumer)).value == b"0"
+            else:
+                assert await consumer.poll(1.5) == []
+            assert (membership.member_id, membership.generation_id) == place
+            assert await consumer.poll(0.05) == []
+            assert lost == []
+
+    asyncio.run(work())
+
+
 def test_a_dead_member_is_replaced_after_its_session(bootstrap: str, topic: str) -> None:
     fill(bootstrap, topic, 0, 60)
     dead = ottla.Consumer(

@@ -52,10 +52,25 @@ def test_who_goes_from_record_to_record_is_alive_however_long_the_poll_is_away()
     member = Membership(cast("Any", None), cast("Any", None), settings, lambda: None)
     cursor = cursor_over(2)
     member.iteration = lambda: cursor.place
-    member.note_iteration()
+    member.note_life()
     member.last_poll = 0.0
-    member.note_iteration()
+    member.note_life()
     assert member.last_poll == 0.0  # it stands still
     cursor.next_record()
-    member.note_iteration()
+    member.note_life()
     assert member.last_poll > 0.0
+
+
+def test_who_waits_in_a_poll_is_alive_and_has_all_its_time_when_the_wait_ends() -> None:
+    settings = consumer_settings("g")
+    member = Membership(cast("Any", None), cast("Any", None), settings, lambda: None)
+    member.note_life()
+    with member.waiting(), member.waiting():
+        member.last_poll = 0.0
+        member.note_life()
+        assert member.last_poll > 0.0
+        member.last_poll = 0.0
+    assert member.last_poll > 0.0
+    member.last_poll = 0.0
+    member.note_life()
+    assert member.last_poll == 0.0

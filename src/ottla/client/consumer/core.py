@@ -12,6 +12,7 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from ottla.client.cluster import Cluster
@@ -253,6 +254,10 @@ class ConsumerCore:
         if self.membership is not None:
             self.membership.last_poll = time.monotonic()
 
+    def waiting(self) -> AbstractContextManager[None]:
+        """Around a wait for records: the group is to know that the application is alive."""
+        return contextlib.nullcontext() if self.membership is None else self.membership.waiting()
+
     async def poll(self, timeout: float | None, max_records: int) -> None:
         """Load the cursor with at least one record, or with none after ``timeout`` seconds.
 
@@ -290,8 +295,9 @@ class ConsumerCore:
                 return
             try:
                 self._unturned = 0
-                async with asyncio.timeout(left):
-                    await self._news.wait()
+                with self.waiting():
+                    async with asyncio.timeout(left):
+                        await self._news.wait()
             except TimeoutError:
                 return
 

@@ -6,7 +6,7 @@ Rules:
 - JoinGroup and SyncGroup run in a task that a ``poll`` which gives up early does not cancel.
 - Without a heartbeat's answer, or without a ``poll`` (or a step of an iteration) within
   ``max_poll_interval_ms``, the place is lost:
-  ``lost`` says so, and what was owned may belong to others already.
+  ``lost`` says so, and what was owned may belong to others already. Who waits in ``poll`` for records polls.
 - The leader rejoins when the partitions of the group's topics become more.
 Source: ``AbstractCoordinator.java``, ``ConsumerCoordinator.java``, KIP-345, KIP-394, KIP-429.
 """
@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from ottla.client.cluster import Cluster
@@ -87,6 +87,7 @@ class Membership:
         self.iteration: Callable[[], object] = tuple
         """Where the application stands in its iteration over records."""
         self._seen: object = None
+        self._waits: set[object] = set()
 
     @property
     def identity(self) -> Identity:
@@ -276,10 +277,21 @@ class Membership:
 
     # Staying
 
-    def note_iteration(self) -> None:
-        """Who goes from record to record is alive, however long the way to the next ``poll``."""
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around a wait for records, on any thread: the application is alive, and has all its time again after it."""
+        wait = object()  # in a set: one thread may begin to wait while the other is told to end
+        self._waits.add(wait)
+        try:
+            yield
+        finally:
+            self.last_poll = time.monotonic()
+            self._waits.discard(wait)
+
+    def note_life(self) -> None:
+        """Who waits for records or goes from one to the next is alive, however long the way to the next ``poll``."""
         place = self.iteration()
-        if place != self._seen:
+        if place != self._seen or self._waits:
             self._seen = place
             self.last_poll = time.monotonic()
 
@@ -289,7 +301,7 @@ class Membership:
             await asyncio.sleep(settings.heartbeat_interval_ms / 1000)
             if self._task is not None or self._generation_id < 0:
                 continue
-            self.note_iteration()
+            self.note_life()
             if time.monotonic() - self.last_poll > settings.max_poll_interval_ms / 1000:
                 log.warning(
                     "leaving the group: no poll within max_poll_interval_ms",

@@ -177,7 +177,8 @@ class Consumer:
                 left = min(until - time.monotonic(), LONGEST_WAIT_S)
                 if left <= 0:
                     break
-            self._news.acquire(timeout=left)
+            with core.waiting():
+                self._news.acquire(timeout=left)
         if until is not None:
             timeout = max(0.0, until - time.monotonic())
         self._run(core.poll(timeout, most))
