@@ -11,6 +11,7 @@ import pytest
 
 from ottla.client import cluster as cluster_module
 from ottla.client.cluster import Cluster
+from ottla.client.consumer.consumer import hand_out
 from ottla.client.consumer.fetcher import Fetcher
 from ottla.client.consumer.positions import LeaderAndEpoch, PartitionState, Phase, Positions
 from ottla.client.consumer.settings import consumer_settings
@@ -20,6 +21,7 @@ from ottla.client.types import TopicPartition
 from ottla.errors import ErrorCode, KafkaError
 from ottla.messages.fetch import FetchableTopicResponse, FetchResponse, PartitionData
 from ottla.messages.metadata import MetadataRequest
+from ottla.records.builder import build_batch
 
 T0 = TopicPartition("t", 0)
 SETTINGS = ConnectionSettings((("boot1", 1), ("boot2", 2)))
@@ -175,6 +177,26 @@ def test_only_the_leader_of_now_decides_that_a_position_is_out_of_range() -> Non
         assert (scene.state.phase, scene.state.fetch_offset) == (Phase.FETCH, 100)
         assert scene.asked() == [2]
         await scene.answer(2, ErrorCode.OFFSET_OUT_OF_RANGE)
+        assert scene.state.phase is Phase.RESET
+
+    asyncio.run(play())
+
+
+def test_records_that_came_before_a_position_went_out_of_range_are_still_handed_out() -> None:
+    """The reset goes by where the application stands: the Fetch ahead may have been for what retention took since."""
+
+    async def play() -> None:
+        scene = Scene()
+        scene.fetcher.maintain()
+        records = build_batch([(1, None, b"v", ())] * 5, base_offset=100)
+        await scene.answer(1, records=bytes(records))
+        await scene.answer(1, ErrorCode.OFFSET_OUT_OF_RANGE)
+        assert (scene.state.phase, scene.asked()) == (Phase.FETCH, [])
+        chunks, _ = scene.fetcher.take(10)
+        assert len(hand_out(chunks)) == 5
+        scene.now += SETTINGS.retry_backoff_ms
+        scene.fetcher.maintain()
+        await scene.answer(1, ErrorCode.OFFSET_OUT_OF_RANGE)
         assert scene.state.phase is Phase.RESET
 
     asyncio.run(play())

@@ -411,6 +411,10 @@ class Fetcher:
                 return False
             if asked.offset != state.fetch_offset:
                 return False  # another leader has answered meanwhile
+            if state.position != state.fetch_offset:
+                # What came before is still to be handed out; then the position itself is asked for.
+                state.retry_at_ms = self._now_ms() + self._cluster.settings.retry_backoff_ms
+                return False
             return self._out_of_range(state)
         if code is ErrorCode.UNKNOWN_SERVER_ERROR:
             log.warning("a broker could not answer", partition=str(state.topic_partition))
