@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ottla.client.consumer.consumer import hand_out
 from ottla.client.consumer.cursor import Cursor
 from ottla.client.consumer.fetched import Chunk, DeserializationFailed, FetchedPartition, Reading
 from ottla.client.consumer.positions import PartitionState
@@ -149,6 +150,15 @@ def test_what_cannot_be_deserialized_stops_there_after_what_came_before() -> Non
         with pytest.raises(DeserializationFailed) as caught:
             partition.take(10)
         assert caught.value.offset == 1
+
+
+def test_what_was_taken_before_a_position_jumped_is_not_handed_out() -> None:
+    """The synchronous consumer takes in its own thread; meanwhile the loop's hears that the log was cut."""
+    state, other = state_at(0), state_at(0)
+    chunks = [chunk_of(state, 0, 1, 2), chunk_of(other, 0, 1)]
+    state.rewind(1, 0)
+    assert [record.offset for record in hand_out(chunks)] == [0, 1]
+    assert (state.position, other.position) == (0, 2)
 
 
 # The cursor

@@ -321,9 +321,14 @@ class AsyncConsumer:
 
 
 def hand_out(chunks: list[Chunk]) -> list[Record]:
-    """All records of the chunks, with the positions behind them; the chunks' lists are nobody's but ours."""
+    """All records of the chunks, with the positions behind them; the chunks' lists are nobody's but ours.
+
+    Without those whose position has jumped since they were taken.
+    """
     records: list[Record] | None = None
     for chunk in chunks:
+        if chunk.state.version != chunk.version:
+            continue
         chunk.state.handed_out(chunk.end_offset, chunk.epoch)
         if records is None:
             records = chunk.records
