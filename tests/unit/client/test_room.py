@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from ottla.client.consumer.core import ConsumerCore
 from ottla.client.consumer.fetcher import BUFFERED_ANSWERS
-from ottla.client.consumer.settings import MAX_PARTITION_FETCH_BYTES
+from ottla.client.consumer.settings import MAX_PARTITION_FETCH_BYTES, consumer_settings
 from ottla.client.types import TopicPartition
 from ottla.network.framing import FrameMemory
 from ottla.records.builder import build_batch
-from tests.unit.client.test_failover import Scene
+from tests.unit.client.test_failover import SETTINGS, Scene
 
 ANSWER_BYTES = 80
 
@@ -84,6 +85,25 @@ def test_what_is_paused_uses_up_no_room() -> None:
         ].partitions[0]
         scene.positions.get(other).seek(0)
         scene.fetcher.maintain()
+        assert scene.asked() == [1]
+
+    run(work)
+
+
+def test_a_pause_makes_room_for_the_others() -> None:
+    async def work() -> None:
+        scene = Scene(fetch_max_bytes=ANSWER_BYTES)
+        await buffer(scene, 1)
+        other = TopicPartition("t", 1)
+        scene.positions.assign([scene.state.topic_partition, other])
+        leaders = scene.cluster.metadata.topics["t"].partitions
+        leaders[1] = leaders[0]
+        scene.positions.get(other).seek(0)
+        scene.fetcher.maintain()
+        assert scene.asked() == []
+        core = ConsumerCore(SETTINGS, consumer_settings(None))
+        core.positions, core.fetcher = scene.positions, scene.fetcher
+        core.pause([scene.state.topic_partition])
         assert scene.asked() == [1]
 
     run(work)

@@ -216,8 +216,8 @@ class AsyncConsumer:
     async def pause(self, *partitions: Partition) -> None:
         """Hand out nothing of these until ``resume``; of all assigned ones, if none are named."""
         await self._assigned()
-        for partition in partitions or self._core.positions.partitions:
-            self._core.pause(TopicPartition(*partition))
+        asked = partitions or self._core.positions.partitions
+        self._core.pause(TopicPartition(*partition) for partition in asked)
 
     async def resume(self, *partitions: Partition) -> None:
         """Go on with these; with all assigned ones, if none are named."""

@@ -427,12 +427,14 @@ class ConsumerCore:
         self._commits.add(task)
         task.add_done_callback(self._commits.discard)
 
-    def pause(self, partition: TopicPartition) -> None:
-        """Hand out nothing of it; what an iteration holds already is fetched again later."""
-        state = self.positions.get(partition)
-        state.paused = True
-        if self.cursor.holds(state):
-            state.rewind(state.position, state.position_epoch)
+    def pause(self, partitions: Iterable[TopicPartition]) -> None:
+        """Hand out nothing of them; what an iteration holds already is fetched again later."""
+        for partition in partitions:
+            state = self.positions.get(partition)
+            state.paused = True
+            if self.cursor.holds(state):
+                state.rewind(state.position, state.position_epoch)
+        self.fetcher.maintain()  # what is buffered of them uses up nobody's room any more
 
     def resumed(self) -> None:
         """A partition is not paused any more: what was fetched of it may be handed out."""
