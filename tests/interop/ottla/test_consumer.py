@@ -12,7 +12,9 @@ import pytest
 
 import ottla
 from ottla import aio
-from ottla.client.consumer.fetched import DeserializationFailed
+from ottla.client.consumer import sync
+from ottla.client.consumer.consumer import hand_out
+from ottla.client.consumer.fetched import Chunk, DeserializationFailed
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.interop
@@ -346,6 +348,56 @@ def test_large_records_and_small_fetches_get_along(bootstrap: str, unused: str) 
     ) as consumer:
         values = [record.value for record in take(consumer, 20)]
     assert values == [b"%d" % number * 100_000 for number in range(20)]
+
+
+def test_a_signal_in_a_poll_loses_no_record(bootstrap: str, unused: str) -> None:
+    """It comes in the thread that polls, in the middle of whatever is done there."""
+    with ottla.Admin(bootstrap) as admin:
+        admin.create_topic(unused, 2, 1)
+    for _ in range(25):  # a batch of 20 each
+        with ottla.Producer(bootstrap, linger_ms=1000) as producer:
+            for _ in range(20):
+                producer.send(unused, b"", partition=0)
+    read, main = 0, threading.current_thread()
+
+    def interrupted(value: bytes) -> bytes:
+        nonlocal read
+        read += 1
+        if read >= 150 and threading.current_thread() is main:
+            read = -1_000_000
+            raise KeyboardInterrupt
+        return value
+
+    settings: dict[str, Any] = {"auto_offset_reset": "earliest", "value_deserializer": interrupted}
+    with ottla.Consumer(unused, bootstrap=bootstrap, **settings) as consumer:
+        seen = [record.offset for record in take(consumer, 100)]
+        with pytest.raises(KeyboardInterrupt):
+            consumer.poll(5.0, 500)
+        assert consumer.position((unused, 0)) == 100
+        seen += [record.offset for record in take(consumer, 400)]
+        assert consumer.poll(0.1) == []
+    assert seen == list(range(500))
+
+
+def test_a_signal_when_records_are_handed_out_loses_none(
+    consumer: ottla.Consumer, unused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(chunks: list[Chunk]) -> list[ottla.Record]:
+        if hand_out(chunks):
+            raise KeyboardInterrupt
+        return []
+
+    seen = numbers(take(consumer, 10))
+    with monkeypatch.context() as patch:
+        patch.setattr(sync, "hand_out", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            consumer.poll(5.0, 20)
+    assert consumer.position((unused, 0)) == 10
+    for record in consumer:
+        seen.append(int(record.value))
+        if len(seen) == 20:
+            break
+    assert seen + numbers(take(consumer, 80)) == list(range(100))
 
 
 def test_asyncio_consumer_iterates_and_polls(bootstrap: str, unused: str) -> None:

@@ -42,6 +42,20 @@ def test_what_was_handed_out_is_passed_only_when_more_is_asked_for(state: Partit
     assert (state.passed, state.passed_epoch) == (7, 3)
 
 
+@pytest.mark.parametrize("phase", [Phase.FETCH, Phase.VALIDATE])
+def test_what_did_not_reach_the_application_is_fetched_again(
+    state: PartitionState, phase: Phase
+) -> None:
+    version, state.phase = state.version, phase
+    state.take_back()
+    assert (state.position, state.version) == (5, version)
+    state.fetch_again()
+    assert (state.fetch_offset, state.fetch_epoch, state.phase) == (5, 3, phase)
+    assert state.version == version + 1
+    state.fetch_again()  # nothing is ahead
+    assert state.version == version + 1
+
+
 def test_a_seek_throws_away_what_is_under_way(state: PartitionState) -> None:
     version = state.version
     state.seek(2)

@@ -97,6 +97,7 @@ class ConsumerCore:
         self._commits: set[asyncio.Task[None]] = set()
         self._started = False
         self._unturned = 0
+        self._interrupted = False
 
     # Lifetime
 
@@ -254,6 +255,16 @@ class ConsumerCore:
         if self.membership is not None:
             self.membership.last_poll = time.monotonic()
 
+    def take_back(self) -> None:
+        """An exception that is none of ours (a signal's, say) has cut off a poll between any two steps.
+
+        On the thread that polled: what did not reach the application is fetched again by its next ``poll``.
+        """
+        for state in self.positions:
+            state.take_back()
+        self._interrupted = True
+        self.attention = True  # last: ``attend`` looks for the reason after it has let this one go
+
     def waiting(self) -> AbstractContextManager[None]:
         """Around a wait for records: the group is to know that the application is alive."""
         return contextlib.nullcontext() if self.membership is None else self.membership.waiting()
@@ -304,6 +315,11 @@ class ConsumerCore:
     async def attend(self) -> None:
         """See to the group and to failures; what a poll does before it looks for records."""
         self.attention = False
+        if self._interrupted:
+            self._interrupted = False
+            for state in self.positions:
+                state.fetch_again()
+            self.fetcher.maintain()
         try:
             self.failures.raise_next()
         except KafkaError:

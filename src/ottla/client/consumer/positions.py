@@ -120,6 +120,19 @@ class PartitionState:
         self.passed = self.position
         self.passed_epoch = self.position_epoch
 
+    def take_back(self) -> None:
+        """What was handed out since the application asked has not reached it; call where records are taken."""
+        self.position = self.passed
+        self.position_epoch = self.passed_epoch
+
+    def fetch_again(self) -> None:
+        """What was fetched may be lost: fetch from the position on, once what is in doubt is confirmed."""
+        phase = self.phase
+        if phase in (Phase.FETCH, Phase.VALIDATE) and self.fetch_offset != self.position:
+            self.rewind(self.position, self.position_epoch)
+            if self.fetch_epoch >= 0:
+                self.phase = phase
+
     def leader_changed(self, leader: LeaderAndEpoch) -> None:
         """The metadata name a leader; a new epoch is reason to validate what was read."""
         if leader == self.leader or leader.epoch < self.leader.epoch:

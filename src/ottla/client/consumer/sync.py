@@ -24,6 +24,7 @@ from ottla.client.consumer.consumer import (
 from ottla.client.consumer.fetched import Chunk
 from ottla.client.consumer.settings import ConsumerOptions
 from ottla.client.consumer.subscription import Mode, OnRebalance
+from ottla.client.errors import KafkaError
 from ottla.client.loop_thread import LoopThread, in_caller
 from ottla.client.record import Record
 from ottla.client.types import OffsetAndMetadata, OffsetAndTimestamp, TopicPartition
@@ -131,7 +132,13 @@ class Consumer:
         core = self._core
         core.polled()
         most = core.settings.max_poll_records if max_records is None else max_records
-        return hand_out(self._next_chunks(timeout, most) or core.cursor.rest(most))
+        try:
+            return hand_out(self._next_chunks(timeout, most) or core.cursor.rest(most))
+        except KafkaError:
+            raise
+        except BaseException:
+            core.take_back()
+            raise
 
     def __iter__(self) -> Iterator[Record]:
         core = self._core
@@ -143,9 +150,12 @@ class Consumer:
                 core.polled()
                 try:
                     core.cursor.load(self._next_chunks(None, most))
-                except RuntimeError:
-                    if core.closed:  # by another thread, or by a signal's handler
-                        return
+                except KafkaError:
+                    raise
+                except BaseException as error:
+                    if isinstance(error, RuntimeError) and core.closed:
+                        return  # by another thread, or by a signal's handler
+                    core.take_back()
                     raise
                 record = next_record()
                 if record is None:
