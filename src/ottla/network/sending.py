@@ -20,9 +20,12 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ottla.capabilities import fresh_memory, processors
+from ottla.logs import logger
 
 if TYPE_CHECKING:
     import asyncio
+
+log = logger(__name__)
 
 JOIN_BYTES_MAX = 32 * 1024
 """A piece above this is written by itself; smaller ones are joined."""
@@ -208,20 +211,32 @@ class Helper:
         self._thread: Thread | None = None
         self._busy = False
         self._last = 0
-        self._has_processors = processors() > 1
+        self._may_start = processors() > 1
 
     def offer(self, who: int, job: Job) -> bool:
         """Whether the thread does the job; if not, it is the caller's. ``who`` tells one connection from another."""
-        if not self._is_another(who) or self._busy or not self._has_processors:
+        if not self._is_another(who) or self._busy or not self._has_thread():
             return False
-        if self._thread is None:
-            self._thread = Thread(target=self._work, name=THREAD_NAME, daemon=True)
-            self._thread.start()
         self._busy = True
         job._helper = self
         job._loop = self._loop
         self._jobs.put(job)
         return True
+
+    def _has_thread(self) -> bool:
+        """Whether there is one, now that it is wanted. Where none can be had, none is asked for again."""
+        if self._thread is None and self._may_start:
+            try:
+                thread = Thread(
+                    target=self._work, args=(region_memory(),), name=THREAD_NAME, daemon=True
+                )
+                thread.start()
+            except (RuntimeError, OSError, MemoryError) as error:
+                self._may_start = False
+                log.warning("no thread to send with: the event loop does it", reason=str(error))
+            else:
+                self._thread = thread
+        return self._thread is not None
 
     def _is_another(self, who: int) -> bool:
         """Whether the large answer before this one was another connection's."""
@@ -241,8 +256,7 @@ class Helper:
             self._thread.join()
             self._thread = None
 
-    def _work(self) -> None:
-        scratch = region_memory()
+    def _work(self, scratch: memoryview) -> None:
         get = self._jobs.get
         while (job := get()) is not None:
             with self._at_work:

@@ -253,3 +253,49 @@ def test_a_connection_whose_region_cannot_be_closed_is_cut_off(
             await kit.until(lambda: not on.server.connections)
 
     kit.run(main())
+
+
+def refuse(*_: Any) -> Any:
+    raise RuntimeError("can't start new thread")
+
+
+def lack(*_: Any) -> Any:
+    raise OSError("out of memory")
+
+
+@pytest.mark.usefixtures("two_processors")
+@pytest.mark.parametrize(
+    ("what", "fails"),
+    [("ottla.network.sending.Thread.start", refuse), ("ottla.network.sending.region_memory", lack)],
+)
+def test_where_no_thread_can_be_had_the_loop_sends(
+    kit: Any,
+    record_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    fails: Callable[..., Any],
+) -> None:
+    """It is asked for once: the system has been told by then what it lacks."""
+    asked: list[int] = []
+    monkeypatch.setattr(Helper, "_is_another", lambda helper, who: True)
+
+    def failing(*arguments: Any) -> Any:
+        asked.append(1)
+        return fails(*arguments)
+
+    async def main() -> None:
+        async with kit.stage() as on:
+            monkeypatch.setattr(what, failing)
+            on.broker.answers[1] = lambda request: kit.fetched(
+                kit.Region(record_file, 0, PIECE_BYTES_MAX)
+            )
+            peer = await on.peer()
+            for number in range(3):
+                peer.send(kit.fetch(), 4, number)
+                answer, response = await peer.response(1, 4)
+                assert answer == number
+                assert len(response.responses[0].partitions[0].records) == PIECE_BYTES_MAX
+            assert len(asked) == 1
+        on.server.sending.helper.close()
+
+    kit.run(main())
