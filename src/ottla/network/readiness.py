@@ -63,11 +63,13 @@ class Readiness:
     def watch(self, descriptor: int, wanted: int, before: int, who: Readable) -> None:
         """Tell ``who`` of what it wants (``POLL_IN``, ``POLL_OUT``, both, 0) from now on; ``before`` is what it wanted until now.
 
-        Who wants nothing is told of nothing, not even that its peer has hung up.
+        Who wants nothing is told of nothing, not even that its peer has hung up. Raises ``OSError``: all is as it was.
         """
         if not before:
             self._epoll.register(descriptor, wanted)
             self._there[descriptor] = who
+        elif self._there.get(descriptor) is not who:
+            return  # it is another's now
         elif wanted:
             self._epoll.modify(descriptor, wanted)
         else:

@@ -69,9 +69,9 @@ class PlainTransport(asyncio.Transport, Readable):
         self._writing_paused = False
         self._closing = False
         self._lost = False
-        self._wanted = 0
+        self._wanted = POLL_IN
+        readiness.watch(self._descriptor, POLL_IN, 0, self)
         protocol.connection_made(self)
-        self._watch()
 
     # -- reading
 
@@ -220,4 +220,8 @@ class PlainTransport(asyncio.Transport, Readable):
             wanted |= POLL_OUT
         if wanted != self._wanted:
             before, self._wanted = self._wanted, wanted
-            self._readiness.watch(self._descriptor, wanted, before, self)
+            try:
+                self._readiness.watch(self._descriptor, wanted, before, self)
+            except OSError as error:  # who hears of nothing is not left to wait for it
+                self._wanted = before
+                self._failed(error, "a connection cannot be watched")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from ottla import capabilities
+from ottla.capabilities import POLL_IN
 from ottla.network import readiness
 from ottla.network.readiness import Readiness
 from ottla.network.transport import PlainTransport
@@ -347,5 +349,63 @@ def test_a_server_without_epoll_serves_as_well(kit: Any, monkeypatch: pytest.Mon
             assert (await peer.response(0, 9))[0] == 7
             [connection] = stage.server.connections.values()
             assert not isinstance(connection._transport, PlainTransport)
+
+    kit.run(main())
+
+
+class Refusing:
+    """An ``epoll`` that takes nobody in while it is told so."""
+
+    def __init__(self, epoll: Any) -> None:
+        self._epoll = epoll
+        self.refusals = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._epoll, name)
+
+    def register(self, descriptor: int, events: int) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError(errno.ENOSPC, "too many watched")
+        self._epoll.register(descriptor, events)
+
+
+def test_a_connection_that_the_system_does_not_watch_is_closed_and_the_next_one_served(
+    kit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert capabilities.epoll is not None
+    made = Refusing(capabilities.epoll())
+    monkeypatch.setattr(capabilities, "epoll", lambda: made)
+
+    async def main() -> None:
+        async with kit.stage() as stage:
+            made.refusals = 1
+            refused = await stage.peer()
+            assert await refused.hung_up() == b""
+            assert not stage.server.connections
+            assert not stage.server._admitted
+            peer = await stage.peer()
+            peer.send(kit.produce(), 9, 7)
+            assert (await peer.response(0, 9))[0] == 7
+            stage.server._sweep_some(list(stage.server.connections.values()))
+
+    kit.run(main())
+
+
+def test_one_that_is_not_watched_any_more_ends_and_takes_nobody_else_along(kit: Any) -> None:
+    async def main() -> None:
+        with house() as here:
+            (one, _), (other, peer) = here.connect(), here.connect()
+            refusing = Refusing(here.readiness._epoll)
+            here.readiness._epoll = refusing
+            one.transport.pause_reading()
+            refusing.refusals = 1
+            one.transport.resume_reading()
+            await kit.until(lambda: one.calls == ["made", OSError])
+            peer.send(b"x")
+            await kit.until(lambda: other.got == b"x")
+            here.readiness.watch(other.transport._descriptor, 0, POLL_IN, one.transport)
+            peer.send(b"y")
+            await kit.until(lambda: other.got == b"xy")
 
     kit.run(main())
