@@ -99,6 +99,9 @@ class PlainTransport(asyncio.Transport, Readable):
                 count = self._recv_into(buffer)
             except (BlockingIOError, InterruptedError):
                 return
+            except OSError as error:
+                self._end(error)
+                return
             if count:
                 self._protocol.buffer_updated(count)
                 return
@@ -124,7 +127,7 @@ class PlainTransport(asyncio.Transport, Readable):
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError as error:
-                self._failed(error, "writing to a connection failed")
+                self._end(error)
                 return
             if sent == len(data):
                 return
@@ -143,6 +146,9 @@ class PlainTransport(asyncio.Transport, Readable):
             try:
                 sent = self._send(self._buffer)
             except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._end(error)
                 return
             del self._buffer[:sent]
             if self._writing_paused and len(self._buffer) <= self._low:
@@ -193,10 +199,10 @@ class PlainTransport(asyncio.Transport, Readable):
         self._end(None)
 
     def _failed(self, error: Exception, what: str) -> None:
-        if not isinstance(error, OSError):
-            self._loop.call_exception_handler(
-                {"message": what, "exception": error, "transport": self, "protocol": self._protocol}
-            )
+        """An error of ours; that a peer has gone is none."""
+        self._loop.call_exception_handler(
+            {"message": what, "exception": error, "transport": self, "protocol": self._protocol}
+        )
         self._end(error)
 
     def _end(self, error: Exception | None) -> None:

@@ -295,19 +295,20 @@ def test_a_write_to_a_peer_that_is_gone_ends_the_connection(kit: Any) -> None:
     kit.run(main())
 
 
-def test_one_protocols_failure_is_told_and_is_no_others(kit: Any) -> None:
+@pytest.mark.parametrize("kind", [ValueError, OSError, ConnectionError])
+def test_one_protocols_failure_is_told_and_is_no_others(kit: Any, kind: type[Exception]) -> None:
     async def main() -> None:
         with house() as here:
             (bad, bad_peer), (good, good_peer) = here.connect(), here.connect()
 
             def fail() -> None:
-                raise ValueError("a fault of ours")
+                raise kind("a fault of ours")
 
             bad.on_data = fail
             bad_peer.send(b"x")
             good_peer.send(b"y")
-            await kit.until(lambda: good.got == b"y" and bad.calls[-1] is ValueError)
-            assert [type(error["exception"]) for error in here.errors] == [ValueError]
+            await kit.until(lambda: good.got == b"y" and bad.calls[-1] is kind)
+            assert [type(error["exception"]) for error in here.errors] == [kind]
 
     kit.run(main())
 
