@@ -115,6 +115,8 @@ class File:
     def descriptor(self) -> int:
         """An open descriptor, good until the next use of another file; ``pin`` it for longer."""
         self._used = True
+        if self._closing:
+            self._keep()
         fd = self._fd
         return fd if fd >= 0 else self._open(_WRITE_FLAGS)
 
@@ -124,6 +126,8 @@ class File:
 
     def write_at(self, data: Bytes, position: int) -> None:
         """Write all of ``data``. After an ``OSError`` any part of it may be there."""
+        if self._closing:
+            self._keep()
         fd = self._fd
         if fd < 0:
             fd = self._open(_WRITE_FLAGS)
@@ -134,6 +138,8 @@ class File:
 
     def read_at(self, size: int, position: int) -> bytes:
         """Up to ``size`` bytes; fewer only at the end of the file."""
+        if self._closing:
+            self._keep()
         fd = self._fd
         if fd < 0:
             fd = self._open(_WRITE_FLAGS)
@@ -173,10 +179,12 @@ class File:
         return self._fd
 
     def close(self) -> None:
-        """Close the descriptor: at once, or with the last ``unpin``. It opens again when needed."""
+        """Close the descriptor: at once, or with the last ``unpin`` if it is not used before. It opens again when needed."""
         if self._fd < 0:
             return
         with self._disk.pool.lock:
+            if self._fd < 0:
+                return  # by the last ``unpin`` meanwhile
             if self._pins == 0:
                 self.shut()
                 self._disk.pool.left()
@@ -212,6 +220,11 @@ class File:
         fd, self._fd = self._fd, -1
         self._closing = False
         self._disk.close(fd)
+
+    def _keep(self) -> None:
+        """It is used again before the last ``unpin``, which is not to close it then; if it is not too late for that."""
+        with self._disk.pool.lock:
+            self._closing = False
 
     def _open(self, flags: int) -> int:
         with self._disk.pool.lock:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from errno import EAGAIN, EIO, EMFILE, EOPNOTSUPP
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,58 @@ def test_pinned_file_stays_open(tmp_path: Path) -> None:
     first.unpin()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
+
+
+class Meanwhile:
+    """A lock that somebody else gets first."""
+
+    def __init__(self, lock: Any, other: Callable[[], None]) -> None:
+        self._lock = lock
+        self._others = [other]
+
+    def __enter__(self) -> None:
+        if self._others:
+            self._others.pop()()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_a_file_whose_last_user_closes_it_meanwhile_is_closed_once(tmp_path: Path) -> None:
+    disk = Disk()
+    (file,) = made(disk, tmp_path, 1)
+    file.pin()
+    file.close()
+    lock: Any = Meanwhile(disk.pool.lock, file.unpin)
+    disk.pool.lock = lock
+    file.close()
+    assert not file.is_open
+    assert disk.pool.open_count == 0
+
+
+@pytest.mark.parametrize("used_before", [True, False])
+def test_a_file_that_is_used_again_is_not_closed_by_who_had_it_pinned(
+    tmp_path: Path, used_before: bool
+) -> None:
+    """The descriptor's number may have been another file's by the time of the write."""
+    disk = Disk()
+    (file,) = made(disk, tmp_path, 1)
+    file.pin()
+    file.close()
+    if used_before:
+        descriptor = file.descriptor()
+        file.unpin()
+    else:
+        lock: Any = Meanwhile(disk.pool.lock, file.unpin)
+        disk.pool.lock = lock
+        descriptor = file.descriptor()
+    assert os.pread(descriptor, 1, 0) == b"0"
+    file.write_at(b"1", 0)
+    assert file.read_at(1, 0) == b"1"
+    assert disk.pool.open_count == 1
+    file.close()
+    assert disk.pool.open_count == 0
 
 
 def test_file_in_use_is_closed_after_one_that_is_not(tmp_path: Path) -> None:
