@@ -34,8 +34,14 @@ def test_a_slow_down_that_is_planted_is_seen_and_where(tmp_path: Path) -> None:
     handler = sources / "ottla" / "broker" / "handlers" / "api_versions.py"
     handler.write_text(f"{handler.read_text()}\n\n{PLANTED}")
     before, after = broker.measure(WORK, None), broker.measure(WORK, sources)
-    worse = [change.name for change in comparing.changes(before, after) if change.worse]
+    worse = worse_of(before, after)
+    if worse != [WORK]:  # as the program does: one in ten processes takes more for one of the works
+        worse = worse_of(before, program.least(after, broker.measure(WORK, sources)))
     assert worse == [WORK]
+
+
+def worse_of(before: dict[str, float], after: dict[str, float]) -> list[str]:
+    return [change.name for change in comparing.changes(before, after) if change.worse]
 
 
 def test_what_changed_by_more_than_the_threshold_is_said(
