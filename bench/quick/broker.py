@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -21,9 +21,19 @@ from bench.quick.served import NUMBER_BYTES
 from bench.quick.works import WORKS, Client, Do
 
 STOP_S = 60.0
+LAST_WORDS_S = 5.0
+"""One that fails may take so long to say why."""
 START, MODULES = "start, until it listens", "start, modules imported"
 MEMORY = "memory when idle, bytes"
 IDLE_TIMES = 3
+
+
+VALGRINDS_FAILURE = "valgrind: the 'impossible' happened"
+"""What it says of a fault of its own."""
+
+
+class ValgrindFailed(RuntimeError):
+    """The tool, not the broker."""
 
 
 class CountedBroker:
@@ -67,19 +77,29 @@ def counted_broker(counts: Path, sources: Path | None, *settings: str) -> Iterat
         arguments = ["-m", "bench.quick.served", str(counting.library()), str(told), str(confirms)]
         arguments += ["--data", f"{directory}/data", "--listen", f"127.0.0.1:{port}"]
         arguments += [f"--set={setting}" for setting in settings]
-        process = subprocess.Popen(
-            counting.command(counts, arguments),
-            env=counting.environment(sources),
-            pass_fds=(told, confirms),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        said = Path(directory) / "said"
+        with said.open("wb") as file:
+            process = subprocess.Popen(
+                counting.command(counts, arguments),
+                env=counting.environment(sources),
+                pass_fds=(told, confirms),
+                stdout=subprocess.DEVNULL,
+                stderr=file,
+            )
         os.close(told)
         os.close(confirms)
         try:
             yield CountedBroker(port, commands, confirmed)
             process.terminate()
             process.wait(STOP_S)
+        except (OSError, RuntimeError) as error:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(LAST_WORDS_S)
+            process.terminate()
+            ended = process.wait(STOP_S)
+            words = said.read_text(errors="replace")[-2000:]
+            kind = ValgrindFailed if VALGRINDS_FAILURE in words else RuntimeError
+            raise kind(f"{error}; the broker ended with {ended} and said: {words}") from error
         finally:
             process.kill()
             process.wait()
@@ -88,7 +108,17 @@ def counted_broker(counts: Path, sources: Path | None, *settings: str) -> Iterat
 
 
 def measure(pattern: str, sources: Path | None) -> dict[str, float]:
-    """Instructions of the broker for its start, and for one of each work; and how many modules it imports."""
+    """Instructions of the broker for its start, and for one of each work; and how many modules it imports.
+
+    Once more where valgrind itself failed. Raises ``RuntimeError`` with what the broker said."""
+    try:
+        return _measure(pattern, sources)
+    except ValgrindFailed as failed:
+        print(failed, flush=True)
+        return _measure(pattern, sources)
+
+
+def _measure(pattern: str, sources: Path | None) -> dict[str, float]:
     chosen = [work for work in WORKS if fnmatch(work.name, pattern)]
     counting.compile_sources(sources)
     with tempfile.TemporaryDirectory(prefix="ottla-quick-counts-") as directory:

@@ -40,6 +40,27 @@ def test_a_slow_down_that_is_planted_is_seen_and_where(tmp_path: Path) -> None:
     assert worse == [WORK]
 
 
+@pytest.mark.parametrize("words", ["fault of ours", broker.VALGRINDS_FAILURE])
+def test_what_valgrind_does_wrong_is_done_again_and_what_the_broker_does_is_told(
+    words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def command(counts: Path, arguments: list[str]) -> list[str]:
+        asked.append(str(counts))
+        return ["sh", "-c", 'echo "$0" >&2; exit 3', words]
+
+    def hung_up(port: int) -> None:
+        raise ConnectionError("the broker hung up")
+
+    monkeypatch.setattr(counting, "command", command)
+    monkeypatch.setattr(broker, "Client", hung_up)
+    monkeypatch.setattr(counting, "library", lambda: "none")
+    with pytest.raises(RuntimeError, match=f"hung up; the broker ended with .* and said: {words}"):
+        broker.measure(WORK, None)
+    assert len(asked) == (2 if words == broker.VALGRINDS_FAILURE else 1)
+
+
 def worse_of(before: dict[str, float], after: dict[str, float]) -> list[str]:
     return [change.name for change in comparing.changes(before, after) if change.worse]
 
