@@ -5,7 +5,8 @@
 All send the same: values of 100 bytes without a key to a topic of one partition, ``acks=all`` and idempotence on,
 5 ms to linger, batches of up to 128 KiB, no compression. The shape of the call is each client's own for "send
 without waiting, then flush": ``send`` (ours, kafka-python, Java), ``produce`` with ``poll(0)`` (confluent-kafka),
-``await send`` without awaiting what it returns (aiokafka, and ours under asyncio). Reading: the whole topic by
+``await send`` without awaiting what it returns (aiokafka, and ours under asyncio). Nobody looks at what became of a record:
+whoever runs these asks the broker how many it has. Reading: the whole topic by
 assignment, from its start, in a poll loop that looks at every value's length: ``poll(max_records=500)`` (ours and
 kafka-python; ``max.poll.records`` in Java), ``consume(500)`` (confluent-kafka), ``getmany(max_records=500)``
 (aiokafka), checksums verified by all of them.
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import subprocess
 import sys
 import time
@@ -32,6 +34,8 @@ LINGER_MS = 5
 POLL_RECORDS = 500
 TIMEOUT_S = 120
 JAVA = "Java"
+FETCH_BYTES = "BENCH_FETCH_BYTES"
+"""An environment variable for our consumers: so much of a partition a Fetch, in the place of their default."""
 
 
 class Taken(NamedTuple):
@@ -41,22 +45,48 @@ class Taken(NamedTuple):
     cpu_seconds: float
 
 
-def run(what: str, name: str, bootstrap: str, topic: str, count: int, **environment: str) -> Taken:
-    """Have a process of its own ``produce`` or ``consume`` so many records by the client ``name``."""
+def run(
+    what: str,
+    name: str,
+    bootstrap: str,
+    topic: str,
+    count: int,
+    *,
+    begun: Callable[[int], object] = lambda pid: None,
+    stopped: Callable[[Taken], object] = lambda taken: None,
+    **environment: str,
+) -> Taken:
+    """Have a process of its own ``produce`` or ``consume`` so many records by the client ``name``.
+
+    ``begun`` is told the process's id; ``stopped`` what it took, when it has stopped its clock and before it ends.
+    Raises ``CalledProcessError`` where it fails.
+    """
     if name == JAVA:
         command = _java(what, bootstrap, topic, count)
     else:
         command = [sys.executable, "-m", "bench.client_programs", what, name]
         command += [bootstrap, topic, str(count)]
-    done = subprocess.run(
-        command,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        timeout=TIMEOUT_S,
-        env={**os.environ, **environment},
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
     )
-    return Taken(*map(float, done.stdout.split()))
+    try:
+        begun(process.pid)
+        assert process.stdout is not None
+        if not select.select([process.stdout], [], [], TIMEOUT_S)[0]:
+            raise subprocess.TimeoutExpired(command, TIMEOUT_S)
+        output = process.stdout.readline()
+        if output:
+            taken = Taken(*map(float, output.split()))
+            stopped(taken)
+        process.wait(TIMEOUT_S)
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+    if process.returncode or not output:
+        raise subprocess.CalledProcessError(process.returncode, command, output)
+    return taken
 
 
 def needed(what: str, name: str, count: int) -> int:
@@ -82,7 +112,7 @@ class Stopwatch:
 
     def stop(self) -> None:
         """End, and print both for the process that asked."""
-        print(time.perf_counter() - self._begin, time.process_time() - self._cpu)
+        print(time.perf_counter() - self._begin, time.process_time() - self._cpu, flush=True)
 
 
 # Producers. Each warms up, then sends ``count`` records.
@@ -204,7 +234,8 @@ def consume_ottla(bootstrap: str, topic: str, count: int) -> None:
     import ottla
 
     watch = Stopwatch()
-    with ottla.Consumer(bootstrap=bootstrap, auto_offset_reset="earliest") as consumer:
+    options: Any = {"auto_offset_reset": "earliest", **_fetch_bytes()}
+    with ottla.Consumer(bootstrap=bootstrap, **options) as consumer:
         consumer.assign([(topic, 0)])
         seen = 0
         while seen < WARM:
@@ -220,7 +251,8 @@ async def consume_ottla_aio(bootstrap: str, topic: str, count: int) -> None:
     import ottla.aio
 
     watch = Stopwatch()
-    async with ottla.aio.Consumer(bootstrap=bootstrap, auto_offset_reset="earliest") as consumer:
+    options: Any = {"auto_offset_reset": "earliest", **_fetch_bytes()}
+    async with ottla.aio.Consumer(bootstrap=bootstrap, **options) as consumer:
         await consumer.assign([(topic, 0)])
         seen = 0
         while seen < WARM:
@@ -317,6 +349,12 @@ def consume_kafka_python(bootstrap: str, topic: str, count: int) -> None:
         seen += read()
     watch.stop()
     consumer.close()
+
+
+def _fetch_bytes() -> dict[str, int]:
+    """Our consumers' option, where ``FETCH_BYTES`` is set."""
+    size = os.environ.get(FETCH_BYTES)
+    return {} if size is None else {"max_partition_fetch_bytes": int(size)}
 
 
 def _sizes(records: list[Any]) -> int:

@@ -5,8 +5,8 @@
 
 Patterns (``saturation/*/1KB*``) choose cells by their names. A cell whose rounds are all in the results' file is not
 run again unless ``--again`` says so: an ended run goes on where it was. Cells whose figures are of other sources of
-ours are measured anew, unless ``--keep`` says that the complete ones are to stand. A cell that fails is said to have
-failed, and the others go on. SIGINT ends a run at any time: complete rounds stay, and no process is left.
+ours, of other versions, or were measured in another way, are measured anew, unless ``--keep`` says that the complete
+ones are to stand. A cell that fails is said to have failed, and the others go on. SIGINT ends a run at any time: complete rounds stay, and no process is left.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench.peers import report
+from bench.peers import at_hand, report
 from bench.peers.results import Results
 from bench.peers.runner import Run, chosen, leaving_nothing
 from bench.peers.settings import all_settings
@@ -42,7 +42,7 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=BUDGET_MIN, help="begin no cell later")
     parser.add_argument("--again", action="store_true", help="measure what is complete anew")
     parser.add_argument(
-        "--keep", action="store_true", help="let complete cells of other sources of ours stand"
+        "--keep", action="store_true", help="let complete cells of other sources or versions stand"
     )
     parser.add_argument("--list", action="store_true", help="name the cells, run nothing")
     return parser.parse_args(arguments)
@@ -58,7 +58,7 @@ def main() -> int:
         return 0
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     try:
-        results = Results(options.results)
+        results = Results(options.results, versions=versions())
     except ValueError as error:
         print(f"{error}: --results says where those of this one shall be", file=sys.stderr)
         return 1
@@ -67,11 +67,10 @@ def main() -> int:
         stands = options.keep and results.cell(cell).rounds >= min(cell.rounds, options.rounds)
         if options.again or not (stands or results.is_of_these_sources(cell)):
             results.forget(cell)
-    results.kept["versions"] = versions()
     started, interrupted = time.monotonic(), False
     run = Run(picked, results, rounds=options.rounds, budget_s=options.minutes * 60)
     try:
-        with leaving_nothing():
+        with leaving_nothing(), at_hand.kept():
             run.all()
     except KeyboardInterrupt:
         interrupted = True

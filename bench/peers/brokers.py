@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
-from bench.broker_process import warm_memory
-from bench.peers import requests
+from bench.peers import at_hand, requests
+from bench.peers.cells import APACHE_KAFKA
 from bench.peers.load import replay
 from bench.peers.products import ApacheKafka, Ottla, Product, Running
 
 WARM_UP_S = 30.0
-"""So long a JVM has to compile what it runs; everybody is given as much."""
+"""So long a JVM has to compile what it runs."""
+WARM_UP_OTHERS_S = 5.0
+"""Of what compiles nothing while it runs: connections, files and code are there by then."""
 _numbers = itertools.count()
 
 
@@ -38,8 +41,13 @@ def side_by_side(
             for product in (products or (Ottla(), ApacheKafka()))
         }
         for running in found.values():
-            (warm_up or work_a_while)(running, WARM_UP_S)
+            (warm_up or work_a_while)(running, warm_up_s(running))
         yield found
+
+
+def warm_up_s(running: Running) -> float:
+    """How long it is warmed up."""
+    return WARM_UP_S if running.name.startswith(APACHE_KAFKA) else WARM_UP_OTHERS_S
 
 
 def work_a_while(running: Running, seconds: float) -> None:
@@ -77,5 +85,10 @@ def work_a_while(running: Running, seconds: float) -> None:
 
 
 def warm(bytes_to_come: float) -> None:
-    """Have the machine's memory at hand for what is going to be written (``bench.broker_process.warm_memory``)."""
-    warm_memory(bytes_to_come / 1e9 * 1.2)
+    """Have the machine's memory at hand for what is going to be written (``bench.peers.at_hand``)."""
+    at_hand.want(bytes_to_come)
+
+
+def settle() -> None:
+    """Have everything that was written or deleted on the disk, so that none of it is done in somebody's time."""
+    os.sync()

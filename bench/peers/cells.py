@@ -2,12 +2,12 @@
 
 A ``Setting`` makes contestants (brokers that run, clients, or products to be started) and has cells that use them.
 Each round of a cell has every contestant do the same, one after the other, the next round beginning with another
-one; the ratios are of one round's figures.
+one and the others in another order; the ratios are of one round's figures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,8 +18,11 @@ APACHE_KAFKA = "Apache Kafka"
 FLOOR = "the machine itself"
 """What a goal is against that is a part of the machine's own limit (``Cell.floor``)."""
 CLIENT_BUSY = "client busy"
-"""The metric that says which part of a processor the client took."""
+"""The metric that says which part of a processor the client took, or the busiest of its threads."""
 CLIENT_BOUND_FROM = 0.9
+MACHINE_BUSY = "machine busy"
+"""The metric that says which part of all processors the client and the broker took together."""
+MACHINE_BOUND_FROM = 0.9
 
 Sample = dict[str, float]
 """One contestant's figures of one round, by metric: ``MB/s``, ``CPU s/GB``, ``PSS MB``, ``p99 us``, ..."""
@@ -67,9 +70,15 @@ class Cell:
     measure: Callable[[Any], Sample]
     """Has one contestant do the work, once. Raises what goes wrong: the cell then fails, and the others go on."""
     goals: tuple[Goal, ...] = ()
+    resumed: Callable[[Mapping[str, Sequence[Sample]]], None] | None = None
+    """Told of the rounds that there are, by contestant, before more are added to them: what they began with goes on."""
     rounds: int = ROUNDS
+    also: tuple[str, ...] = ()
+    """Contestants that are ours, run in another way: goals are judged by each, and counted by the one that meets all."""
     floor: Callable[[], Sample] | None = None
     """What the machine itself takes for it, measured in every round."""
+    floor_name: str = FLOOR
+    """How tables name that: what of the machine, in which way."""
     notes: tuple[str, ...] = ()
     parameters: Mapping[str, float] = field(default_factory=dict)
     """For plots: the size of the records, the rate, how many partitions."""

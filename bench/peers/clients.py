@@ -15,9 +15,10 @@ from functools import partial
 
 from bench import client_programs
 from bench.client_programs import JAVA
-from bench.peers.brokers import WARM_UP_S, topic_name, warm, work_a_while
-from bench.peers.cells import CLIENT_BUSY, Cell, Goal, Sample, Setting
+from bench.peers.brokers import WARM_UP_S, settle, topic_name, warm, work_a_while
+from bench.peers.cells import CLIENT_BUSY, MACHINE_BUSY, Cell, Goal, Sample, Setting
 from bench.peers.products import ApacheKafka, Ottla, Product, Running
+from bench.peers.watching import Busy, Watch, cores
 
 SYNC = "ottla"
 AIO = "ottla.aio"
@@ -25,6 +26,8 @@ CONFLUENT = "confluent-kafka"
 AIOKAFKA = "aiokafka"
 KAFKA_PYTHON = "kafka-python"
 INTERPRETED = ", interpreted"
+AS_OTHERS_FETCH = ", Fetches of 1 MiB"
+OTHERS_FETCH_BYTES = 1 << 20
 RECORD_BYTES = 112
 """What a record takes in its batch."""
 
@@ -34,12 +37,16 @@ COUNTS = {
 }
 NOTES = {
     "produce": (
-        "All linger for 5 ms and make batches of up to 128 KiB, uncompressed; what else there is to set is each client's default.",
+        "All linger for 5 ms and make batches of up to 128 KiB, uncompressed. confluent-kafka may hold 1,000,000 messages "
+        "(`queue.buffering.max.messages`, 100,000 by default: it is faster so), and calls `poll(0)` for each record, as its "
+        "documentation has it, though nobody waits for what it reports. All else is each client's default.",
+        "No program looks at what became of its records; the broker is asked whether it has all of them.",
     ),
     "consume": (
         "Settings are each client's defaults: a Fetch asks for 2 MiB of a partition for Ottla's consumers and 1 MiB for the "
-        "others (`max.partition.fetch.bytes`). confluent-kafka has `fetch.queue.backoff.ms` 10 in the place of 1,000, "
-        "since it would wait for a second whenever 100,000 records lie ready.",
+        f"others (`max.partition.fetch.bytes`); `{SYNC}{AS_OTHERS_FETCH}` asks for as much as they do. confluent-kafka has "
+        "`fetch.queue.backoff.ms` 10 in the place of 1,000, since it would wait for a second whenever 100,000 records lie "
+        "ready, and `check.crcs`, which it leaves out by default and which costs it time: all verify checksums.",
     ),
 }
 COUNT_SLOW = {"produce": 200_000, "consume": 600_000}
@@ -62,7 +69,9 @@ class Stock:
             )
             topic = topic_name()
             self.running.create_topic(topic)
+            warm(count * RECORD_BYTES)
             client_programs.run("produce", SYNC, self.running.bootstrap, topic, count)
+            settle()
             self._topic = topic
         return self._topic
 
@@ -74,13 +83,14 @@ class Client:
     name: str
     stock: Stock
     environment: Mapping[str, str] = field(default_factory=dict)
+    parts: int = 1
+    """It is given one of so many parts of what its name is given."""
 
     def measure(self, what: str) -> Sample:
         """Its rate, and what its process took."""
         running = self.stock.running
         count = COUNTS[what].get(self.name, COUNT_SLOW[what])
-        if self.environment:
-            count //= 3
+        count //= self.parts
         if what == "consume":
             topic = self.stock.topic()
         else:
@@ -88,20 +98,50 @@ class Client:
             running.create_topic(topic)
             warm(client_programs.needed(what, self.name, count) * RECORD_BYTES)
         before = running.cpu_seconds()
-        taken = client_programs.run(
-            what, self.name, running.bootstrap, topic, count, **self.environment
-        )
+        taken, busy = self._run(what, topic, count)
         broker_cpu = running.cpu_seconds() - before
+        broker_mb = running.pss_mb()
         if what == "produce":
+            require_written(running, topic, client_programs.needed(what, self.name, count))
             running.delete_topic(topic)
         return {
             "records/s": count / taken.seconds,
             "CPU us/record": taken.cpu_seconds / count * 1e6,
-            CLIENT_BUSY: taken.cpu_seconds / taken.seconds,
+            CLIENT_BUSY: busy.client_thread,
+            MACHINE_BUSY: busy.machine(cores()),
             "broker CPU us/record": broker_cpu
             / client_programs.needed(what, self.name, count)
             * 1e6,
+            "broker PSS MB": broker_mb,
         }
+
+    def _run(self, what: str, topic: str, count: int) -> tuple[client_programs.Taken, Busy]:
+        """Have its process work, and see whose processors are full."""
+        running = self.stock.running
+        watches: list[Watch] = []
+        seen: list[Busy] = []
+        try:
+            taken = client_programs.run(
+                what,
+                self.name,
+                running.bootstrap,
+                topic,
+                count,
+                begun=lambda pid: watches.append(Watch(pid, running.pids())),
+                stopped=lambda taken: seen.append(watches[0].end(last_s=taken.seconds)),
+                **self.environment,
+            )
+        finally:
+            for watch in watches:
+                watch.end()
+        return taken, seen[0]
+
+
+def require_written(running: Running, topic: str, records: int) -> None:
+    """Raise ``RuntimeError`` where an idempotent producer has not had each of its records written, once."""
+    end = running.end_offset(topic)
+    if end != records:
+        raise RuntimeError(f"{running.name} has {end} records where {records} were sent")
 
 
 CONTESTANTS = (
@@ -122,11 +162,18 @@ def beside(product: Product) -> Iterator[dict[str, Client]]:
     with product.running("os") as running:
         work_a_while(running, WARM_UP_S if isinstance(product, ApacheKafka) else 1.0)
         stock = Stock(running)
-        found = {}
-        for name in CONTESTANTS:
-            environment = {"OTTLA_INTERPRETED": "1"} if name.endswith(INTERPRETED) else {}
-            found[name] = Client(name.removesuffix(INTERPRETED), stock, environment)
+        found = {name: client_of(name, stock) for name in (*CONTESTANTS, SYNC + AS_OTHERS_FETCH)}
         yield found
+
+
+def client_of(name: str, stock: Stock) -> Client:
+    """The contestant of that name."""
+    if name.endswith(INTERPRETED):
+        return Client(name.removesuffix(INTERPRETED), stock, {"OTTLA_INTERPRETED": "1"}, parts=3)
+    if name.endswith(AS_OTHERS_FETCH):
+        as_others = {client_programs.FETCH_BYTES: str(OTHERS_FETCH_BYTES)}
+        return Client(name.removesuffix(AS_OTHERS_FETCH), stock, as_others)
+    return Client(name, stock)
 
 
 def _measure(client: Client, *, what: str) -> Sample:
@@ -141,7 +188,9 @@ def cells(broker: str) -> list[Cell]:
             table=f"Clients: {what}, 100 B records, one partition",
             title=f"against {title}",
             durability="os",
-            contestants=CONTESTANTS,
+            contestants=CONTESTANTS
+            if what == "produce"
+            else (*CONTESTANTS, SYNC + AS_OTHERS_FETCH),
             measure=partial(_measure, what=what),
             goals=(
                 Goal("records/s", at_least=1.0, against=CONFLUENT),

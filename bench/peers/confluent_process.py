@@ -3,8 +3,8 @@
     python -m bench.peers.confluent_process '{"what": "produce", "bootstrap": ..., ...}'
 
 A record each ``produce`` with ``poll(0)``, then ``flush``; or ``consume(500)`` of an assigned partition in a loop that
-looks at each value's length. The library's defaults, but for acks and the codec. The clock starts after the records
-that warm it up.
+looks at each value's length. The library's defaults, but for acks, the codec and how long a consumer waits that has
+enough (``bench.peers.tools``). The clock starts after the records that warm it up.
 """
 
 from __future__ import annotations
@@ -52,10 +52,17 @@ def produce(
     return seconds
 
 
-def consume(bootstrap: str, topic: str, warm: int, records: int) -> tuple[int, float]:
+def consume(
+    bootstrap: str, topic: str, warm: int, records: int, backoff_ms: int
+) -> tuple[int, float]:
     """How many records came after the first ``warm``, and the seconds that took."""
     consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": "confluent", "enable.auto.commit": False}
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "confluent",
+            "enable.auto.commit": False,
+            "fetch.queue.backoff.ms": backoff_ms,
+        }
     )
     consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
     seen, size, begin, before = 0, 0, 0.0, 0
@@ -64,6 +71,8 @@ def consume(bootstrap: str, topic: str, warm: int, records: int) -> tuple[int, f
         if not found:
             raise TimeoutError(f"{seen} of {records} records came")
         for message in found:
+            if message.error() is not None:
+                raise RuntimeError(message.error())
             size += len(message.value() or b"")
         seen += len(found)
         if not begin and seen >= warm:
@@ -84,7 +93,8 @@ def main() -> None:
         )
         counted = records - warm
     else:
-        counted, seconds = consume(job["bootstrap"], job["topic"], warm, records)
+        backoff_ms = job["fetch_queue_backoff_ms"]
+        counted, seconds = consume(job["bootstrap"], job["topic"], warm, records, backoff_ms)
     print(json.dumps({"records": records, "records_per_s": counted / seconds}))
 
 

@@ -86,6 +86,8 @@ class Outcome:
     """What became of one line."""
 
     work: Work
+    cells: set[str] = field(default_factory=set)
+    """Those that goals are asked of."""
     met: list[str] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
     """In words, with the measured ratio."""
@@ -97,6 +99,11 @@ class Outcome:
     def is_met(self) -> bool:
         """All of it."""
         return bool(self.met) and not (self.missed or self.failed or self.open)
+
+    @property
+    def unknown(self) -> int:
+        """How many goals nobody can tell yet."""
+        return len(self.failed) + len(self.open)
 
     @property
     def count(self) -> int:
@@ -120,18 +127,24 @@ class Outcome:
         return "met" if self.is_met else "not measured"
 
 
-def outcomes(cells: Sequence[CellResult]) -> list[Outcome]:
-    """A line's outcome each, in the order in which they were set; the last one only where it has any."""
+def outcomes(cells: Sequence[CellResult], *, one_way: bool = False) -> list[Outcome]:
+    """A line's outcome each, in the order in which they were set; the last one only where it has any.
+
+    Where ours was run in several ways the goals of a cell are those of the way that meets all of them, or of the first
+    where none does; with ``one_way`` of the first in any case.
+    """
     found = [Outcome(work) for work in (*WORKS, OTHERS)]
     for cell in cells:
+        way = cell.ours if one_way else cell.way_that_counts
         for goal in cell.goals:
             outcome = next((o for o in found if o.work.fits(cell.name, goal)), found[-1])
-            _judge(outcome, cell, goal)
+            outcome.cells.add(cell.name)
+            _judge(outcome, cell, goal, way)
     return [o for o in found if o.work is not OTHERS or o.count]
 
 
-def _judge(outcome: Outcome, cell: CellResult, goal: Goal) -> None:
-    verdict = cell.verdict(goal)
+def _judge(outcome: Outcome, cell: CellResult, goal: Goal, way: str) -> None:
+    verdict = cell.verdict(goal, way)
     what = f"`{cell.name}` {goal.metric}"
     if cell.failed:
         outcome.failed.append(what)
@@ -140,5 +153,6 @@ def _judge(outcome: Outcome, cell: CellResult, goal: Goal) -> None:
     elif verdict.met:
         outcome.met.append(what)
     else:
-        who = f" to {goal.against}" if goal.against != APACHE_KAFKA else ""
+        against = cell.floor_name if goal.against == FLOOR else goal.against
+        who = f" to {against}" if against != APACHE_KAFKA else ""
         outcome.missed.append(f"{what}: {verdict.ratio.median:.2f} x for {goal}{who}")

@@ -2,7 +2,8 @@
 
 A latency counts from when its request was to be sent. What the generator itself is late stands beside it (``late p99
 us``). The rate is a part of what the slower of the two brokers takes at most, which is measured first, with five
-requests on their way on each connection: both get the same requests at the same times.
+requests on their way on each connection: both get the same requests at the same times. A cell that is gone on with
+keeps the rate that its first rounds had.
 
 End to end is from when a record was to be sent until a Fetch that waited for it brings it: four producers with a
 partition each, four consumers, all of them in the generator's process, so that one clock tells both.
@@ -10,26 +11,35 @@ partition each, four consumers, all of them in the generator's process, so that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
-from bench.peers import crowd, requests, small
-from bench.peers.brokers import side_by_side, topic_name, warm
+from bench.peers import crowd, requests, saturation, small
+from bench.peers.brokers import settle, side_by_side, topic_name, warm
 from bench.peers.cells import APACHE_KAFKA, CLIENT_BUSY, OURS, Cell, Goal, Sample, Setting
+from bench.peers.floors import synced_write_ms
 from bench.peers.load import LoadFrame, Outcome, replay
-from bench.peers.products import Running
+from bench.peers.products import ApacheKafka, Ottla, Running
+from bench.peers.tansu import NOTE, TANSU, if_to_be_had
 
 LOADS = (0.1, 0.25, 0.5, 0.75, 0.9)
 AT = 0.5
 """The load at which the goals are."""
-SECONDS = 4.0
+SECONDS = 2.5
+SECONDS_JUDGED = 6.0
+"""Where there are goals: enough for several collections of a JVM's garbage, and for a p99 of more than a few."""
 BEFORE_S = 0.5
 SATURATING_S = 1.5
 SATURATING_TIMES = 2
 DEPTH = 5
+ENOUGH_FOR_P999 = 10_000
+"""Of fewer it would be one of the last ten."""
+RATE = "rate"
 GOALS = (Goal("p50 us", at_most=1.0), Goal("p99 us", at_most=1.0))
+TABLE = "Open-loop latency at a part of what the slower one takes at most"
+SUFFIXES = {"os": ", acks=1", "disk": ", acks=all, synced", "defaults": ", acks=all"}
 
 
 class Work(NamedTuple):
@@ -57,6 +67,7 @@ END_TO_END = Work(
     partitions=4,
     read=True,
 )
+WORKS = (SMALL, BATCHES, END_TO_END)
 
 
 def run(running: Running, work: Work, acks: int, **how: float) -> tuple[Outcome, float]:
@@ -78,53 +89,59 @@ def run(running: Running, work: Work, acks: int, **how: float) -> tuple[Outcome,
 
 
 class Paces:
-    """How fast each work is to come: by what the slower contestant took at most, measured when first wanted."""
+    """How fast each work is to come: by what the slower contestant took at most, measured before anybody's turn."""
 
     def __init__(self) -> None:
-        self._contestants: Mapping[str, Running] = {}
-        self._saturations: dict[tuple[str, int], float] = {}
+        self._saturations: dict[str, float] = {}
+        self._rates: dict[str, float] = {}
 
-    def begin(self, contestants: Mapping[str, Running]) -> None:
-        """These run now."""
-        self._contestants = contestants
-        self._saturations.clear()
-
-    def saturation(self, work: Work, acks: int) -> float:
-        """Requests a second that the slowest contestant takes at most."""
-        key = work.name, acks
-        if key not in self._saturations:
-            best = dict.fromkeys(self._contestants, 0.0)
+    def find(
+        self, contestants: Mapping[str, Running], acks: int, works: Sequence[Work] = WORKS
+    ) -> None:
+        """Have each of these, that run now, take all that it takes of each work, in turn."""
+        for work in works:
+            best = dict.fromkeys(contestants, 0.0)
             for _ in range(SATURATING_TIMES):
-                for name, running in self._contestants.items():
+                for name, running in contestants.items():
                     warm(work.size * 60_000 * SATURATING_S)
                     outcome, _ = run(running, work, acks, seconds=SATURATING_S)
+                    settle()
                     best[name] = max(best[name], outcome.requests / outcome.seconds)
-            self._saturations[key] = min(best.values())
+            self._saturations[work.name] = min(best.values())
             print(f"  {work.name}, at most:", *(f"{n} {v:.0f}/s" for n, v in best.items()))
-        return self._saturations[key]
+        self._rates.clear()
+
+    def rate(self, cell: str, work: Work, load: float) -> float:
+        """Requests a second for a cell: as many as its first rounds had, or that part of what was found."""
+        return self._rates.get(cell) or load * self._saturations[work.name]
+
+    def go_on(self, samples: Mapping[str, Sequence[Sample]], *, cell: str) -> None:
+        """A cell has these rounds already: the others are at their rate."""
+        known = [sample[RATE] for each in samples.values() for sample in each if RATE in sample]
+        if known:
+            self._rates[cell] = known[0]
 
 
-def measure(running: Running, *, work: Work, acks: int, load: float, paces: Paces) -> Sample:
+def measure(
+    running: Running, *, cell: str, work: Work, acks: int, load: float, paces: Paces
+) -> Sample:
     """Send at a part of what the slower one takes at most."""
-    rate = load * paces.saturation(work, acks)
-    seconds = SECONDS if work.size < 1_000 else SECONDS / 2
+    rate = paces.rate(cell, work, load)
+    seconds = SECONDS_JUDGED if load == AT else SECONDS
     warm(rate * seconds * work.size)
     outcome, cpu = run(running, work, acks, seconds=seconds, rate=rate)
-    return sample(outcome, cpu, work)
+    return {**sample(outcome, cpu, work), "PSS MB": running.pss_mb(), RATE: rate}
 
 
 def sample(outcome: Outcome, cpu: float, work: Work) -> Sample:
     """Latencies of the whole way, and of the acknowledgement where that is another."""
-    found = {"p50 us": outcome.p50_us, "p99 us": outcome.p99_us, "p99.9 us": outcome.p999_us}
+    p50, p99, p999 = outcome.p50_us, outcome.p99_us, outcome.p999_us
+    found = {}
     if work.read:
-        found = {
-            "p50 us": outcome.end_p50_us,
-            "p99 us": outcome.end_p99_us,
-            "p99.9 us": outcome.end_p999_us,
-            "ack p50 us": outcome.p50_us,
-            "ack p99 us": outcome.p99_us,
-        }
-    return found | {
+        found = {"ack p50 us": p50, "ack p99 us": p99}
+        p50, p99, p999 = outcome.end_p50_us, outcome.end_p99_us, outcome.end_p999_us
+    return percentiles(outcome.requests, p50, p99, p999) | {
+        **found,
         "requests/s": outcome.requests / outcome.seconds,
         "late p50 us": outcome.late_p50_us,
         "late p99 us": outcome.late_p99_us,
@@ -133,25 +150,60 @@ def sample(outcome: Outcome, cpu: float, work: Work) -> Sample:
     }
 
 
+def written_and_sent() -> Sample:
+    """What the machine takes to write a record and to send it."""
+    return {"write and send us": small.write_and_send_us()}
+
+
+def synced() -> Sample:
+    """What it takes to write a record, with its sync."""
+    return {"write and sync us": synced_write_ms() * 1000}
+
+
+def percentiles(count: int, p50: float, p99: float, p999: float) -> Sample:
+    """How many latencies there were, and their percentiles, of which p99.9 is left out where it would be chance."""
+    found = {"p50 us": p50, "p99 us": p99}
+    if count >= ENOUGH_FOR_P999:
+        found["p99.9 us"] = p999
+    return found | {"requests": float(count)}
+
+
+def works_of(durability: str) -> tuple[Work, ...]:
+    """What is measured of it."""
+    return (SMALL,) if durability == "defaults" else WORKS
+
+
 def cells(durability: str, paces: Paces) -> list[Cell]:
-    """Small requests at all loads, the other works at the one that counts."""
+    """Small requests at all loads, the other works at the one that counts; of the defaults small requests at that one.
+
+    Tansu takes so few of them that it stands beside at the smallest load alone.
+    """
     acks = small.acks_of(durability)
-    suffix = ", acks=all, synced" if durability == "disk" else ", acks=1"
-    works = [(SMALL, LOADS), (BATCHES, (AT,)), (END_TO_END, (AT,))]
-    return [
-        Cell(
-            name=f"latency/{durability}/{work.name}/{load * 100:.0f}%",
-            table="Open-loop latency at a part of what the slower one takes at most" + suffix,
-            title=f"{work.title}, {load * 100:.0f} %",
-            durability=durability,
-            contestants=(OURS, APACHE_KAFKA),
-            measure=partial(measure, work=work, acks=acks, load=load, paces=paces),
-            goals=GOALS if load == AT else (),
-            parameters={"load": load},
-        )
-        for work, loads in works
-        for load in loads
+    all_loads = durability != "defaults"
+    works = [
+        (work, LOADS if work is SMALL and all_loads else (AT,)) for work in works_of(durability)
     ]
+    beside = (SMALL, min(LOADS)) if durability == "os" else None
+    found = []
+    for work, load in [(work, load) for work, loads in works for load in loads]:
+        name = f"latency/{durability}/{work.name}/{load * 100:.0f}%"
+        with_tansu = (work, load) == beside
+        found.append(
+            Cell(
+                name=name,
+                table=TABLE + SUFFIXES[durability],
+                title=f"{work.title}, {load * 100:.0f} %",
+                durability=durability,
+                contestants=(OURS, APACHE_KAFKA, *((TANSU,) if with_tansu else ())),
+                measure=partial(measure, cell=name, work=work, acks=acks, load=load, paces=paces),
+                resumed=partial(paces.go_on, cell=name),
+                goals=GOALS if load == AT and durability != "defaults" else (),
+                floor=written_and_sent if durability == "os" else synced,
+                notes=(NOTE,) if with_tansu else (),
+                parameters={"load": load},
+            )
+        )
+    return found
 
 
 def settings() -> list[Setting]:
@@ -161,23 +213,36 @@ def settings() -> list[Setting]:
         paces = Paces()
         chosen = [*small.cells(durability), *cells(durability, paces)]
         if durability == "os":
-            chosen += crowd.cells(partial(_paced, paces))
-        found.append(
-            Setting(f"steady/{durability}", partial(_contestants, durability, paces), tuple(chosen))
-        )
+            chosen += crowd.cells(partial(_paced, paces), partial(paces.go_on, cell=crowd.NAME))
+        found.append(_setting(durability, paces, chosen))
     return found
+
+
+def settings_of_defaults() -> list[Setting]:
+    """All that is shown of each product's defaults, but for starts: small requests, a latency, and producing at most."""
+    paces = Paces()
+    chosen = [*small.cells("defaults"), *cells("defaults", paces), *saturation.cells_of_defaults()]
+    return [_setting("defaults", paces, chosen)]
+
+
+def _setting(durability: str, paces: Paces, chosen: Sequence[Cell]) -> Setting:
+    return Setting(f"steady/{durability}", partial(_contestants, durability, paces), tuple(chosen))
 
 
 def _paced(paces: Paces, running: Running, acks: int) -> Sample:
     """What the others do while there is a crowd."""
-    return measure(running, work=END_TO_END, acks=acks, load=crowd.LOAD, paces=paces)
+    return measure(
+        running, cell=crowd.NAME, work=END_TO_END, acks=acks, load=crowd.LOAD, paces=paces
+    )
 
 
 @contextmanager
 def _contestants(durability: str, paces: Paces) -> Iterator[Mapping[str, object]]:
     warm_up = partial(small.warm_up, durability=durability)
-    with side_by_side(durability, warm_up=warm_up) as found:
-        paces.begin(found)
+    products = [Ottla(), ApacheKafka(), *(if_to_be_had() if durability == "os" else ())]
+    with side_by_side(durability, products=products, warm_up=warm_up) as found:
+        paced = {name: one for name, one in found.items() if name != TANSU}
+        paces.find(paced, small.acks_of(durability), works_of(durability))
         yield {
             **found,
             **{crowd.alone(name): crowd.Alone(running) for name, running in found.items()},

@@ -4,7 +4,8 @@ Kinds of durability, never mixed in one ratio:
 
 - ``os``: an acknowledged record lies in the page cache on both sides (Ottla's ``durability=os``, Kafka's default).
 - ``disk``: it is synced on every replica before its acknowledgement. Kafka's ``flush.messages=1`` does that, with a
-  sync for each append: it has no group commit, and nobody runs it so; it is what Kafka has.
+  sync of the log and of both its indexes for each append: it has no group commit, and its documentation advises to
+  leave that to replicas and the operating system. It is what Kafka has.
 - ``defaults``: each as it comes, which is unequal: Ottla syncs and Kafka does not.
 """
 
@@ -145,12 +146,22 @@ class Running:
 
     def _serves(self, topic: str, partition: int, port: int) -> bool:
         """Whether the leader knows that it is: metadata may say so a little before."""
+        return not self._end(topic, partition, self.ports.index(port)).error_code
+
+    def end_offset(self, topic: str, partition: int = 0) -> int:
+        """How many records a partition of the first node has had."""
+        found = self._end(topic, partition, 0)
+        require_no_error(found.error_code)
+        end: int = found.offset
+        return end
+
+    def _end(self, topic: str, partition: int, node: int) -> Any:
+        """A node's answer to what its partition's end is."""
         asked = ListOffsetsPartition(partition_index=partition, timestamp=-1)
         request = ListOffsetsRequest(
             replica_id=-1, topics=[ListOffsetsTopic(name=topic, partitions=[asked])]
         )
-        answer = self.ask(request, 6, self.ports.index(port))
-        return not answer.topics[0].partitions[0].error_code
+        return self.ask(request, 6, node).topics[0].partitions[0]
 
     def delete_topic(self, topic: str) -> None:
         """Delete it, and wait until its files are gone."""
@@ -326,7 +337,7 @@ class Ottla(Product):
         """``brokers``: processes of one node, as ``ottla serve --brokers`` starts them; each has a port."""
         self._brokers = brokers
         if brokers > 1:
-            self.name = f"Ottla, {brokers} brokers"
+            self.name = f"Ottla, --brokers {brokers}"
 
     def version(self) -> str:
         return metadata.version("ottla")

@@ -9,7 +9,7 @@ that with a sync for each append, since it has no group commit.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -17,9 +17,11 @@ from bench.peers import requests
 from bench.peers.brokers import side_by_side, topic_name, warm
 from bench.peers.cells import APACHE_KAFKA, CLIENT_BUSY, OURS, Cell, Goal, Sample, Setting
 from bench.peers.clusters import NODES, OttlaCluster, zookeeper_cpu_seconds, zookeeper_pss_mb
-from bench.peers.floors import synced_write_ms
+from bench.peers.floors import FLOOR_NAMES, synced_write_ms, write_and_send
+from bench.peers.latency import RATE, percentiles
 from bench.peers.load import LoadFrame, Outcome, replay
 from bench.peers.products import ApacheKafka, Running
+from bench.peers.small import SYNCS
 
 REPLICAS = 3
 CONFIGS = {"min.insync.replicas": "2"}
@@ -37,8 +39,8 @@ SECONDS_MAX = 5.0
 BEFORE_S = 1.5
 """Not counted: a follower of Apache Kafka's that asks before its leader knows that it leads comes again after
 ``replica.fetch.backoff.ms``, a second, and whoever waits for all replicas waits for it."""
-SMALL_SECONDS = 2.0
-LATENCY_SECONDS = 4.0
+SMALL_SECONDS = 3.0
+LATENCY_SECONDS = 6.0
 LATENCY_CONNECTIONS = 6
 PART_OF_SATURATION = 0.5
 MB = 1e6
@@ -87,9 +89,7 @@ def sample(outcome: Outcome, moved: float, spent: tuple[float, float], running: 
         "CPU us/request": cpu / outcome.requests * 1e6,
         CLIENT_BUSY: outcome.client_busy,
         "PSS MB": running.pss_mb(),
-        "p50 us": outcome.p50_us,
-        "p99 us": outcome.p99_us,
-        "p99.9 us": outcome.p999_us,
+        **percentiles(outcome.requests, outcome.p50_us, outcome.p99_us, outcome.p999_us),
     }
     if running.others:
         found["ZooKeeper's CPU s"] = zookeeper
@@ -110,10 +110,11 @@ def measure(
     """Produce ``VOLUME`` bytes to a new topic, or for so many seconds, once its replicas have found each other."""
     topic = Topic(running, partitions)
     frames, size = topic.frames(batch)
-    replay(topic.frames(SMALL)[0], "produce", connections=1, seconds=BEFORE_S)
+    before, _ = topic.frames(SMALL)
+    replay(before, "produce", connections=len(before), seconds=BEFORE_S)
     if batch != SMALL:
         warm(VOLUME * REPLICAS)
-    before = running.cpu_seconds(), zookeeper_cpu_seconds(running)
+    begun = running.cpu_seconds(), zookeeper_cpu_seconds(running)
     outcome = replay(
         frames,
         "produce",
@@ -123,7 +124,7 @@ def measure(
         requests=0 if rate else VOLUME // size,
         rate=rate,
     )
-    spent = running.cpu_seconds() - before[0], zookeeper_cpu_seconds(running) - before[1]
+    spent = running.cpu_seconds() - begun[0], zookeeper_cpu_seconds(running) - begun[1]
     found = sample(outcome, outcome.requests * size, spent, running)
     topic.end()
     return found
@@ -141,7 +142,10 @@ measure_small = partial(
 
 
 class Rates:
-    """At which rate latencies are measured: half of what the slower cluster took, found when the clusters are there."""
+    """At which rate latencies are measured: half of what the slower cluster took, found when the clusters are there.
+
+    A cell that is gone on with keeps the rate of its first rounds.
+    """
 
     def __init__(self) -> None:
         self.rate = 0.0
@@ -153,6 +157,10 @@ class Rates:
         }
         self.rate = PART_OF_SATURATION * min(taken.values())
 
+    def go_on(self, samples: Mapping[str, Sequence[Sample]]) -> None:
+        """The cell has these rounds already."""
+        self.rate = next(sample[RATE] for each in samples.values() for sample in each)
+
     def measure(self, running: Running) -> Sample:
         """An open loop of small requests."""
         found = measure(
@@ -163,7 +171,7 @@ class Rates:
             seconds=LATENCY_SECONDS,
             rate=self.rate,
         )
-        return {**found, "rate": self.rate}
+        return {**found, RATE: self.rate}
 
 
 def warm_up(running: Running, seconds: float) -> None:
@@ -231,8 +239,10 @@ def cells(durability: str, rates: Rates) -> list[Cell]:
             durability=durability,
             contestants=(OURS, APACHE_KAFKA),
             measure=work,
+            resumed=rates.go_on if name == "latency" else None,
             goals=goals,
-            floor=synced if durability == "disk" else None,
+            floor=synced if durability == "disk" else write_and_send,
+            floor_name=SYNCS if durability == "disk" else FLOOR_NAMES["produce"],
         )
         for name, title, work, goals in rows
     ]

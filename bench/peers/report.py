@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.peers import plots
-from bench.peers.goals import outcomes
-from bench.peers.results import CellResult, Results
+from bench.peers.goals import Outcome, outcomes
+from bench.peers.notes import LEFT_OUT, UNLIKE
+from bench.peers.results import CellResult, Results, otherwise_measured
 from bench.peers.tables import DURABILITY, notes_of, row, table
 
 RESULTS = Path("build/bench-peers/figures.json")
@@ -53,8 +54,10 @@ def text(kept: dict[str, Any], cells: list[CellResult], made: list[plots.Plot], 
     lines = [
         *_opening(kept, cells),
         *_goals(cells),
+        *_how_to_read(kept),
         *_plots(made, place),
         *_tables(kept, cells),
+        *_left_out(),
         *_products(kept, cells),
         *_again(place),
     ]
@@ -76,42 +79,91 @@ def _opening(kept: dict[str, Any], cells: list[CellResult]) -> list[str]:
         f"The machine: **{machine_title(machine)}** ({processor}), {machine['memory_gb']} GB, {machine['system']}, "
         f"Python {machine['python']}, {machine['java'] or 'no Java'}. Measured {when} (UTC).",
         "",
-        "Brokers and clients share these cores, and the machine's speed varies from minute to minute: an absolute "
-        "figure here says little. Every round gives the same work to each in turn, beginning with another one each "
-        "time, and a ratio is of two figures of one round; tables have the median of the rounds' ratios with its range, "
-        "and the medians of the figures themselves. CPU seconds are the broker's, of all its processes; PSS is the "
-        "proportional set size. Kinds of durability are never mixed in a ratio.",
-        "",
     ]
 
 
 def _goals(cells: list[CellResult]) -> list[str]:
+    """What became of the goals: a row for each kind of work, what misses it, and all together."""
     found = outcomes(cells)
-    met = sum(each.is_met for each in found)
-    missed = sum(bool(each.missed) for each in found)
-    failed = [f"`{cell.name}`" for cell in cells if cell.failed]
+    met = sum(len(each.met) for each in found)
+    missed = sum(len(each.missed) for each in found)
+    count = sum(each.count for each in found)
+    head = (
+        "work",
+        "goal: ratio to Apache Kafka in the same run",
+        "",
+        "cells",
+        "goals met",
+        "missed",
+    )
     lines = [
         "## Goals",
         "",
-        f"{met} of {len(found)} met, {missed} missed, {len(found) - met - missed} not measured in full. A goal is met "
-        "when all the cells are that it is asked of; a cell whose rounds are not complete is not counted.",
+        f"**{met} of {count} goals are met**; missed: {missed}; not measured in full: {count - met - missed}. A goal is of "
+        "one figure of one cell, and met by the median of its rounds' ratios. "
+        f"{sum(each.is_met for each in found)} of {len(found)} kinds of work meet all of theirs.",
         "",
-        row(
-            (
-                "work",
-                "goal: ratio to Apache Kafka in the same run",
-                "",
-                "cells' goals met",
-                "what misses",
-            )
-        ),
-        "|---|---|---|---:|---|",
+        *_ways(cells, met),
+        row((*head, "what misses")),
+        "|---|---|---|---:|---:|---:|---|",
     ]
     for each in found:
-        parts = [each.work.title, each.work.wanted, each.word, f"{len(each.met)} of {each.count}"]
-        lines.append(row([*parts, "<br>".join(each.what_misses)]))
+        misses = "<br>".join(each.what_misses)
+        lines.append(row([each.work.title, each.work.wanted, each.word, *_counts([each]), misses]))
+    lines.append(row(["**all**", "", "", *_counts(found), ""]))
+    failed = [f"`{cell.name}`" for cell in cells if cell.failed]
     lines += ["", f"Failed cells: {'; '.join(failed) or 'none'}.", ""]
     return lines
+
+
+def _counts(found: list[Outcome]) -> list[str]:
+    """How many cells, how many goals of how many are met, how many are missed."""
+    cells = len({name for each in found for name in each.cells})
+    met = f"{sum(len(each.met) for each in found)} of {sum(each.count for each in found)}"
+    return [f"{cells}", met, f"{sum(len(each.missed) for each in found)}"]
+
+
+def _ways(cells: list[CellResult], met: int) -> list[str]:
+    """Where ours was run in several ways: which one is counted, and what the first alone would come to."""
+    ways = list(dict.fromkeys(way for cell in cells for way in cell.ways[1:]))
+    if not ways:
+        return []
+    told = [f"`{c.name}` ({c.way_that_counts})" for c in cells if c.way_that_counts != c.ours]
+    alone = sum(len(each.met) for each in outcomes(cells, one_way=True))
+    return [
+        f"Some cells have Ottla in another way as well ({', '.join(ways)}), and the tables judge both. Counted here is one way for "
+        "all goals of a cell: one process, or another way where only that meets every one of them; never one goal by one and the "
+        f"next by another. Counted by another way than one process: {', '.join(told) or 'none'}. By one process alone "
+        f"{alone} goals are met in the place of {met}.",
+        "",
+    ]
+
+
+def _how_to_read(kept: dict[str, Any]) -> list[str]:
+    """What every figure has in it."""
+    return [
+        "## How to read it",
+        "",
+        "- Brokers and clients share these cores, and the machine's speed varies from minute to minute: an absolute figure here says "
+        "little. Every round gives the same work to each in turn, and a ratio is of two figures of one round; tables have the "
+        'median of the rounds\' ratios with its range, and the medians of the figures themselves. "Not in all rounds": a '
+        "part of the range is on the other side of the goal.",
+        f"- What is measured here is a machine with {machine_title(kept['machine'])}. A load generator takes up to one of them, and "
+        "one process of Ottla little more than one, since its Python is one thread; Apache Kafka's threads (eight for requests, three "
+        "for the network) use all that there are. Two cores do not show that: with eight or more, and one process of "
+        "Ottla, ratios of what is taken at most may well be the other way round. CPU seconds depend on that far less.",
+        f"- {UNLIKE}",
+        "- CPU seconds are of all the broker's processes: of Ottla's clusters those of ZooKeeper are in them, and what the kernel's own "
+        "threads do for a broker (writing pages back, syncs) is in nobody's. PSS is the proportional set size, in MB of 2^20 "
+        "bytes; all other MB and GB are of 10^6 and 10^9.",
+        "- Kinds of durability are never mixed in a ratio.",
+        "",
+    ]
+
+
+def _left_out() -> list[str]:
+    """Who could be asked for, and is not here."""
+    return ["## Left out", "", *(f"- {each}" for each in LEFT_OUT), ""]
 
 
 def _plots(made: list[plots.Plot], place: str) -> list[str]:
@@ -142,6 +194,8 @@ def _products(kept: dict[str, Any], cells: list[CellResult]) -> list[str]:
     revisions = Counter(cell.kept["revision"] for cell in cells if cell.kept.get("revision"))
     told = ", ".join(f"{revision} ({count} cells)" for revision, count in revisions.items())
     lines += ["", f"Revisions of Ottla that were measured: {told or 'none'}.", ""]
+    for other in otherwise_measured(kept, cells):
+        lines += [other, ""]
     for name, by_setting in kept.get("started_with", {}).items():
         alike: dict[str, list[str]] = {}
         for setting, started_with in by_setting.items():

@@ -1,36 +1,55 @@
 """The figures of a run, kept in a JSON file round by round, so that a run that was ended goes on where it was.
 
-The file says of each cell all that the report needs, and of which sources of ours its figures are: those of others
-are never added to them.
+The file says of each cell all that the report needs, and how its figures came about: a digest of our sources, of what
+measures, of the machine and of the versions of all that takes part. Figures of another digest are never added to them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from bench.peers.beside import Beside
 from bench.peers.cells import (
     CLIENT_BOUND_FROM,
     CLIENT_BUSY,
     FLOOR,
+    MACHINE_BOUND_FROM,
+    MACHINE_BUSY,
     OURS,
     ROUNDS,
     Cell,
     Goal,
     Sample,
 )
-from bench.peers.revision import revision, source_digest
+from bench.peers.revision import DIGITS, measuring_digest, revision, source_digest
 
-MEASURED = ("samples", "floors", "seconds", "ended", "failed", "source", "revision", "took")
+MEASURED = (
+    "samples",
+    "floors",
+    "beside",
+    "seconds",
+    "ended",
+    "failed",
+    "source",
+    "revision",
+    "took",
+)
 """What a cell's object in the file has from measuring; the rest says what the cell is."""
+
+
+DISTURBED_FROM = 0.05
+"""What else ran is told from this part of all processors' time on."""
 
 
 class Ratio(NamedTuple):
@@ -48,6 +67,8 @@ class Verdict(NamedTuple):
     ratio: Ratio
     met: bool
     client_bound: bool
+    sure: bool = True
+    """Whether the whole range says the same as the median."""
 
 
 class CellResult:
@@ -73,6 +94,29 @@ class CellResult:
     def ours(self) -> str:
         """The contestant that ratios are of."""
         return self.contestants[0] if self.contestants else OURS
+
+    @property
+    def ways(self) -> list[str]:
+        """The ways in which ours was run and is judged: the first contestant, and those that are ours, too."""
+        return [self.ours, *(name for name in self.kept.get("also", ()) if self.samples.get(name))]
+
+    @property
+    def way_that_counts(self) -> str:
+        """The first way to run ours that meets every goal of the cell, or the first of all where none does.
+
+        So no goal is met in one way and the next in another.
+        """
+        for way in self.ways:
+            verdicts = [self.verdict(goal, way) for goal in self.goals]
+            if verdicts and all(verdict is not None and verdict.met for verdict in verdicts):
+                return way
+        return self.ours
+
+    @property
+    def floor_name(self) -> str:
+        """What of the machine its floors are."""
+        name: str = self.kept.get("floor_name", FLOOR)
+        return name
 
     @property
     def absent(self) -> list[str]:
@@ -136,34 +180,84 @@ class CellResult:
         """Whether a client's processor was full."""
         return (self.median(contestant, CLIENT_BUSY) or 0.0) >= CLIENT_BOUND_FROM
 
+    def machine_bound(self, contestant: str) -> bool:
+        """Whether all processors were full, of the client and the broker together."""
+        return (self.median(contestant, MACHINE_BUSY) or 0.0) >= MACHINE_BOUND_FROM
+
+    @property
+    def above_floor(self) -> list[str]:
+        """Contestants that are better than the machine itself in what a goal is against: then it is no floor."""
+        return list(
+            dict.fromkeys(
+                name
+                for goal in self.goals
+                if goal.against == FLOOR
+                for name in self.contestants
+                if self._beats_floor(name, goal)
+            )
+        )
+
+    def _beats_floor(self, contestant: str, goal: Goal) -> bool:
+        value, floor = self.median(contestant, goal.metric), self.floor(goal.metric)
+        if value is None or floor is None:
+            return False
+        return value > floor if goal.at_least is not None else value < floor
+
+    @property
+    def disturbed(self) -> list[str]:
+        """In words, by contestant, the rounds in which something else took more than a little of the processors."""
+        found = []
+        for contestant, rounds in self.kept.get("beside", {}).items():
+            for number, beside in enumerate(rounds, 1):
+                found += [
+                    f"{contestant}, round {number}: {what} {part:.0%} of the processors"
+                    for what, part in beside.items()
+                    if part > DISTURBED_FROM
+                ]
+        return found
+
     def verdict(self, goal: Goal, ours: str | None = None) -> Verdict | None:
-        """Whether a goal is met; None where there is nothing to judge by."""
+        """Whether a goal is met; None where there is nothing to judge by, as is a floor that someone was better than."""
         ours = goal.ours or ours or self.ours
         ratio = self.ratio(goal.metric, goal.against, ours)
         if ratio is None:
+            return None
+        if goal.against == FLOOR and any(self._beats_floor(n, goal) for n in self.contestants):
             return None
         bound = self.client_bound(ours) and self.client_bound(goal.against)
         met = goal.met_by(ratio.median)
         if not met and bound and goal.when_client_bound is not None:
             other = self.verdict(goal.when_client_bound, ours)
-            met = other is not None and other.met
-        return Verdict(goal, ratio, met, bound)
+            if other is not None and other.met:
+                return Verdict(goal, ratio, True, bound, other.sure)
+        sure = all(goal.met_by(each) == met for each in (ratio.least, ratio.most))
+        return Verdict(goal, ratio, met, bound, sure)
 
 
 class Results:
     """The file."""
 
-    def __init__(self, path: Path, *, anywhere: bool = False) -> None:
-        """It is read where it is there; raises ``ValueError`` where it is of another machine, unless that may be."""
+    def __init__(
+        self, path: Path, *, anywhere: bool = False, versions: Mapping[str, str] | None = None
+    ) -> None:
+        """It is read where it is there; raises ``ValueError`` where it is of another machine, unless that may be.
+
+        ``versions`` are those of all that takes part now, where something is to be measured.
+        """
         self.path = path
-        self.kept: dict[str, Any] = {"machine": machine(), "versions": {}, "cells": {}}
+        self._versions = dict(versions or {})
+        self.kept: dict[str, Any] = {
+            "machine": machine(),
+            "versions": self._versions,
+            "cells": {},
+        }
         if path.exists():
             self.kept = json.loads(path.read_text())
             for name in ("cpus", "processor"):
                 if not anywhere and self.kept["machine"][name] != machine()[name]:
                     raise ValueError(f"{path} is of another machine")
-        self.kept.setdefault("started_with", {})
-        self.kept.setdefault("settings", {})
+        for name in ("started_with", "settings", "methods"):
+            self.kept.setdefault(name, {})
 
     def cell(self, cell: Cell) -> CellResult:
         """A cell's figures so far; what the file says of the cell itself is brought up to date."""
@@ -173,6 +267,8 @@ class Results:
             "title": cell.title,
             "durability": cell.durability,
             "contestants": list(cell.contestants),
+            "also": list(cell.also),
+            "floor_name": cell.floor_name,
             "goals": [asdict(goal) for goal in cell.goals],
             "rounds": cell.rounds,
             "notes": list(cell.notes),
@@ -190,10 +286,18 @@ class Results:
             kept["gone"] = True
         self.kept["cells"] = known | others
 
+    def digest(self) -> str:
+        """Of all that a figure depends on: the same where the same would be measured in the same way."""
+        others = {name: told for name, told in self._versions.items() if name != OURS}
+        here = {name: told for name, told in machine().items() if name != "memory_gb"}
+        parts = [source_digest(), measuring_digest(), here, others]
+        told = json.dumps(parts, sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()[:DIGITS]
+
     def is_of_these_sources(self, cell: Cell) -> bool:
-        """Whether a cell's figures, if there are any, are of the sources of ours that lie here."""
+        """Whether a cell's figures, if there are any, are of what lies here, and were taken as they are taken now."""
         kept = self.cell(cell).kept
-        return not kept["samples"] or kept.get("source") == source_digest()
+        return not kept["samples"] or kept.get("source") == self.digest()
 
     def forget(self, cell: Cell) -> None:
         """Measure it anew. How long a round took is kept, for estimates."""
@@ -204,17 +308,30 @@ class Results:
         result.kept |= _nothing_yet() | ({} if took is None else {"took": took})
 
     def add(
-        self, cell: Cell, samples: dict[str, Sample], floor: Sample | None, took: float
+        self,
+        cell: Cell,
+        samples: dict[str, Sample],
+        floor: Sample | None,
+        took: float,
+        beside: Mapping[str, Beside] | None = None,
     ) -> None:
         """A round is complete; it is in the file when this returns."""
         kept = self.cell(cell).kept
         for contestant, sample in samples.items():
             kept["samples"].setdefault(contestant, []).append(sample)
+            told = {
+                word: round(part, 4) for word, part in (beside or {}).get(contestant, {}).items()
+            }
+            kept.setdefault("beside", {}).setdefault(contestant, []).append(told)
         if floor is not None:
             kept["floors"].append(floor)
         kept["seconds"] += took
         kept["ended"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        kept |= {"source": source_digest(), "revision": revision()}
+        method = self.digest()
+        kept |= {"source": method, "revision": revision()}
+        now = {"machine": machine(), "versions": self._versions or self.kept["versions"]}
+        self.kept["methods"][method] = now
+        self.kept |= now | {"method": method}
         kept.pop("failed", None)
         self.write()
 
@@ -231,6 +348,27 @@ class Results:
         beside.rename(self.path)
 
 
+def otherwise_measured(kept: dict[str, Any], cells: Sequence[CellResult]) -> list[str]:
+    """In words, which cells are not of the versions and the way to measure that the file has as its own."""
+    by_method: dict[str, list[CellResult]] = {}
+    for cell in cells:
+        if cell.rounds and cell.kept.get("source") != kept.get("method"):
+            by_method.setdefault(cell.kept.get("source", ""), []).append(cell)
+    found = []
+    for method, its in by_method.items():
+        known = kept.get("methods", {}).get(method)
+        if known is None:
+            words = "of which versions is not known"
+        else:
+            here = {**kept["machine"], **kept["versions"]}
+            there = {**known["machine"], **known["versions"]}
+            other = [f"{n} {told}" for n, told in there.items() if here.get(n) != told]
+            words = f"with {', '.join(other)}" if other else "with the same versions"
+        names = ", ".join(f"`{cell.name}`" for cell in its)
+        found.append(f"Of other sources or measured in another way, {words}: {names}.")
+    return found
+
+
 def goal_of(kept: dict[str, Any]) -> Goal:
     """A goal as the file has it."""
     bound = kept.get("when_client_bound")
@@ -243,6 +381,11 @@ def _nothing_yet() -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """What figures are of."""
+    return dict(_machine())
+
+
+@cache
+def _machine() -> dict[str, Any]:
     processor = ""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import random
 import shutil
 import signal
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import product
 from typing import Any
 
+from bench.peers import brokers
+from bench.peers.beside import Beside, looked_at
 from bench.peers.cells import Cell, Sample, Setting
 from bench.peers.processes import children
 from bench.peers.results import CellResult, Results
@@ -38,27 +42,42 @@ def chosen(
     return found
 
 
-def run_round(cell: Cell, contestants: Mapping[str, Any], number: int) -> dict[str, Sample]:
-    """Every contestant's turn, beginning with another one each round."""
-    names = [name for name in cell.contestants if name in contestants]
+def order_of(names: Sequence[str], cell: str, number: int) -> list[str]:
+    """Who has a turn when in a round: each begins as often, and nobody always follows the same one."""
     first = number % len(names)
-    samples = {}
-    for name in names[first:] + names[:first]:
-        samples[name] = cell.measure(contestants[name])
-    return samples
+    others = [*names[:first], *names[first + 1 :]]
+    random.Random(f"{cell} {number}").shuffle(others)
+    return [names[first], *others]
+
+
+def run_round(
+    cell: Cell,
+    contestants: Mapping[str, Any],
+    number: int,
+    settle: Callable[[], None] = brokers.settle,
+) -> tuple[dict[str, Sample], dict[str, Beside]]:
+    """Every contestant's turn, with what else took processor time in it; what it leaves to the disk is its own affair."""
+    names = [name for name in cell.contestants if name in contestants]
+    samples, beside = {}, {}
+    for name in order_of(names, cell.name, number):
+        with looked_at(contestants, name) as beside[name]:
+            samples[name] = cell.measure(contestants[name])
+        settle()
+    return samples, beside
 
 
 def told(result: CellResult) -> str:
     """What came of a cell's goals, in a line."""
     parts = []
-    for goal in result.goals:
-        verdict = result.verdict(goal)
+    for way, goal in product(result.ways, result.goals):
+        verdict = result.verdict(goal, way)
         if verdict is not None:
             ratio = verdict.ratio
+            who = f"{way}: " if way != result.ours else ""
             word = "met" if verdict.met else "MISSED"
             bound = ", client-bound" if verdict.client_bound else ""
             parts.append(
-                f"{goal.metric} {ratio.median:.2f} x ({ratio.least:.2f}-{ratio.most:.2f}), {goal}: {word}{bound}"
+                f"{who}{goal.metric} {ratio.median:.2f} x ({ratio.least:.2f}-{ratio.most:.2f}), {goal}: {word}{bound}"
             )
     return "; ".join(parts) or "measured"
 
@@ -73,17 +92,22 @@ class Run:
         *,
         rounds: int,
         budget_s: float,
+        settle: Callable[[], None] = brokers.settle,
     ) -> None:
-        """``rounds`` at most in each cell; no cell begins that would not be done within ``budget_s``."""
+        """``rounds`` at most in each cell; no cell begins that would not be done within ``budget_s``.
+
+        ``settle`` is called after each turn, before the next contestant's.
+        """
         self.picked = picked
         self.results = results
         self.failed: list[str] = []
         self._rounds = rounds
         self._end = time.monotonic() + budget_s
+        self._settle = settle
 
     def missing(self, cells: Sequence[Cell]) -> list[Cell]:
-        """Those that lack rounds."""
-        return [cell for cell in cells if self._left(cell)]
+        """Those that lack rounds; first those that goals hang on, should the time be over."""
+        return sorted((cell for cell in cells if self._left(cell)), key=lambda cell: not cell.goals)
 
     def _left(self, cell: Cell) -> int:
         return max(0, min(cell.rounds, self._rounds) - self.results.cell(cell).rounds)
@@ -94,10 +118,15 @@ class Run:
         for setting, cells in self.picked:
             missing = [c for c in self.missing(cells) if c.name not in self.failed]
             if missing and setting is not within:
-                kept = self.results.kept["settings"].get(setting.name, {})
-                seconds += kept.get("ready_s", OPENING_GUESS_S)
+                seconds += self._ready_s(setting)
             seconds += sum(self._cell_s(cell, cells) for cell in missing)
         return seconds
+
+    def _ready_s(self, setting: Setting) -> float:
+        """About how long a setting takes to open."""
+        kept = self.results.kept["settings"].get(setting.name, {})
+        ready: float = kept.get("ready_s", OPENING_GUESS_S)
+        return ready
 
     def _cell_s(self, cell: Cell, alike: Sequence[Cell]) -> float:
         """About how long a cell's missing rounds take: as it did before, or as those of its setting do."""
@@ -112,7 +141,7 @@ class Run:
         """Run what is missing."""
         for setting, cells in self.picked:
             while missing := [c for c in self.missing(cells) if c.name not in self.failed]:
-                if self._too_late(missing[0], cells):
+                if self._too_late(missing[0], cells, self._ready_s(setting)):
                     break
                 before = len(missing), len(self.failed)
                 try:
@@ -123,8 +152,8 @@ class Run:
                 if (len(left), len(self.failed)) == before:
                     break
 
-    def _too_late(self, cell: Cell, alike: Sequence[Cell]) -> bool:
-        return time.monotonic() + self._cell_s(cell, alike) > self._end
+    def _too_late(self, cell: Cell, alike: Sequence[Cell], ready_s: float = 0.0) -> bool:
+        return time.monotonic() + ready_s + self._cell_s(cell, alike) > self._end
 
     def _open(self, setting: Setting, cells: Sequence[Cell], missing: Sequence[Cell]) -> None:
         """Measure the missing cells; returns sooner where a contestant has ended or the time is over."""
@@ -156,11 +185,13 @@ class Run:
             self.results.cell(cell).rounds and present - set(self.results.cell(cell).samples)
         ):
             self.results.forget(cell)  # a ratio is of one round: nobody joins or leaves amid a cell
+        if self.results.cell(cell).rounds and cell.resumed is not None:
+            cell.resumed(self.results.cell(cell).samples)
         for number in range(self.results.cell(cell).rounds, min(cell.rounds, self._rounds)):
             started = time.monotonic()
             floor = None if cell.floor is None else cell.floor()
-            samples = run_round(cell, contestants, number)
-            self.results.add(cell, samples, floor, time.monotonic() - started)
+            samples, beside = run_round(cell, contestants, number, self._settle)
+            self.results.add(cell, samples, floor, time.monotonic() - started, beside)
 
     def _fail(self, cells: Sequence[Cell], error: Exception) -> None:
         for cell in cells:

@@ -1,4 +1,4 @@
-"""All settings of the benchmark, in the order in which they run."""
+"""All settings of the benchmark, in the order in which they run: what no goal hangs on comes last."""
 
 from __future__ import annotations
 
@@ -26,4 +26,5 @@ def all_settings() -> list[Setting]:
         *replication.settings(),
         *clients.settings(),
         *partitions.settings(),
+        *latency.settings_of_defaults(),
     ]

@@ -26,6 +26,7 @@ from bench.peers import requests
 from bench.peers.cells import APACHE_KAFKA, OURS, Cell, Goal, Sample, Setting
 from bench.peers.load import replay
 from bench.peers.products import ApacheKafka, Ottla, Product, Running
+from bench.peers.tansu import NOTE, TANSU, Tansu, if_to_be_had
 from ottla.errors import ErrorCode
 from ottla.messages.registry import decode_response
 
@@ -170,7 +171,11 @@ def products_to_start(
     durability: str, products: Sequence[Product] = ()
 ) -> Iterator[dict[str, Starts]]:
     """Every product by its name; each has been started once, so that its files are in the page cache."""
-    chosen = products or (Ottla(), ApacheKafka(), ApacheKafka.smallest())
+    chosen = list(products)
+    if not chosen:
+        chosen = [Ottla(), ApacheKafka(), ApacheKafka.smallest()]
+        if durability in Tansu.durabilities:
+            chosen += if_to_be_had()
     with tempfile.TemporaryDirectory(prefix="ottla-peers-starts-") as place:
         found = {one.name: Starts(one, durability, Path(place)) for one in chosen}
         for starts in found.values():
@@ -179,7 +184,7 @@ def products_to_start(
 
 
 def cells(durability: str) -> list[Cell]:
-    """A new directory, one after a clean stop, and one after kill -9."""
+    """A new directory, one after a clean stop, and one after kill -9; Tansu keeps nothing, so each start of its is of the first kind."""
     goal = partial(Goal, "ms", at_most=0.1)
     goals = (goal(), goal(against=SMALLEST)) if durability == "os" else (goal(),)
     everybody = (OURS, APACHE_KAFKA, SMALLEST) if durability == "os" else (OURS, APACHE_KAFKA)
@@ -196,10 +201,10 @@ def cells(durability: str) -> list[Cell]:
             table=TABLE,
             title=title,
             durability=durability,
-            contestants=everybody,
+            contestants=(*everybody, TANSU) if state == "new" and durability == "os" else everybody,
             measure=partial(measure, state=state),
             goals=wanted,
-            notes=NOTES,
+            notes=(*NOTES, NOTE) if state == "new" and durability == "os" else NOTES,
         )
         for state, title, wanted in rows
     ]

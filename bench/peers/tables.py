@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatch
 
-from bench.peers.cells import CLIENT_BOUND_FROM, CLIENT_BUSY, FLOOR, ROUNDS, Goal
-from bench.peers.results import CellResult, Ratio
+from bench.peers.cells import (
+    APACHE_KAFKA,
+    CLIENT_BOUND_FROM,
+    CLIENT_BUSY,
+    FLOOR,
+    MACHINE_BOUND_FROM,
+    MACHINE_BUSY,
+    ROUNDS,
+    Goal,
+)
+from bench.peers.notes import notes_for
+from bench.peers.results import CellResult, Ratio, Verdict
 
 DURABILITY = {
     "os": "Page cache on both sides: what is acknowledged lies in the page cache of every replica.",
     "disk": (
-        "Synced on both sides: what is acknowledged is on the disk of every replica (Kafka with `flush.messages=1`, "
-        "a sync for each append: it has no group commit, and nobody runs it so)."
+        "Synced on both sides: what is acknowledged is on the disk of every replica. Apache Kafka does that with "
+        "`flush.messages=1`: for each append it syncs the log, both its indexes and the index of transactions, and has no "
+        "group commit. Its documentation advises against it (replicas are its way to be durable); it is what it has."
     ),
     "defaults": (
         "**Unequal**: each product's defaults. Ottla syncs what it acknowledges, Apache Kafka does not."
@@ -22,6 +34,18 @@ DURABILITY = {
 DIGITS = 3
 HEAD = ("work", "figure")
 TAIL = ("ratio, median (range)", "goal", "")
+NOT_COMPARED = (
+    "late *",
+    "rate",
+    "*busiest thread",
+    "*processors",
+    "MB/s in",
+    "MB/s out",
+    "samples",
+)
+"""Figures whose ratio says nothing: what was set, and what is the client's own."""
+LATE_FROM = 0.5
+"""Where the generator was late by so much of a latency, that is said."""
 
 
 def number(value: float) -> str:
@@ -59,7 +83,8 @@ def metrics_of(cell: CellResult) -> list[str]:
     for samples in cell.samples.values():
         for sample in samples:
             found |= dict.fromkeys(sample)
-    found.pop(CLIENT_BUSY, None)
+    for metric in (CLIENT_BUSY, MACHINE_BUSY):
+        found.pop(metric, None)
     return list(found)
 
 
@@ -105,32 +130,52 @@ def _cell_rows(cell: CellResult, shown: Sequence[str]) -> list[str]:
 
 
 def _ratios(cell: CellResult, metric: str, goals: Sequence[Goal]) -> str:
-    """Ours to those that goals are against; without goals to the second contestant."""
+    """Ours, in each way to run it, to those that goals are against; without goals to whom the cell is about."""
     if goals:
-        pairs = [(goal.ours or cell.ours, goal.against) for goal in goals]
+        pairs = [(way, goal.against) for goal in goals for way in _ways(cell, goal)]
     else:
-        others = [n for n in cell.contestants if n != cell.ours and cell.values(n, metric)]
-        pairs = [(cell.ours, other) for other in others[:1]]
+        pairs = [(way, other) for other in _other(cell, metric) for way in cell.ways]
     found = []
     several = len(pairs) > 1 or len(cell.samples) > 2
     for ours, against in pairs:
         ratio = cell.ratio(metric, against, ours)
         if ratio is None:
             continue
-        who = f" to {against}" if several or against == FLOOR else ""
+        to = cell.floor_name if against == FLOOR else against
+        who = f" to {to}" if several or against == FLOOR else ""
         who = f" {ours}{who}" if ours != cell.ours else who
         found.append(ratio_text(ratio) + who)
     return "<br>".join(found)
 
 
+def _ways(cell: CellResult, goal: Goal) -> list[str]:
+    """Whose figures a goal is asked of."""
+    return [goal.ours] if goal.ours is not None else cell.ways
+
+
+def _other(cell: CellResult, metric: str) -> list[str]:
+    """To whom a figure without a goal is compared: who the cell's goals are against, else Apache Kafka, else the next."""
+    if any(fnmatch(metric, pattern) for pattern in NOT_COMPARED):
+        return []
+    wanted = [*(goal.against for goal in cell.goals), APACHE_KAFKA, *cell.contestants]
+    return [n for n in wanted if n not in (FLOOR, *cell.ways) and cell.values(n, metric)][:1]
+
+
+def verdict_word(verdict: Verdict | None) -> str:
+    """What became of a goal; with a word where some rounds say otherwise than their median."""
+    if verdict is None:
+        return "not measured"
+    return ("met" if verdict.met else "**missed**") + (
+        "" if verdict.sure else ", not in all rounds"
+    )
+
+
 def _verdicts(cell: CellResult, goals: Sequence[Goal]) -> list[str]:
     found = []
     for goal in goals:
-        verdict = cell.verdict(goal)
-        if verdict is None:
-            found.append("not measured")
-        else:
-            found.append("met" if verdict.met else "**missed**")
+        for way in _ways(cell, goal):
+            who = f" ({way})" if way != cell.ours and goal.ours is None else ""
+            found.append(verdict_word(cell.verdict(goal, way)) + who)
     return found
 
 
@@ -144,25 +189,38 @@ def _floor_rows(cell: CellResult, shown: Sequence[str]) -> list[str]:
             ratio = cell.ratio(metric, FLOOR, name)
             parts.append("" if ratio is None else f"{ratio.median:.2f} x of it")
         if any(parts):
-            rows.append(row(["", f"{metric}, {FLOOR}: {value}", *parts, "", "", "floor"]))
+            rows.append(row(["", f"{metric}, {cell.floor_name}: {value}", *parts, "", "", "floor"]))
         else:
             others.append(f"{metric} {value}")
     if others:
-        text = f"{FLOOR}: {', '.join(others)}"
+        text = f"{cell.floor_name}: {', '.join(others)}"
         rows.append(row(["", text, *("" for _ in shown), "", "", "floor"]))
     return rows
 
 
 def remarks_of(cell: CellResult) -> list[str]:
-    """Whose client was the limit, who is missing, how many rounds there are where they are fewer, what failed."""
+    """By whom the goals are counted, what the limit was, whose p99 is the generator's, who is missing, how many rounds
+    there are where they are fewer, what else ran, what failed.
+    """
     found = []
-    bound = [
-        f"{name} ({cell.median(name, CLIENT_BUSY) or 0:.0%})"
-        for name in cell.contestants
-        if cell.client_bound(name)
-    ]
-    if bound:
-        found.append(f"client-bound: {', '.join(bound)}")
+    if cell.way_that_counts != cell.ours:
+        found.append(f"goals counted by: {cell.way_that_counts}")
+    for word, metric, is_bound in (
+        ("client-bound", CLIENT_BUSY, cell.client_bound),
+        ("machine-bound", MACHINE_BUSY, cell.machine_bound),
+    ):
+        bound = [
+            f"{name} ({cell.median(name, metric) or 0:.0%})"
+            for name in cell.contestants
+            if is_bound(name)
+        ]
+        if bound:
+            found.append(f"{word}: {', '.join(bound)}")
+    late = [name for name in cell.contestants if _generator_was_late(cell, name)]
+    if late:
+        found.append(f"p99 is the generator's by half or more: {', '.join(late)}")
+    found += [f"slower than {name}: {FLOOR}" for name in cell.above_floor]
+    found += cell.disturbed
     if cell.absent:
         found.append(f"not here: {', '.join(cell.absent)}")
     if 0 < cell.rounds < cell.wanted_rounds:
@@ -174,13 +232,18 @@ def remarks_of(cell: CellResult) -> list[str]:
     return found
 
 
+def _generator_was_late(cell: CellResult, name: str) -> bool:
+    late, whole = cell.median(name, "late p99 us"), cell.median(name, "p99 us")
+    return late is not None and whole is not None and late >= LATE_FROM * whole
+
+
 def notes_of(cells: Sequence[CellResult]) -> list[str]:
     """What is said beneath a table, each once, with its rows where it is not of all; and what is missing in it."""
     by_note: dict[str, list[str]] = {}
     missing = [cell.kept["title"] for cell in cells if not cell.samples and not cell.failed]
     cells = [cell for cell in cells if cell.samples or cell.failed]
     for cell in cells:
-        for note in cell.kept.get("notes", ()):
+        for note in (*cell.kept.get("notes", ()), *notes_for(cell.name)):
             by_note.setdefault(note, []).append(cell.kept["title"])
     found = []
     for note, titles in by_note.items():
@@ -189,6 +252,15 @@ def notes_of(cells: Sequence[CellResult]) -> list[str]:
         found.append(
             f"- Client-bound: the client took {CLIENT_BOUND_FROM:.0%} of a processor or more and was the limit; "
             "the broker's CPU time says more than the rate."
+        )
+    if any(cell.machine_bound(name) for cell in cells for name in cell.samples):
+        found.append(
+            f"- Machine-bound: client and broker together took {MACHINE_BOUND_FROM:.0%} of all processors or more; what "
+            "one of them leaves, the other takes."
+        )
+    if any(cell.above_floor for cell in cells):
+        found.append(
+            f"- Where a contestant is faster than {FLOOR}, that floor is none, and no goal is judged by it."
         )
     if missing:
         found.append(f"- Not measured: {'; '.join(missing)}.")

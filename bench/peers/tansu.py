@@ -114,14 +114,19 @@ class Tansu(Product):
         return running
 
 
-@contextmanager
-def beside_tansu() -> Iterator[Mapping[str, Running]]:
-    """Ottla, Apache Kafka, and Tansu where its wheel is to be had; the page cache on both sides."""
-    products: list[Product] = [Ottla(), ApacheKafka()]
+def if_to_be_had() -> list[Product]:
+    """It, where its wheel is; where not, that is said."""
     try:
         Tansu().version()
-        products.append(Tansu())
     except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
         print(f"  without {TANSU}: {error}", flush=True)
+        return []
+    return [Tansu()]
+
+
+@contextmanager
+def beside_tansu(*others: Product) -> Iterator[Mapping[str, Running]]:
+    """Ottla, Apache Kafka, others, and Tansu where its wheel is to be had; the page cache on both sides."""
+    products = [Ottla(), ApacheKafka(), *others, *if_to_be_had()]
     with side_by_side("os", products=products) as found:
         yield found

@@ -44,6 +44,8 @@ JAVA_HEAP = "-Xmx512M"
 LINES = 1_000
 LINGER_MS = 5
 """Java's default, and librdkafka's; ``rdkafka_performance`` alone has another."""
+FETCH_QUEUE_BACKOFF_MS = 10
+"""What librdkafka's consumers wait for where as much lies ready as they hold; a second by default, in which they are out of it."""
 
 
 class Task(NamedTuple):
@@ -159,6 +161,7 @@ def _rdkafka_consumer(task: Task) -> list[str]:
     return [
         *(str(rdkafka_performance()), "-C", "-b", task.bootstrap, "-t", task.topic, "-p", "0"),
         *("-o", "beginning", "-c", str(task.records), "-i", "60000"),
+        *("-X", f"fetch.queue.backoff.ms={FETCH_QUEUE_BACKOFF_MS}"),
     ]
 
 
@@ -172,7 +175,10 @@ def rdkafka_consumer_told(output: str) -> Told:
 
 def _confluent(task: Task, what: str) -> list[str]:
     told = task._asdict() | {"what": what, "lines": str(payload_file(task.record_bytes))}
-    told |= {"warm_records": task.warm_records}
+    told |= {
+        "warm_records": task.warm_records,
+        "fetch_queue_backoff_ms": FETCH_QUEUE_BACKOFF_MS,
+    }
     return [sys.executable, "-m", "bench.peers.confluent_process", json.dumps(told)]
 
 

@@ -20,7 +20,9 @@ PROGRAMS = {"gcc": ("gcc", "--version"), "Linux": ("uname", "-r")}
 
 def versions() -> dict[str, str]:
     """By name, as tables have it; what is not to be had here says why."""
-    found = {Ottla.name: _ours()}
+    from ottla.records import chosen_loops
+
+    found = {Ottla.name: _ours(), "Ottla's record codec": str(chosen_loops.choice)}
     for product in _products():
         if product.name not in found:
             found[product.name] = _told(product)
@@ -39,10 +41,8 @@ def versions() -> dict[str, str]:
 
 
 def _ours() -> str:
-    from ottla.records import chosen_loops
-
     parts = [metadata.version("ottla"), f"revision {revision()}" if revision() else ""]
-    parts += [f"sources {source_digest()}", f"record codec {chosen_loops.choice}"]
+    parts.append(f"sources {source_digest()}")
     return ", ".join(part for part in parts if part)
 
 

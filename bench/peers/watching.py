@@ -9,9 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.peers.cells import CLIENT_BOUND_FROM
-
-LOOK_EVERY_S = 0.2
+LOOK_EVERY_S = 0.1
 FROM_PART, TO_PART = 0.4, 0.9
 """The part of a program's life that is looked at: it has started and warmed up, and is not about to end."""
 
@@ -34,15 +32,9 @@ class Busy(NamedTuple):
     broker_thread: float
     broker: float
 
-    def client_busy(self, cores: int) -> float:
-        """Which part of what it can use the client took; near 1 it was the limit.
-
-        A thread can use one processor, all threads those that the broker leaves them. That only counts where no thread
-        of the broker has a processor full: there both would wait for it.
-        """
-        if self.broker_thread >= CLIENT_BOUND_FROM:
-            return self.client_thread
-        return max(self.client_thread, self.client / max(1.0, cores - self.broker))
+    def machine(self, cores: int) -> float:
+        """Which part of all processors both took together; near 1 the machine was the limit, whoever of them it was."""
+        return (self.client + self.broker) / cores
 
 
 class Watch:
@@ -57,7 +49,9 @@ class Watch:
         self._thread.start()
 
     def _watch(self) -> None:
-        while True:
+        over = False
+        while not over:
+            over = self._over.wait(LOOK_EVERY_S if self._looks else 0)
             look = Look(
                 time.monotonic(),
                 thread_seconds([self._client]),
@@ -66,22 +60,23 @@ class Watch:
             if not look.client:
                 return
             self._looks.append(look)
-            if self._over.wait(LOOK_EVERY_S):
-                return
 
-    def end(self) -> Busy:
-        """What it saw."""
+    def end(self, last_s: float | None = None) -> Busy:
+        """What it saw: of a program's later part, or of its last seconds where those are known that count."""
         self._over.set()
         self._thread.join()
-        return busy(self._looks)
+        return busy(self._looks, last_s)
 
 
-def busy(looks: Sequence[Look]) -> Busy:
-    """Between a look after ``FROM_PART`` of the time, and one at ``TO_PART`` of it."""
+def busy(looks: Sequence[Look], last_s: float | None = None) -> Busy:
+    """Between a look after ``FROM_PART`` of the time, and one at ``TO_PART`` of it; or in its last seconds."""
     if len(looks) < 2:
         return Busy(0.0, 0.0, 0.0, 0.0)
     begin, length = looks[0].at, looks[-1].at - looks[0].at
-    chosen = [one for one in looks if FROM_PART <= (one.at - begin) / length <= TO_PART]
+    if last_s is None:
+        chosen = [one for one in looks if FROM_PART <= (one.at - begin) / length <= TO_PART]
+    else:
+        chosen = [one for one in looks if one.at >= looks[-1].at - last_s]
     first, last = (chosen[0], chosen[-1]) if len(chosen) > 1 else (looks[0], looks[-1])
     span = last.at - first.at
     client = _shares(first.client, last.client, span)

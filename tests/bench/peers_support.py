@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.peers.cells import APACHE_KAFKA, OURS, Cell, Goal, Sample, Setting
+from bench.peers.products import Running
 from bench.peers.results import CellResult, Results
+from ottla.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 
 Figures = Mapping[str, list[Sample]]
 
@@ -55,6 +57,19 @@ def measured(
 def results_in(directory: Path) -> Results:
     """An empty file's."""
     return Results(directory / "figures.json")
+
+
+def ends(running: Running, topic: str, ports: list[int]) -> list[int]:
+    """How many records each partition has, as its leader says; ``ports`` has each one's."""
+    found = []
+    for index, port in enumerate(ports):
+        asked = ListOffsetsPartition(partition_index=index, timestamp=-1)
+        request = ListOffsetsRequest(
+            replica_id=-1, topics=[ListOffsetsTopic(name=topic, partitions=[asked])]
+        )
+        answer = running.ask(request, 6, running.ports.index(port))
+        found.append(answer.topics[0].partitions[0].offset)
+    return found
 
 
 AT_LEAST = Goal("MB/s", at_least=1.3)

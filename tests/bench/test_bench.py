@@ -28,6 +28,14 @@ TINY = {
     "clients": (("--rounds", "1", "--records", "2000"), {"records/s", "CPU s", "x"}),
 }
 
+TINY_BY_NAME = {
+    "several_brokers": (
+        ("--rounds", "1", "--seconds", "0.2"),
+        {"requests/s", "us/request", "processors"},
+    ),
+}
+"""Without goals."""
+
 TINY_CLUSTER = {
     "cluster_failover": (("--rounds", "1", "--clients", "raw"), {"ms"}),
     "cluster_partitions": (
@@ -51,6 +59,12 @@ def test_a_benchmark_runs_and_notes_its_figures(name: str, tmp_path: Path) -> No
         pytest.importorskip("confluent_kafka")
     figures = run(name, *TINY[name], tmp_path)
     assert any(figure["met"] is not None for figure in figures)
+
+
+@linux
+@pytest.mark.parametrize("name", TINY_BY_NAME)
+def test_a_benchmark_that_is_run_by_name_notes_its_figures(name: str, tmp_path: Path) -> None:
+    run(name, *TINY_BY_NAME[name], tmp_path)
 
 
 @linux

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from bench.peers.cells import APACHE_KAFKA, CLIENT_BUSY, FLOOR, OURS, Goal
+from bench.peers import revision
+from bench.peers.cells import APACHE_KAFKA, CLIENT_BUSY, FLOOR, MACHINE_BUSY, OURS, Goal
 from bench.peers.goals import outcomes
-from bench.peers.results import Ratio, Results
+from bench.peers.results import Ratio, Results, otherwise_measured
+from bench.peers.tables import remarks_of
 from tests.bench.peers_support import AT_LEAST, cell, measured, results_in
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 
+SEVERAL = "Ottla, --brokers 2"
 BOUND = Goal("MB/s", at_least=1.0, when_client_bound=Goal("CPU s/GB", at_most=0.5))
 
 
@@ -71,6 +74,150 @@ def test_less_is_enough_where_the_client_was_the_limit_on_both_sides(
     verdict = result.verdict(BOUND)
     assert verdict is not None
     assert (verdict.client_bound, verdict.met) == (bound, met)
+
+
+@pytest.mark.parametrize(
+    ("one", "several", "counts"),
+    [
+        ((2.0, 0.4), (1.0, 0.9), OURS),
+        ((1.0, 0.4), (1.4, 0.5), SEVERAL),
+        (
+            (1.0, 0.4),
+            (1.4, 0.9),
+            OURS,
+        ),  # the bytes of the one and the CPU of the other are no one's
+        ((1.0, 0.9), (1.2, 0.9), OURS),
+        ((1.5, 0.5), (1.9, 0.3), OURS),
+    ],
+)
+def test_all_goals_of_a_cell_are_counted_for_one_way_to_run_ours(
+    tmp_path: Path, one: tuple[float, float], several: tuple[float, float], counts: str
+) -> None:
+    goals = (AT_LEAST, Goal("CPU s/GB", at_most=0.5))
+    wanted = cell(
+        name="saturation/produce/1KB/12p/none",
+        contestants=(OURS, APACHE_KAFKA, SEVERAL),
+        also=(SEVERAL,),
+        goals=goals,
+        rounds=1,
+    )
+    figures = {OURS: one, APACHE_KAFKA: (1.0, 1.0), SEVERAL: several}
+    result = measured(
+        results_in(tmp_path),
+        wanted,
+        {name: [{"MB/s": rate, "CPU s/GB": cpu}] for name, (rate, cpu) in figures.items()},
+    )
+    assert result.ways == [OURS, SEVERAL]
+    assert result.way_that_counts == counts
+    rate, cpu = figures[counts]
+    (outcome,) = [each for each in outcomes([result]) if each.count]
+    assert len(outcome.met) == (rate >= 1.3) + (cpu <= 0.5)
+    assert outcome.cells == {wanted.name}
+    (alone,) = [each for each in outcomes([result], one_way=True) if each.count]
+    assert len(alone.met) == (one[0] >= 1.3) + (one[1] <= 0.5)
+
+
+def test_a_way_that_was_not_run_is_none(tmp_path: Path) -> None:
+    wanted = cell(contestants=(OURS, APACHE_KAFKA, SEVERAL), also=(SEVERAL,), goals=(AT_LEAST,))
+    figures = {OURS: [{"MB/s": 1.0}], APACHE_KAFKA: [{"MB/s": 1.0}]}
+    result = measured(results_in(tmp_path), wanted, figures)
+    assert (result.ways, result.way_that_counts) == ([OURS], OURS)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "met", "sure"),
+    [
+        ((1.3, 1.4, 1.5), True, True),
+        ((1.2, 1.4, 1.5), True, False),
+        ((1.0, 1.2, 1.5), False, False),
+        ((1.0, 1.1, 1.2), False, True),
+    ],
+)
+def test_a_verdict_is_the_medians_and_says_whether_all_rounds_agree(
+    tmp_path: Path, rounds: tuple[float, ...], met: bool, sure: bool
+) -> None:
+    figures = {OURS: [{"MB/s": each} for each in rounds], APACHE_KAFKA: [{"MB/s": 1.0}] * 3}
+    verdict = measured(results_in(tmp_path), cell(goals=(AT_LEAST,)), figures).verdict(AT_LEAST)
+    assert verdict is not None
+    assert (verdict.met, verdict.sure) == (met, sure)
+
+
+def test_a_floor_that_someone_is_better_than_judges_nothing(tmp_path: Path) -> None:
+    against_the_machine = Goal("MB/s", at_least=0.5, against=FLOOR)
+    results = results_in(tmp_path)
+    one = cell(goals=(against_the_machine, AT_LEAST))
+    figures = {OURS: [{"MB/s": 50.0}], APACHE_KAFKA: [{"MB/s": 90.0}]}
+    result = measured(results, one, figures, floors=[{"MB/s": 80.0}])
+    assert result.verdict(against_the_machine) is None
+    assert result.above_floor == [APACHE_KAFKA]
+    assert result.verdict(AT_LEAST) is not None
+    assert any(f"slower than {APACHE_KAFKA}: {FLOOR}" in each for each in remarks_of(result))
+
+
+def test_a_full_machine_is_no_bound_client(tmp_path: Path) -> None:
+    busy = {CLIENT_BUSY: 0.6, MACHINE_BUSY: 0.95}
+    result = measured(
+        results_in(tmp_path),
+        cell(goals=(BOUND,)),
+        {
+            OURS: [{"MB/s": 90.0, "CPU s/GB": 0.4} | busy],
+            APACHE_KAFKA: [{"MB/s": 100.0, "CPU s/GB": 1.0} | busy],
+        },
+    )
+    verdict = result.verdict(BOUND)
+    assert verdict is not None
+    assert (verdict.client_bound, verdict.met) == (False, False)
+    assert f"machine-bound: {OURS} (95%), {APACHE_KAFKA} (95%)" in remarks_of(result)
+
+
+def test_figures_of_other_versions_are_not_added_to_and_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    ours = {OURS: "0.1.0, revision abc1234"}
+    before = Results(path, versions=ours | {APACHE_KAFKA: "4.0.0"})
+    one, other = cell(name="a"), cell(name="b")
+    figures = {OURS: [{"MB/s": 1.0}], APACHE_KAFKA: [{"MB/s": 1.0}]}
+    measured(before, one, figures)
+    of_another_revision = Results(
+        path, versions={OURS: "0.1.0, revision def5678", APACHE_KAFKA: "4.0.0"}
+    )
+    assert of_another_revision.is_of_these_sources(one)
+    results = Results(path, versions=ours | {APACHE_KAFKA: "4.1.0"})
+    assert not results.is_of_these_sources(one)
+    assert results.kept["versions"][APACHE_KAFKA] == "4.0.0"  # of the figures that there are
+    assert otherwise_measured(results.kept, [results.cell(one)]) == []
+    measured(results, other, figures)
+    assert results.kept["versions"][APACHE_KAFKA] == "4.1.0"
+    assert otherwise_measured(results.kept, [results.cell(one), results.cell(other)]) == [
+        "Of other sources or measured in another way, with Apache Kafka 4.0.0: `a`."
+    ]
+
+
+def test_figures_are_of_the_way_in_which_they_were_taken(tmp_path: Path) -> None:
+    room = tmp_path / "bench" / "peers"
+    (room / "load").mkdir(parents=True)
+    for name in revision.MEASURING[1:]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    (room / "small.py").write_text("SECONDS = 2")
+    (room / "load" / "load.c").write_text("")
+    (room / "tables.py").write_text("")
+
+    def digest() -> str:
+        revision.measuring_digest.cache_clear()
+        return revision.measuring_digest(tmp_path)
+
+    first = digest()
+    (room / "tables.py").write_text("# only tells")
+    assert digest() == first
+    seen = {first}
+    for changed in (
+        room / "small.py",
+        room / "load" / "load.c",
+        tmp_path / "bench/client_programs.py",
+    ):
+        changed.write_text("/* another */")
+        seen.add(digest())
+    assert len(seen) == 4
 
 
 def test_goals_come_back_from_the_file(tmp_path: Path) -> None:

@@ -7,17 +7,21 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.peers import results as results_module
+from bench.peers.beside import WAITING
 from bench.peers.cells import APACHE_KAFKA, OURS, Cell, Sample, Setting
 from bench.peers.products import Running
 from bench.peers.results import Results
-from bench.peers.runner import Run, chosen
-from tests.bench.peers_support import cell, results_in, setting
+from bench.peers.runner import OPENING_GUESS_S, Run, chosen, order_of
+from tests.bench.peers_support import AT_LEAST, cell, results_in, setting
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 
@@ -25,8 +29,9 @@ ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 60
 
 
-def run(results: Results, *settings: Setting, rounds: int = 9, budget_s: float = 60.0) -> Run:
-    made = Run(chosen(settings, ()), results, rounds=rounds, budget_s=budget_s)
+def run(results: Results, *settings: Setting, rounds: int = 9, budget_s: float = 600.0) -> Run:
+    picked = chosen(settings, ())
+    made = Run(picked, results, rounds=rounds, budget_s=budget_s, settle=lambda: None)
     made.all()
     return made
 
@@ -50,8 +55,66 @@ def test_each_round_begins_with_another_contestant(tmp_path: Path) -> None:
     recorder = Recorder()
     one = cell(recorder, contestants=three)
     run(results_in(tmp_path), setting(one, **{name: name for name in three}))
-    a, b, c = three
-    assert recorder.asked == [a, b, c, b, c, a, c, a, b]
+    rounds = [recorder.asked[at : at + 3] for at in (0, 3, 6)]
+    assert [each[0] for each in rounds] == list(three)
+    assert [set(each) for each in rounds] == [set(three)] * 3
+
+
+def test_no_contestant_always_follows_the_same_one() -> None:
+    names = ["a", "b", "c", "d"]
+    orders = [order_of(names, "a cell", number) for number in range(40)]
+    pairs = {pair for order in orders for pair in pairwise(order)}
+    assert pairs == set(permutations(names, 2))
+    assert orders == [order_of(names, "a cell", number) for number in range(40)]
+    assert order_of(names[:2], "a cell", 1) == ["b", "a"]
+
+
+def test_what_a_turn_leaves_to_the_disk_is_done_before_the_next(tmp_path: Path) -> None:
+    recorder = Recorder()
+    results = results_in(tmp_path)
+    picked = chosen([setting(cell(recorder))], ())
+    settle = partial(recorder.asked.append, "settled")
+    Run(picked, results, rounds=1, budget_s=600.0, settle=settle).all()
+    assert recorder.asked == [OURS, "settled", APACHE_KAFKA, "settled"]
+
+
+def test_a_cell_is_told_of_its_rounds_before_others_are_added(tmp_path: Path) -> None:
+    told: list[dict[str, int]] = []
+
+    def resumed(samples: Mapping[str, Sequence[Sample]]) -> None:
+        told.append({name: len(each) for name, each in samples.items()})
+
+    one = cell(resumed=resumed)
+    run(results_in(tmp_path), setting(one), rounds=1)
+    assert told == []
+    run(Results(tmp_path / "figures.json"), setting(one))
+    assert told == [{OURS: 1, APACHE_KAFKA: 1}]
+
+
+def test_a_round_keeps_what_else_took_processor_time(tmp_path: Path) -> None:
+    class Broker:
+        spent = 0.0
+
+        def cpu_seconds(self) -> float:
+            return self.spent
+
+    ours, theirs = Broker(), Broker()
+
+    def measure(contestant: Broker) -> Sample:
+        ours.spent += 1000.0
+        return {"MB/s": 1.0}
+
+    results = results_in(tmp_path)
+    one = cell(measure)
+    run(results, setting(one, **{OURS: ours, APACHE_KAFKA: theirs}), rounds=2)
+    beside = results.cell(one).kept["beside"]
+    assert [each[WAITING] > 1.0 for each in beside[APACHE_KAFKA]] == [True, True]
+    assert [each[WAITING] for each in beside[OURS]] == [0.0, 0.0]
+    told = [text for text in results.cell(one).disturbed if WAITING in text]
+    assert [text.partition(":")[0] for text in told] == [
+        f"{APACHE_KAFKA}, round 1",
+        f"{APACHE_KAFKA}, round 2",
+    ]
 
 
 def test_an_ended_run_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -135,7 +198,7 @@ def test_figures_of_other_sources_are_not_added_to(
     assert results.cell(cell()).rounds == 0
     run(results, setting(cell()))
     assert results.cell(cell()).rounds == 3
-    assert results.cell(cell()).kept["source"] == "another"
+    assert results.cell(cell()).kept["source"] == results.digest()
 
 
 def test_who_joins_later_has_the_cell_measured_anew(tmp_path: Path) -> None:
@@ -153,9 +216,26 @@ def test_who_joins_later_has_the_cell_measured_anew(tmp_path: Path) -> None:
 def test_no_cell_begins_that_would_not_be_done_in_time(tmp_path: Path) -> None:
     recorder = Recorder()
     results = results_in(tmp_path)
-    results.cell(cell()).kept["took"] = 30.0
-    run(results, setting(cell(recorder)), budget_s=60.0)
+    results.kept["settings"]["a setting"] = {"ready_s": 20.0}
+    results.cell(cell()).kept["took"] = 30.0  # 110 s in all, three rounds and what comes before
+    run(results, setting(cell(recorder)), budget_s=100.0)
     assert recorder.asked == []
+    run(results, setting(cell(recorder)), budget_s=130.0)
+    assert len(recorder.asked) == 6
+
+
+def test_what_goals_hang_on_is_measured_first(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def noting(name: str, **what: Any) -> Cell:
+        def measure(contestant: str) -> Sample:
+            asked.append(name)
+            return {"MB/s": 1.0}
+
+        return cell(measure, name, rounds=1, **what)
+
+    run(results_in(tmp_path), setting(noting("shown"), noting("judged", goals=(AT_LEAST,))))
+    assert asked == ["judged", "judged", "shown", "shown"]
 
 
 def test_what_is_left_is_estimated_from_what_was(tmp_path: Path) -> None:
@@ -165,7 +245,9 @@ def test_what_is_left_is_estimated_from_what_was(tmp_path: Path) -> None:
     results.add(cells[0], {OURS: {}, APACHE_KAFKA: {}}, None, 10.0)
     left = Run(picked, results, rounds=3, budget_s=60.0)
     assert left.remaining_s(within=picked[0][0]) == 2 * 10.0 + 3 * 10.0
-    assert left.remaining_s() > 50.0
+    assert left.remaining_s() == 50.0 + OPENING_GUESS_S
+    results.kept["settings"]["a setting"] = {"ready_s": 7.0}
+    assert left.remaining_s() == 50.0 + 7.0
 
 
 def test_files_that_go_while_they_are_looked_for_are_still_there(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.peers.cells import CLIENT_BUSY
-from bench.peers.programs import CONSUMERS, WORKS, cells, run, sample
+from bench.peers.cells import CLIENT_BUSY, MACHINE_BUSY, Sample
+from bench.peers.products import Running
+from bench.peers.programs import CONSUMERS, WORKS, cells, require_written, run, sample
 from bench.peers.tools import (
     CONFLUENT_CONSUMER,
     CONFLUENT_PRODUCER,
@@ -23,7 +24,7 @@ from bench.peers.tools import (
     rdkafka_consumer_told,
     rdkafka_producer_told,
 )
-from bench.peers.watching import Busy, Look, Watch, busy, thread_seconds
+from bench.peers.watching import Busy, Look, Watch, busy, cores, thread_seconds
 from ottla.testing import Broker
 
 pytestmark = pytest.mark.skipif(
@@ -76,17 +77,18 @@ def test_an_output_without_a_result_is_no_figure(told: object) -> None:
         told("no broker")
 
 
-def test_a_client_is_bound_by_its_thread_or_by_what_the_broker_leaves_it() -> None:
-    a_full_thread = Busy(client_thread=0.95, client=1.0, broker_thread=0.4, broker=0.5)
-    assert a_full_thread.client_busy(cores=2) == 0.95
-    all_that_is_left = Busy(client_thread=0.6, client=1.4, broker_thread=0.4, broker=0.5)
-    assert all_that_is_left.client_busy(cores=2) == pytest.approx(1.4 / 1.5)
-    waits_for_the_broker = Busy(client_thread=0.4, client=0.6, broker_thread=0.5, broker=0.6)
-    assert waits_for_the_broker.client_busy(cores=2) < 0.5
-    the_brokers_thread_is_full = Busy(
-        client_thread=0.5, client=0.98, broker_thread=0.95, broker=1.0
-    )
-    assert the_brokers_thread_is_full.client_busy(cores=2) == 0.5
+def test_a_client_without_a_full_thread_is_not_the_limit_where_all_processors_are_full() -> None:
+    all_that_the_broker_leaves = Busy(client_thread=0.6, client=1.4, broker_thread=0.4, broker=0.5)
+    found = figures(all_that_the_broker_leaves)
+    assert found[CLIENT_BUSY] == 0.6
+    assert found[MACHINE_BUSY] == pytest.approx(1.9 / cores())
+    one_of_its_threads = Busy(client_thread=0.95, client=1.0, broker_thread=0.4, broker=0.5)
+    assert figures(one_of_its_threads)[CLIENT_BUSY] == 0.95
+
+
+def figures(seen: Busy) -> Sample:
+    task = Task("127.0.0.1:1", "topic", record_bytes=100, records=1_000)
+    return sample(task, Told(1_000, 1e6), seen, cpu=0.25)
 
 
 def test_the_start_and_the_end_of_a_program_are_not_looked_at() -> None:
@@ -102,18 +104,31 @@ def test_the_start_and_the_end_of_a_program_are_not_looked_at() -> None:
     assert (seen.broker_thread, seen.broker) == (pytest.approx(0.5), pytest.approx(0.5))
 
 
+def test_the_last_seconds_are_looked_at_where_it_is_known_that_they_count() -> None:
+    looks = [
+        Look(0.0, {1: 0.0}, {7: 0.0}),
+        Look(8.0, {1: 0.5}, {7: 0.0}),
+        Look(9.0, {1: 1.4}, {7: 0.5}),
+        Look(10.0, {1: 2.3}, {7: 1.0}),
+    ]
+    seen = busy(looks, last_s=2.0)
+    assert (seen.client_thread, seen.broker) == (pytest.approx(0.9), pytest.approx(0.5))
+
+
 def test_a_program_that_spins_is_seen_to() -> None:
     spinning = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    waiting = subprocess.Popen(["sleep", "1000"])
     try:
-        watch = Watch(spinning.pid, [])
+        watch = Watch(spinning.pid, [waiting.pid])
         while thread_seconds([spinning.pid])[spinning.pid] < 0.5:
             pass
     finally:
         seen = watch.end()
-        spinning.kill()
-        spinning.wait()
-    assert 0.0 < seen.client_thread <= seen.client
-    assert seen.broker == 0.0
+        for process in (spinning, waiting):
+            process.kill()
+            process.wait()
+    assert seen.client_thread == seen.client > 0.0  # it has one thread
+    assert seen.broker_thread == seen.broker < 0.1 * seen.client
 
 
 def test_figures_are_of_values_and_of_the_brokers_time_for_all_of_them() -> None:
@@ -152,6 +167,16 @@ def test_confluent_kafka_reads_what_it_wrote(codec: str) -> None:
             told, _ = run(program, task, OneBroker())  # type: ignore[arg-type]
             assert told.records == task.records
             assert told.records_per_s > 0
+
+
+def test_what_a_producer_says_is_looked_for_in_the_partition(tmp_path: Path) -> None:
+    with Broker() as broker:
+        running = Running("Ottla", [broker.port], tmp_path)
+        task = Task(broker.bootstrap, "programs", 100, 500)
+        run(CONFLUENT_PRODUCER, task, running)
+        require_written(running, "programs", 500)
+        with pytest.raises(RuntimeError, match="Ottla has 500 of 501 records"):
+            require_written(running, "programs", 501)
 
 
 def test_a_program_that_did_less_than_its_task_has_failed() -> None:

@@ -125,11 +125,12 @@ def replay(
     readers: Sequence[LoadFrame] = (),
     directory: Path | None = None,
 ) -> Outcome:
-    """Replay frames (``kind``: produce, fetch or other). The connection c of n sends the frames c, c + n, ... in turn.
+    """Replay frames (``kind``: produce, fetch or other). The connection c of n sends the frames c, c + n, ... in turn,
+    which are for the same broker.
 
     Closed loop, ``depth`` on their way on each connection; with a ``rate`` (all connections together, a second) an
     open loop. Ends after ``seconds``, or after ``requests`` where that is not 0. Raises ``RuntimeError`` where an
-    answer was an error or made no sense.
+    answer was an error or made no sense, or where a connection would have frames for several brokers.
 
     ``readers`` are Fetches, each on a connection of its own, that follow what is produced: then the connection p
     writes to the partition p, which is empty before, one record a request.

@@ -61,6 +61,8 @@ void connection_open(struct connection *c, enum kind kind, const struct job *job
     memset(c, 0, sizeof *c);
     c->kind = kind;
     index %= job->frame_count;
+    for (uint32_t i = index; i < job->frame_count; i += step)
+        if (job->frames[i].port != job->frames[index].port) die("a connection's frames are for one broker");
     c->fd = connect_to(job->frames[index].port);
     lay_out(c, job, index, step, depth);
     c->room = LEAST_BUFFER;

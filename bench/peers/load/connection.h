@@ -34,7 +34,7 @@ struct totals {
 
 /* A socket to that port of the loopback. */
 int connect_to(uint16_t port);
-/* Connect, and lay out the frames number `index`, `index + step`, ... of the job. */
+/* Connect, and lay out the frames number `index`, `index + step`, ... of the job, all for the same broker. */
 void connection_open(struct connection *c, enum kind kind, const struct job *job, uint32_t index, uint32_t step,
                      uint32_t depth);
 /* It is to tell when each record came that these have sent, one a request. */

@@ -129,11 +129,20 @@ static void refill(struct run *run, struct connection *c, int64_t now) {
     connection_send(c, &run->totals);
 }
 
+/* An open loop: when the next one is to be sent. */
+static int64_t next_due(const struct run *run) {
+    return run->begin + (int64_t)llround((double)run->scheduled * (double)NS / run->options.rate);
+}
+
+/* Whether more is to be sent; in an open loop also what was due before the end, however late it is now. */
+static int is_more_to_send(const struct run *run, int64_t now) {
+    return may_go_on(run, run->options.rate > 0 ? next_due(run) : now);
+}
+
 /* An open loop: all that are due. Returns when the next one is. */
 static int64_t send_due(struct run *run, int64_t now) {
-    double apart = (double)NS / run->options.rate;
     for (;;) {
-        int64_t due = run->begin + (int64_t)llround((double)run->scheduled * apart);
+        int64_t due = next_due(run);
         if (due > now || !may_go_on(run, due)) return due;
         struct connection *c = &run->connections[run->scheduled++ % run->options.connections];
         connection_permit(c, due, &run->totals);
@@ -155,8 +164,8 @@ static void await_events(struct run *run, int64_t until) {
     struct timespec wait = {left / NS, left % NS};
     int count = epoll_pwait2(run->epoll, events, EVENTS, &wait, NULL);
     if (count < 0 && errno != EINTR) die("epoll");
-    int64_t now = now_ns();
     for (int i = 0; i < count; i++) {
+        int64_t now = now_ns(); /* each its own: the last of many was looked at long after the first */
         struct connection *c = &run->connections[events[i].data.u32];
         struct totals *totals = c->kind == KIND_TAIL ? &run->read : &run->totals;
         if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) connection_receive(c, now, totals);
@@ -182,9 +191,9 @@ static void replay(struct run *run) {
     if (run->options.rate <= 0)
         for (uint32_t i = 0; i < run->options.connections; i++) refill(run, &run->connections[i], run->begin);
     int64_t now = run->begin;
-    while (may_go_on(run, now) || is_owed(run)) {
+    while (is_more_to_send(run, now) || is_owed(run)) {
         int64_t until = run->end > now ? run->end : now + NS / 10;
-        if (run->options.rate > 0 && may_go_on(run, now)) {
+        if (run->options.rate > 0 && is_more_to_send(run, now)) {
             int64_t due = send_due(run, now);
             if (due < until) until = due;
         }
