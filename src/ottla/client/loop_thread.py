@@ -3,18 +3,25 @@
 ``run`` waits for a coroutine on that loop. While it waits, the waiting thread itself carries out what
 the coroutine asks it to (``in_caller``): so that an application's rebalance callbacks run in the thread
 that called ``poll``, and may use the client from there.
+
+While the loop's thread sleeps, another one may do a part of its work (``visit``), where the system's loop lets us: what
+runs on the loop and what runs in a visit never run at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import os
 import queue
+import selectors
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
+
+from ottla.loops import rest_of
 
 T = TypeVar("T")
 
@@ -33,13 +40,66 @@ _STOPPED = (
 )
 
 
+class _Door(selectors.DefaultSelector):
+    """Opens while the loop sleeps: whoever holds ``lock`` then is alone with what the loop works on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.RLock()  # one that knows whose it is
+        self.is_open = False
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """As any selector's."""
+        self.is_open = True
+        self.lock.release()
+        try:
+            return super().select(timeout)
+        finally:
+            self.lock.acquire()
+            self.is_open = False
+
+    def is_held_here(self) -> bool:
+        """Whether ``lock`` is the calling thread's."""
+        held: bool = self.lock._is_owned()  # type: ignore[attr-defined]
+        return held
+
+    def take_again(self) -> None:
+        """Acquire ``lock``, whatever signals' handlers raise meanwhile; that is raised once it is ours."""
+        failure: BaseException | None = None
+        while not self.is_held_here():
+            try:
+                self.lock.acquire()
+            except BaseException as error:  # before we had it, or just behind it
+                failure = error
+        if failure is not None:
+            raise failure
+
+
+def _new_loop(*, with_door: bool) -> tuple[asyncio.AbstractEventLoop, _Door | None]:
+    """A loop of the kind that the application wants; its door, if one is wanted and that kind can have one."""
+    loop = asyncio.new_event_loop()
+    if not with_door or type(loop) is not asyncio.SelectorEventLoop or loop.get_debug():
+        return loop, None
+    loop.close()
+    door = _Door()
+    return asyncio.SelectorEventLoop(door), door
+
+
 class LoopThread:
     """A daemon thread with an event loop. It does not live on in a forked process: ``on_fork`` is called there."""
 
-    def __init__(self, name: str, on_fork: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self, name: str, on_fork: Callable[[], object] | None = None, *, visited: bool = False
+    ) -> None:
+        """``visited``: another thread wants to call ``visit``."""
         self.on_fork = on_fork
         _threads.add(self)
-        self.loop = asyncio.new_event_loop()
+        self.loop, self._door = _new_loop(with_door=visited)
+        self._has_more = rest_of(self.loop)
+        self.disturbed = False
+        """Whether a visit was interrupted by a signal's handler that had the loop do something."""
+        self.suspended = False
+        """Whether one is being interrupted so: it will go on."""
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
@@ -50,6 +110,27 @@ class LoopThread:
     def is_dead_or_here(self) -> bool:
         """Whether waiting for the loop would be in vain: then ``run`` says why."""
         return threading.current_thread() is self._thread or not self._thread.is_alive()
+
+    @property
+    def can_be_visited(self) -> bool:
+        """Whether ``visit`` may be called."""
+        return self._door is not None
+
+    def visit(self, work: Callable[[], None], *, wait: bool) -> bool:
+        """Call ``work`` here and now, as if on the loop, which sleeps; whether it was called.
+
+        It is not if the loop is busy, unless we are to ``wait``, nor within another visit or on the loop's own thread.
+        What it has the loop ``call_soon`` is done soon; a timer that it sets may be late. A signal's handler may run in the
+        midst of it, as anywhere: if that asks the loop for something, the loop is let go on, and ``disturbed`` says so.
+        """
+        door = self._door
+        if door is None or door.is_held_here() or not (wait or door.is_open):
+            return False
+        with door.lock:
+            work()
+            if not self.loop.is_closed() and self._has_more():
+                self.loop.call_soon_threadsafe(_nothing)
+        return True
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """The coroutine's result; if the wait is interrupted, the coroutine is cancelled.
@@ -63,6 +144,22 @@ class LoopThread:
         if not self._thread.is_alive():
             coroutine.close()
             raise RuntimeError(_STOPPED)
+        return self._outside(lambda: self._run(coroutine))
+
+    def _outside(self, wait: Callable[[], T]) -> T:
+        """What ``wait`` waits for; within a visit (we are in a signal's handler) the loop is let go on meanwhile."""
+        door = self._door
+        if door is None or not door.is_held_here():
+            return wait()
+        self.disturbed = self.suspended = True
+        try:
+            door.lock.release()
+            return wait()
+        finally:
+            door.take_again()
+            self.suspended = False
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         task: asyncio.Task[T] | None = None
 
@@ -94,7 +191,7 @@ class LoopThread:
         """End the loop and the thread."""
         if self._thread.is_alive():
             self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join()
+            self._outside(self._thread.join)
 
     def _carry_out(self, call: Callable[[], Any], answer: asyncio.Future[Any]) -> None:
         def settle() -> None:
@@ -115,11 +212,12 @@ class LoopThread:
 
     def _work(self) -> None:
         asyncio.set_event_loop(self.loop)
-        try:
-            self.loop.run_forever()
-        finally:
-            self._let_go()
-            self.loop.close()
+        with contextlib.nullcontext() if self._door is None else self._door.lock:
+            try:
+                self.loop.run_forever()
+            finally:
+                self._let_go()
+                self.loop.close()
 
     def _let_go(self) -> None:
         """Nobody waits for ever: what still runs is cancelled, and who waits in ``run`` hears of it."""
@@ -132,6 +230,10 @@ class LoopThread:
                 await asyncio.gather(*others, return_exceptions=True)
 
         self.loop.run_until_complete(cancel())
+
+
+def _nothing() -> None:
+    """Wakes the loop."""
 
 
 async def in_caller(call: Callable[[], Any]) -> Any:

@@ -62,6 +62,8 @@ class ConsumerCore:
         self._news = asyncio.Event()
         self.on_news: Callable[[], object] | None = None
         """Called, on the loop, when there may be something for a ``poll`` that waits elsewhere."""
+        self.clear_up: Callable[[], object] = tuple
+        """Called, on the loop, after a poll was interrupted."""
         self.failures = Failures()
         self.fetcher = Fetcher(
             self.cluster, self.positions, settings, self._fetched, self._fail, _now_ms
@@ -143,7 +145,7 @@ class ConsumerCore:
                     await self.membership.close(min(timeout_ms, 5_000))
             finally:
                 await self.cluster.close()
-                self._tell()
+                self.tell()
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -262,6 +264,10 @@ class ConsumerCore:
         """
         for state in self.positions:
             state.take_back()
+        self.doubt()
+
+    def doubt(self) -> None:
+        """What was fetched may be lost: the next ``poll`` fetches from the position on."""
         self._interrupted = True
         self.attention = True  # last: ``attend`` looks for the reason after it has let this one go
 
@@ -317,6 +323,7 @@ class ConsumerCore:
         self.attention = False
         if self._interrupted:
             self._interrupted = False
+            self.clear_up()
             for state in self.positions:
                 state.fetch_again()
             self.fetcher.maintain()
@@ -336,13 +343,14 @@ class ConsumerCore:
 
     def _call_for_attention(self) -> None:
         self.attention = True
-        self._tell()
+        self.tell()
 
     def _fetched(self) -> None:
         self._keeper.kick()  # an answer may have put a position in doubt
-        self._tell()
+        self.tell()
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Have who waits in ``poll`` look again."""
         self._news.set()
         if self.on_news is not None:
             self.on_news()
@@ -454,7 +462,7 @@ class ConsumerCore:
 
     def resumed(self) -> None:
         """A partition is not paused any more: what was fetched of it may be handed out."""
-        self._tell()
+        self.tell()
         self.fetcher.maintain()
 
     def moved(self) -> None:

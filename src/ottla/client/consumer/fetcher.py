@@ -4,6 +4,7 @@ The broker's sessions (KIP-227) spare naming the same partitions again; topics g
 does (version 13). A follower in our rack is read from when the leader says so (KIP-392); while that one is not to be
 had the leader is asked as if we were in no rack, since it sends us there and gives nothing else. Nothing here
 waits: everything is driven by answers, by the application taking records, and by changed positions.
+Another thread may do what is done on the loop while that sleeps (``elsewhere``); only plain answers are taken in there.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ottla.client.types import TopicPartition
 from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
 from ottla.messages.fetch import FetchPartition, FetchRequest, FetchTopic, ForgottenTopic
+from ottla.network.channel import Channel
 from ottla.topic_ids import ZERO_ID
 
 log = logger(__name__)
@@ -68,6 +70,27 @@ class _Asked(NamedTuple):
     node_id: int
 
 
+class _UnderWay(NamedTuple):
+    """A Fetch without an answer."""
+
+    future: asyncio.Future[Any]
+    channel: Channel
+    asked: dict[TopicPartition, _Asked]
+    names: dict[bytes, str]
+    """The topics' names, where the answer has only their ids."""
+
+
+def _is_plain(response: Any) -> bool:
+    """Whether an answer brings records and offsets, and nothing that has to be seen to."""
+    return response.error_code == 0 and all(
+        data.error_code == 0
+        and data.preferred_read_replica < 0
+        and (data.diverging_epoch is None or data.diverging_epoch.end_offset < 0)
+        for topic in response.responses
+        for data in topic.partitions
+    )
+
+
 class Fetcher:
     """``on_news`` is called when there are records, ``on_failure`` for what the application has to know."""
 
@@ -93,7 +116,7 @@ class Fetcher:
             settings.value_deserializer,
         )
         self._sessions: dict[int, FetchSession] = {}
-        self._fetching: set[int] = set()
+        self._under_way: dict[int, _UnderWay] = {}
         self._connecting: set[int] = set()
         self._lock = threading.Lock()
         self._buffered_bytes = 0
@@ -101,6 +124,10 @@ class Fetcher:
         """Whether there would be more to ask for, if less were buffered."""
         self._timer: asyncio.TimerHandle | None = None
         self.completed: deque[FetchedPartition] = deque()
+        self.came = 0
+        """How many answers have brought something for the application."""
+        self.elsewhere: Callable[[Callable[[], object]], object] | None = None
+        """Set while another thread does the work of the loop, which sleeps: has it call what nobody else can."""
         self.closed = False
 
     # Taking records: on any thread
@@ -176,7 +203,7 @@ class Fetcher:
             wanted.setdefault(node_id, {})[state.topic_partition] = state
         if self._buffered_bytes < self._settings.fetch_max_bytes or not self._are_full():
             for node_id, states in wanted.items():
-                if node_id not in self._fetching and node_id not in self._connecting:
+                if node_id not in self._under_way and node_id not in self._connecting:
                     self._fetch(node_id, states)
         if retry_at is not None:
             self._call_later(retry_at - now)
@@ -198,9 +225,37 @@ class Fetcher:
         return full
 
     def _call_later(self, delay_ms: int) -> None:
+        if self.elsewhere is not None:
+            self.elsewhere(partial(self._call_later, delay_ms))
+            return
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(delay_ms / 1000, self.maintain)
+
+    def channels(self) -> set[Channel]:
+        """Over which answers are to come."""
+        return {under_way.channel for under_way in self._under_way.values()}
+
+    def start_over(self) -> None:
+        """Forget what is under way: nobody knows how far the last answer was taken in.
+
+        What was fetched since must be fetched again (``PartitionState.fetch_again``).
+        """
+        self.elsewhere = None
+        abandoned = self.channels()
+        self._under_way.clear()
+        for channel in abandoned:
+            channel.abort("what it brought was not taken in")
+        for session in self._sessions.values():
+            session.failed()
+        with self._lock:
+            completed = list(self.completed)
+            self._buffered_bytes = sum(fetched.size_bytes for fetched in completed)
+            for state in self._positions:
+                state.buffered = sum(
+                    fetched.state is state and fetched.version == state.version
+                    for fetched in completed
+                )
 
     def close(self) -> None:
         """Fetch no more; answers that still come are dropped."""
@@ -221,6 +276,9 @@ class Fetcher:
         node = self._cluster.metadata.nodes[node_id]
         channel = self._cluster.connections.ready(node, "fetch")
         if channel is None:
+            if self.elsewhere is not None:
+                self.elsewhere(self.maintain)
+                return
             self._connecting.add(node_id)
             self._cluster.connections.connect(node, "fetch", partial(self._connected, node))
             return
@@ -242,7 +300,7 @@ class Fetcher:
             fetch = session.next_fetch(wanted, with_ids=version >= TOPIC_ID_VERSION)
             timeout = self._settings.fetch_max_wait_ms + self._cluster.settings.request_timeout_ms
             request = self._request(fetch, self._rack_for(states.values()))
-            future = channel.send(request, version=version, timeout=timeout / 1000)
+            future = channel.send(request, version=version, timeout=timeout / 1000, at_once=True)
         except KafkaError as error:
             self._failed(node_id, error)
             return
@@ -251,10 +309,11 @@ class Fetcher:
             partition: _Asked(state, state.version, state.fetch_offset, node_id)
             for partition, state in states.items()
         }
-        self._fetching.add(node_id)
-        future.add_done_callback(
-            partial(self._answered, node_id, asked, names if version >= TOPIC_ID_VERSION else {})
+        self._under_way[node_id] = _UnderWay(
+            future, channel, asked, names if version >= TOPIC_ID_VERSION else {}
         )
+        channel.taker = partial(self._take_at_once, node_id)
+        future.add_done_callback(partial(self._answered, node_id))
 
     def _connected(self, node: Node) -> None:
         self._connecting.discard(node.node_id)
@@ -329,25 +388,37 @@ class Fetcher:
 
     # Answers
 
-    def _answered(
-        self,
-        node_id: int,
-        asked: dict[TopicPartition, _Asked],
-        names: dict[bytes, str],
-        future: asyncio.Future[Any],
-    ) -> None:
-        self._fetching.discard(node_id)
-        if future.cancelled():
-            return
-        error = future.exception()
-        if self.closed:
+    def _take_at_once(
+        self, node_id: int, future: asyncio.Future[Any], response: Any, _size: int
+    ) -> bool:
+        """Whether an answer was taken in here: by a thread that does the loop's work, if it is plain."""
+        under_way = self._under_way.get(node_id)
+        if self.elsewhere is None or under_way is None or under_way.future is not future:
+            return False
+        if self.closed or not _is_plain(response):
+            return False
+        del self._under_way[node_id]
+        self._take_answer(node_id, under_way, response)
+        return True
+
+    def _answered(self, node_id: int, future: asyncio.Future[Any]) -> None:
+        error = None if future.cancelled() else future.exception()
+        under_way = self._under_way.get(node_id)
+        if under_way is None or under_way.future is not future:
+            return  # it was given up
+        del self._under_way[node_id]
+        if future.cancelled() or self.closed:
             return
         if error is not None:
             if not isinstance(error, KafkaError):
                 error = KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, repr(error))
             self._failed(node_id, error)
             return
-        response = future.result()
+        if self._take_answer(node_id, under_way, future.result()):
+            self._on_news()
+
+    def _take_answer(self, node_id: int, under_way: _UnderWay, response: Any) -> bool:
+        """Whether there is something for the application. The next Fetch has left by then: the broker is to work meanwhile."""
         code = ErrorCode(response.error_code)
         session = self._sessions[node_id]
         session.answered(code, response.session_id)
@@ -356,20 +427,21 @@ class Fetcher:
             if code in _ASK_METADATA:
                 self._cluster.request_refresh()
                 self._call_later(self._cluster.settings.retry_backoff_ms)
-                return
+                return False
         elif code is not ErrorCode.NONE:
             self._failed(node_id, KafkaError(code, "Fetch"))
-            return
+            return False
         news = False
+        names = under_way.names
         for topic in response.responses:
             name = names.get(bytes(topic.topic_id)) if names else topic.topic
             for data in topic.partitions:
-                found = asked.get(TopicPartition(name or "", data.partition_index))
+                found = under_way.asked.get(TopicPartition(name or "", data.partition_index))
                 if found is not None and found.version == found.state.version:
                     news = self._take_partition(found, data) or news
-        self.maintain()  # first: the broker is to work while the application does
-        if news:
-            self._on_news()
+        self.came += news
+        self.maintain()
+        return news
 
     def _take_partition(self, asked: _Asked, data: Any) -> bool:
         """Whether there is something for the application."""

@@ -1,7 +1,7 @@
 """The synchronous consumer: ``ottla.Consumer``. The same core on a thread of its own.
 
 Records that are there already are decoded and handed out in the caller's thread, without a word to the other
-one. Rebalance callbacks run in the thread that polls.
+one; while it waits for more it reads them itself (``direct_reading``). Rebalance callbacks run in the thread that polls.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ottla.client.consumer.consumer import (
     Partition,
     hand_out,
 )
+from ottla.client.consumer.direct_reading import VISIT_RECORDS, DirectReading
 from ottla.client.consumer.fetched import Chunk
 from ottla.client.consumer.settings import ConsumerOptions
 from ottla.client.consumer.subscription import Mode, OnRebalance
@@ -52,9 +53,13 @@ class Consumer:
         self._consumer = AsyncConsumer(*topics, group=group, bootstrap=bootstrap, **options)
         self._core = self._consumer._core
         self._core.call_listener = _call_in_caller
-        self._thread = LoopThread("ottla-consumer", self._forked)
+        self._thread = LoopThread("ottla-consumer", self._forked, visited=True)
         self._news = threading.Lock()  # held while there is nothing new
         self._core.on_news = self._told
+        self._direct = DirectReading(self._thread, self._core)
+        self._core.clear_up = self._direct.clear_up
+        self._unvisited = 0
+        """Records handed out since what has come was read."""
         if topics:
             try:
                 self._run(self._consumer._begin())
@@ -168,14 +173,19 @@ class Consumer:
         This thread waits for them in person. The loop is asked for what it alone can do: as what a coroutine
         gave back, every answer to a Fetch took four changes of threads more.
         """
-        core = self._core
+        core, direct = self._core, self._direct
         until = None if timeout is None else time.monotonic() + timeout
         left = LONGEST_WAIT_S
+        if self._unvisited >= VISIT_RECORDS:
+            self._unvisited = 0
+            direct.visit()
         while not core.attention and not core.closed:
             chunks, freed = core.take(most)
-            if freed:
+            if freed and not direct.visit(room=True):
                 self._thread.call_soon(core.fetcher.maintain)
-            if any(chunk.records for chunk in chunks):
+            count = sum(len(chunk.records) for chunk in chunks)
+            if count:
+                self._unvisited += count
                 return chunks
             if chunks:  # control batches and the like: nothing to hand out
                 hand_out(chunks)
@@ -183,14 +193,21 @@ class Consumer:
                 continue
             if not self._may_wait():
                 break
+            came = core.fetcher.came
+            if direct.visit(wait=True) and (core.attention or core.fetcher.came != came):
+                continue
             if until is not None:
                 left = min(until - time.monotonic(), LONGEST_WAIT_S)
                 if left <= 0:
                     break
             with core.waiting():
-                self._news.acquire(timeout=left)
+                if not direct.wait(left, self._news):
+                    direct.ask()
+                    self._news.acquire(timeout=left)
         if until is not None:
             timeout = max(0.0, until - time.monotonic())
+        if core.attention or timeout != 0.0:
+            direct.leave()
         self._run(core.poll(timeout, most))
         return []
 
@@ -208,6 +225,7 @@ class Consumer:
     def _wake(self) -> None:
         if self._news.locked():
             self._news.release()
+        self._direct.ring()
 
     # Positions
 
@@ -304,6 +322,7 @@ class Consumer:
             finally:
                 if self._core.stopped:
                     self._thread.stop()
+                    self._direct.close()
 
     def _forked(self) -> None:
         self._core.closed = self._core.stopped = True
