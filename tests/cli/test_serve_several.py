@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
+import socket
 import subprocess
-import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,63 +15,9 @@ import pytest
 from ottla import Admin, Consumer, Producer
 from ottla.cli.entry import main
 from ottla.testing import Broker
+from tests.cli.two_brokers import OTTLA_SERVE, lives, serve_two
 from tests.support.waiting import DEADLINE_S, eventually
 from tests.support.zookeeper import Ensemble
-
-OTTLA_SERVE = [sys.executable, "-m", "ottla", "serve"]
-READY = re.compile(
-    r"ottla \S+ ready: 2 brokers, node (\d+) on (\S+), node (\d+) on (\S+), data in (.+) "
-    r"\(start took \d+\.\d\d s\)\n"
-)
-
-
-class Running:
-    """The command, ready."""
-
-    def __init__(self, process: subprocess.Popen[str], data: Path, addresses: list[str]) -> None:
-        self.process = process
-        self.data = data
-        self.addresses = addresses
-        self.pids = [self.pid(1), self.pid(2)]
-
-    def pid(self, number: int) -> int:
-        """The process of a broker, as its data directory says; 0 where none runs."""
-        return int((self.data / f"broker-{number}" / ".lock").read_text().partition(" ")[0] or 0)
-
-
-@contextmanager
-def _serve(data: Path, *argv: str) -> Iterator[Running]:
-    """Two brokers on free ports; killed in the end, where they were not stopped."""
-    with (data.parent / "errors").open("a") as errors:
-        process = subprocess.Popen(
-            [*OTTLA_SERVE, "--brokers=2", "--data", str(data), "--listen=127.0.0.1:0", *argv],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        match = READY.fullmatch(line)
-        assert match is not None, line + (data.parent / "errors").read_text()
-        running = Running(process, data, [match[2], match[4]])
-        yield running
-        _await_end(running.pids if process.poll() is not None else ())
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def _await_end(pids: Sequence[int]) -> None:
-    eventually(lambda: not any(map(_lives, pids)), f"the end of {pids}")
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _leaders(bootstrap: str, topic: str) -> list[int]:
@@ -110,7 +54,7 @@ def data(tmp_path: Path) -> Path:
 def test_two_brokers_are_one_cluster_that_stops_cleanly_and_has_its_data_afterwards(
     data: Path, tmp_path: Path
 ) -> None:
-    with _serve(data, "--node-id", "7", "--set", "num.partitions=4") as running:
+    with serve_two(data, "--node-id", "7", "--set", "num.partitions=4") as running:
         first, second = running.addresses
         with Admin(first) as admin:
             found = admin.describe_cluster()
@@ -130,12 +74,12 @@ def test_two_brokers_are_one_cluster_that_stops_cleanly_and_has_its_data_afterwa
     assert errors.count('"event": "stopped cleanly", "broker": ') == 2
     assert '"level": "error"' not in errors
     assert "Traceback" not in errors
-    with _serve(data) as running:  # which knows the ids, too
+    with serve_two(data) as running:  # which knows the ids, too
         assert _values(running.addresses[1], "t", 8) == [b"%d" % number for number in range(8)]
 
 
 def test_what_was_acknowledged_survives_the_death_of_a_broker_which_comes_back(data: Path) -> None:
-    with _serve(data) as running:
+    with serve_two(data) as running:
         bootstrap = ",".join(running.addresses)
         with Admin(bootstrap) as admin:
             admin.create_topic("t", partitions=2, replication_factor=2)
@@ -178,17 +122,17 @@ def test_what_was_acknowledged_survives_the_death_of_a_broker_which_comes_back(d
 def test_brokers_end_with_the_command_that_was_killed_and_the_next_one_has_their_data(
     data: Path,
 ) -> None:
-    with _serve(data) as running:
+    with serve_two(data) as running:
         with Producer(running.addresses[0]) as producer:
             producer.send("t", "kept").result()
         running.process.kill()
         running.process.wait()
-        with _serve(data) as again:  # it waits for the brokers that were left
+        with serve_two(data) as again:  # it waits for the brokers that were left
             assert _values(again.addresses[1], "t", 1) == [b"kept"]
 
 
 def test_a_broker_that_stands_still_is_led_without_and_comes_back(data: Path) -> None:
-    with _serve(data, "--set", "zookeeper.session.timeout.ms=1000") as running:
+    with serve_two(data, "--set", "zookeeper.session.timeout.ms=1000") as running:
         with Admin(running.addresses[1]) as admin:
             admin.create_topic("t", partitions=2, replication_factor=2)
         os.kill(running.pids[0], signal.SIGSTOP)
@@ -208,7 +152,7 @@ def test_a_broker_that_stands_still_is_led_without_and_comes_back(data: Path) ->
 def test_a_port_that_is_taken_is_one_line_and_leaves_no_broker_behind(
     data: Path, tmp_path: Path
 ) -> None:
-    with _serve(data) as running:
+    with serve_two(data) as running:
         taken, free = running.addresses[1], "127.0.0.1:0"
         arguments = ("--brokers=2", "--data", str(tmp_path / "other"))
         code, line = _fails(*arguments, f"--listen={free}", f"--listen={taken}")
@@ -220,13 +164,31 @@ def test_a_port_that_is_taken_is_one_line_and_leaves_no_broker_behind(
         assert code == 2
         assert line == f"log.dirs: {data} has the data of 2 brokers: start them with --brokers 2"
     pid = (tmp_path / "other" / "broker-1" / ".lock").read_text().partition(" ")[0]
-    assert not pid or not _lives(int(pid))
+    assert not pid or not lives(int(pid))
+
+
+def test_a_service_manager_hears_of_the_command_alone_and_first_when_all_are_ready(
+    data: Path, tmp_path: Path
+) -> None:
+    name = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(name)
+        manager.settimeout(DEADLINE_S)
+        with serve_two(data, NOTIFY_SOCKET=name) as running:
+            told = manager.recv(4096).decode().splitlines()
+            assert told == ["READY=1", f"MAINPID={running.process.pid}"]
+            running.process.terminate()
+            assert running.process.wait(DEADLINE_S) == 0
+        assert manager.recv(4096) == b"STOPPING=1"
+        manager.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            manager.recv(4096)
 
 
 def test_the_state_of_several_brokers_can_go_to_a_zookeeper(
     data: Path, zookeeper: Ensemble, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with _serve(data) as running:
+    with serve_two(data) as running:
         with Admin(running.addresses[0]) as admin:
             admin.create_topic("t", partitions=2, replication_factor=2)
         with Producer(running.addresses[0]) as producer:

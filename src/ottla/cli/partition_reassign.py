@@ -69,6 +69,31 @@ Examples:
 """)
 
 
+To = Annotated[
+    str | None,
+    typer.Option("--to", metavar="ID,...", help="The brokers that are to have the replicas."),
+]
+ReplicationFactor = Annotated[
+    int | None,
+    typer.Option(
+        "--replication-factor",
+        "-r",
+        min=1,
+        metavar="N",
+        help="How many replicas of each; as many as now, without it.",
+    ),
+]
+PlanFile = Annotated[
+    str | None, typer.Option("--plan", metavar="FILE", help="A plan; - for standard input.")
+]
+Throttle = Annotated[
+    int | None,
+    typer.Option(
+        "--throttle", min=1, metavar="BYTES", help="What each broker may copy in a second."
+    ),
+]
+
+
 def add_reassign(app: typer.Typer) -> None:
     """Add the command to the partition's."""
     app.command("reassign", help=HELP)(reassign)
@@ -77,35 +102,15 @@ def add_reassign(app: typer.Typer) -> None:
 def reassign(
     topics: Selection = None,
     everything: AllOption = False,
-    to: Annotated[
-        str | None,
-        typer.Option("--to", metavar="ID,...", help="The brokers that are to have the replicas."),
-    ] = None,
-    replication_factor: Annotated[
-        int | None,
-        typer.Option(
-            "--replication-factor",
-            "-r",
-            min=1,
-            metavar="N",
-            help="How many replicas of each; as many as now, without it.",
-        ),
-    ] = None,
-    plan_file: Annotated[
-        str | None,
-        typer.Option("--plan", metavar="FILE", help="A plan; - for standard input."),
-    ] = None,
+    to: To = None,
+    replication_factor: ReplicationFactor = None,
+    plan_file: PlanFile = None,
     execute: Annotated[bool, typer.Option("--execute", help="Begin.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Say how far it is.")] = False,
     cancel: Annotated[
         bool, typer.Option("--cancel", help="End what is under way, and go back.")
     ] = False,
-    throttle: Annotated[
-        int | None,
-        typer.Option(
-            "--throttle", min=1, metavar="BYTES", help="What each broker may copy in a second."
-        ),
-    ] = None,
+    throttle: Throttle = None,
     keep_throttle: Annotated[
         bool, typer.Option("--keep-throttle", help="Leave a throttle as it is set.")
     ] = False,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from ottla.cli.failures import CommandFailed
+from ottla.cli.several_places import MARK, MEMBER_MARK
 from ottla.coordination import znodes
 from ottla.coordination.store_copy import FILE_NAME, StoreCopy, read_copy
 from ottla.log import names
@@ -58,11 +59,12 @@ def find_targets(paths: Iterable[str], *, deep: bool) -> Targets:
         if log_directory not in states:
             states[log_directory] = read_directory(log_directory)
             stores[log_directory] = read_copy(f"{log_directory}/{FILE_NAME}")
-        store = stores[log_directory] or next(filter(None, stores.values()), None)
+        around = stores.get(os.path.dirname(log_directory))
+        store = stores[log_directory] or around or next(filter(None, stores.values()), None)
         return states[log_directory], store
 
     asked: list[DirectoryState] = []
-    for path in map(os.path.abspath, paths):
+    for path in _each_brokers(map(os.path.abspath, paths), stores):
         name = names.parse_directory_name(os.path.basename(path))
         if os.path.isdir(path) and (name is None or looks_like_a_log_directory(path)):
             found = context(path)
@@ -81,6 +83,20 @@ def find_targets(paths: Iterable[str], *, deep: bool) -> Targets:
             directory = os.path.dirname(path)
             add_target(targets, directory, base, context(os.path.dirname(directory)), deep)
     return Targets(asked, list(targets.values()))
+
+
+def _each_brokers(paths: Iterable[str], stores: dict[str, StoreCopy | None]) -> Iterator[str]:
+    """``paths``, and in the place of a directory of several brokers each one's; the store they share goes to ``stores``."""
+    for path in paths:
+        members = []
+        if os.path.exists(f"{path}/{MARK}"):
+            members = [
+                entry.path
+                for entry in os.scandir(path)
+                if os.path.exists(f"{entry.path}/{MEMBER_MARK}")
+            ]
+            stores[path] = read_copy(f"{path}/{FILE_NAME}")
+        yield from sorted(members) or [path]
 
 
 def segment_of(path: str) -> int:

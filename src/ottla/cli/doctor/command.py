@@ -23,6 +23,9 @@ at their data directories; with --config, --set and --data at those of another s
 address instead, the way a client does: whether the name is known, whether something answers, whether that is
 a Kafka broker and of which versions, and whether the addresses that it advertises can be reached from here.
 
+The data directory of several brokers (ottla serve --brokers) is looked at as a whole: whether
+ottla-brokers.json and the brokers' directories agree, their store, the data of each, and who runs.
+
 A finding says what is wrong, why that matters and what to do. An "error" does not work or will not, a
 "warning" works and is perhaps not what is wanted, an "info" is worth knowing. Nothing is changed, and a broker
 may be running. ottla log verify reads the records themselves.
@@ -98,8 +101,8 @@ def _look_at_addresses(found: Diagnoses, bootstrap: str) -> None:
 def _look_at_a_broker(
     found: Diagnoses, data: Sequence[str], config: str | None, assignments: Sequence[str]
 ) -> None:
-    from ottla.cli.doctor.data import DataDoctor
     from ottla.cli.doctor.settings import SettingsDoctor
+    from ottla.cli.doctor.several import brokers_on, look_at_data
     from ottla.settings import sources
     from ottla.settings.setting import SettingError
 
@@ -112,9 +115,8 @@ def _look_at_a_broker(
         ]
     except SettingError as error:
         raise UsageError(str(error)) from None
-    settled = SettingsDoctor(found).look_at(given)
-    directories = settled.data_directories if settled is not None else data
-    DataDoctor(found, node_id=settled.node_id if settled is not None else None).look_at(directories)
+    settled = SettingsDoctor(found, brokers_on=brokers_on).look_at(given)
+    look_at_data(found, settled, settled.data_directories if settled is not None else data)
 
 
 def _text_of(path: str) -> str:

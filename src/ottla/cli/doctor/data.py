@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from typing import NamedTuple
 
 from ottla.cli.doctor.diagnosis import Diagnoses
 from ottla.cli.doctor.file_systems import (
@@ -42,6 +43,19 @@ class Surroundings:
     descriptors_max: Callable[[], tuple[int, int]] = staticmethod(descriptors_max)
 
 
+class OtherStore(NamedTuple):
+    """A store that is in none of the broker's directories: that of several brokers, or a ZooKeeper.
+
+    ``content`` is None where it can't be looked at; then nothing is said of it.
+    """
+
+    directory: str
+    content: StoreCopy | None
+
+
+ZOOKEEPER = OtherStore("", None)
+
+
 class DataDoctor:
     """Looks at the data directories of one broker."""
 
@@ -50,21 +64,30 @@ class DataDoctor:
         found: Diagnoses,
         *,
         node_id: int | None = None,
+        store: OtherStore | None = None,
+        devices: Collection[int] = (),
         surroundings: Surroundings | None = None,
     ) -> None:
-        """``node_id``: the broker that is to be started on them, None if that is not known."""
+        """``node_id``: the broker that is to be started on them, None if that is not known.
+
+        ``store``: where its store is, None where it is alone and has one of its own. ``devices``: the file
+        systems (``st_dev``) that were looked at before.
+        """
         self._found = found
         self._node_id = node_id
+        self._store = store
+        self._devices = devices
         self._around = surroundings if surroundings is not None else Surroundings()
         self._disk = Disk()
 
-    def look_at(self, paths: Iterable[str]) -> None:
-        """Look at the directories, alone and together."""
+    def look_at(self, paths: Iterable[str]) -> list[DirectoryState]:
+        """Look at the directories, alone and together; what they were found to be."""
         states: list[DirectoryState] = []
         for path in dict.fromkeys(map(os.path.abspath, paths)):
-            if not self._can_be_used(path):
+            if not self.can_be_used(path):
                 continue
-            self._look_at_the_disk(path)
+            if os.stat(path).st_dev not in self._devices:
+                self.look_at_the_disk(path)
             try:
                 states.append(read_directory(path, self._disk))
             except OSError as error:
@@ -80,10 +103,12 @@ class DataDoctor:
             self._look_for_quarantine(state)
         self._look_at_the_store(states)
         self._count_descriptors(states)
+        return states
 
     # One directory
 
-    def _can_be_used(self, path: str) -> bool:
+    def can_be_used(self, path: str) -> bool:
+        """Whether there is a directory that this user can look into; what is wrong with that is told."""
         found = self._found
         if not os.path.lexists(path):
             parent = os.path.dirname(path)
@@ -137,7 +162,8 @@ class DataDoctor:
                 f"chown -R {path} to the user that the broker runs as.",
             )
 
-    def _look_at_the_disk(self, path: str) -> None:
+    def look_at_the_disk(self, path: str) -> None:
+        """Look at the file system that it lies on."""
         found, mount = self._found, self._around.mount_of(path)
         if mount is not None:
             self._look_at_the_mount(path, mount)
@@ -203,7 +229,7 @@ class DataDoctor:
                 fix="Put it back from a backup; ottla log verify looks at everything else.",
             )
         if state.holder is not None:
-            found.info("in-use", path, f"a broker is using it: {_process(state.holder.pid)}")
+            found.info("in-use", path, f"a broker is using it: {process_text(state.holder.pid)}")
         if state.meta is None and state.partitions and not _names(state.findings, "meta"):
             found.warn(
                 "no-meta",
@@ -308,29 +334,18 @@ class DataDoctor:
                 "A broker is of one cluster.",
                 "Leave out of log.dirs what belongs to another one.",
             )
+        path, store = self._store if self._store is not None else self._own_store(states)
+        if store is not None:
+            self._compare_cluster(path, store, clusters)
+            self._compare_topics(states, store)
+
+    def _own_store(self, states: list[DirectoryState]) -> OtherStore:
+        """The one that is in one of the directories, if it can be read."""
         stores = {state.path: read_copy(f"{state.path}/{FILE_NAME}") for state in states}
-        path, store = next(((key, one) for key, one in stores.items() if one), (None, None))
-        if store is None or path is None:
-            if any(state.meta for state in states):
-                found.error(
-                    "no-store",
-                    states[0].path,
-                    f"there is no {FILE_NAME}, which knows the topics",
-                    "The broker starts with an empty one, and serves none of the logs.",
-                    "Put it back from a backup of the same time as the logs.",
-                )
-            return
-        if store.problem is not None:
-            found.error(
-                "store",
-                f"{path}/{FILE_NAME}",
-                store.problem,
-                "It knows the topics and their settings; no broker starts without it.",
-                "Put it back from a backup.",
-            )
-            return
-        self._compare_cluster(path, store, clusters)
-        self._compare_topics(states, store)
+        path, store = next(((key, one) for key, one in stores.items() if one), ("", None))
+        if store is None and any(state.meta for state in states):
+            tell_no_store(self._found, states[0].path)
+        return OtherStore(path, sound_store(self._found, path, store))
 
     def _compare_cluster(self, path: str, store: StoreCopy, clusters: dict[str, str]) -> None:
         try:
@@ -411,6 +426,31 @@ class DataDoctor:
             )
 
 
+def tell_no_store(found: Diagnoses, path: str, fix: str = "") -> None:
+    """There are logs, and no store."""
+    found.error(
+        "no-store",
+        path,
+        f"there is no {FILE_NAME}, which knows the topics",
+        "The broker starts with an empty one, and serves none of the logs.",
+        fix or "Put it back from a backup of the same time as the logs.",
+    )
+
+
+def sound_store(found: Diagnoses, path: str, store: StoreCopy | None) -> StoreCopy | None:
+    """The store, if there is one that can be read."""
+    if store is None or store.problem is None:
+        return store
+    found.error(
+        "store",
+        f"{path}/{FILE_NAME}",
+        store.problem,
+        "It knows the topics and their settings; no broker starts without it.",
+        "Put it back from a backup.",
+    )
+    return None
+
+
 def _segments(path: str) -> list[tuple[int, int]]:
     found = []
     for entry in os.scandir(path):
@@ -434,7 +474,7 @@ def _owner(path: str) -> str:
         return f"user {uid}"
 
 
-def _process(pid: int | None) -> str:
+def process_text(pid: int | None) -> str:
     """A process by its number and its command, where that can be seen."""
     if pid is None:
         return "a process of another container"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ottla.cli.doctor.diagnosis import Diagnoses
 from ottla.settings.broker_config import BrokerConfig
@@ -79,8 +79,12 @@ OLD_NAMES = {
 class SettingsDoctor:
     """Looks at settings from several sources, the later ones stronger."""
 
-    def __init__(self, found: Diagnoses) -> None:
+    def __init__(
+        self, found: Diagnoses, *, brokers_on: Callable[[Sequence[str]], int] = lambda paths: 1
+    ) -> None:
+        """``brokers_on``: how many brokers have their data in the directories."""
         self._found = found
+        self._brokers_on = brokers_on
 
     def look_at(self, sources: Sequence[Iterable[Given]]) -> BrokerConfig | None:
         """Look at each setting, then at all together; the configuration, None where it is refused."""
@@ -229,14 +233,17 @@ class SettingsDoctor:
 
     def _look_at_replication(self, config: BrokerConfig) -> None:
         found, replicas = self._found, config.default_replication_factor
-        is_alone = config.zookeeper_connect is None
-        if replicas > 1 and is_alone:
+        brokers = self._brokers_on(config.data_directories)
+        is_alone = config.zookeeper_connect is None and brokers == 1
+        if replicas > brokers and config.zookeeper_connect is None:
             found.error(
                 "replication",
                 "default.replication.factor",
-                f"it is {replicas}, and there is one broker",
+                f"it is {replicas}, and there {'is one broker' if is_alone else f'are {brokers} brokers'}",
                 "Topics that are created without a replication factor are refused.",
-                "Set it to 1, or zookeeper.connect, which makes brokers a cluster.",
+                "Set it to 1, or zookeeper.connect, which makes brokers a cluster."
+                if is_alone
+                else f"Set it to {brokers} or less, or start more brokers.",
             )
         if config.min_insync_replicas > replicas:
             found.warn(
