@@ -17,6 +17,7 @@ Rules:
 | ``posix_fadvise`` | macOS, Windows | what is cached stays cached |
 | ``writev`` | Windows | the event loop writes |
 | ``epoll`` | macOS, Windows | the event loop reads each connection by itself |
+| ``poll``, and a loop with a selector | Windows | the client's own thread reads all that comes |
 | ``fcntl`` | Windows | ``msvcrt.locking`` |
 | ``F_GETLK`` | all but Linux | the holder of a lock is who wrote its number into the file |
 | ``resource`` | Windows | a fixed bound on open files |
@@ -126,6 +127,8 @@ fdatasync: Callable[[int], None] = getattr(os, "fdatasync", fsync)
 writev: Callable[[int, Sequence[Any]], int] | None = getattr(os, "writev", None)
 
 epoll: Callable[[], Any] | None = getattr(select, "epoll", None)
+poll: Callable[[], Any] | None = getattr(select, "poll", None)
+"""For one look at a few descriptors; its flags are those of ``epoll``."""
 POLL_IN: int = getattr(select, "EPOLLIN", 1)
 POLL_OUT: int = getattr(select, "EPOLLOUT", 4)
 

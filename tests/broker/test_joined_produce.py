@@ -455,3 +455,36 @@ def test_who_turns_to_other_requests_waits_for_those_of_others_no_more_than_once
         fetch(wire, "t", 0)
     assert len(waited) == before + 1
     assert produce_twice() == 1
+
+
+def test_who_waits_for_the_next_call_is_read_on_and_what_comes_stays_in_order(
+    ottla_broker: Broker, wire: Wire, runs: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To pause and to resume a connection costs more than to handle its request."""
+    create_topic(wire, "t")
+    paused: list[Connection] = []
+    read_or_pause = Connection._read_or_pause
+
+    def noted(connection: Connection, waited: bool = True) -> None:
+        before = connection._paused
+        read_or_pause(connection, waited)
+        if connection._paused and not before:
+            paused.append(connection)
+
+    with producers(ottla_broker, 8) as wires:
+        monkeypatch.setattr("ottla.network.turns.TURN_S", 0.0)  # one connection a call
+        monkeypatch.setattr("ottla.network.turns.SHARED_TURN_S", 0.0)
+        monkeypatch.setattr(Connection, "_read_or_pause", noted)
+        request = produce_request("t", batch(b"value"))
+        answers = at_one_moment(ottla_broker, [(one, request) for one in wires])
+        assert sorted(outcome(answer) for answer in answers) == [(0, n) for n in range(8, 16)]
+        assert sum(runs) == 8
+        assert not paused
+        # What comes behind what waits is read, once, and handled behind it.
+        moment = Moment(ottla_broker)
+        for _ in range(3):
+            moment.send([(one, request) for one in wires])
+        told = [outcome(answer) for answer in moment.answers()]
+    assert sorted(told) == [(0, n) for n in range(16, 40)]
+    for number in range(8):
+        assert told[number::8] == sorted(told[number::8])

@@ -148,6 +148,36 @@ def test_requests_that_were_good_are_answered_before_one_that_is_nonsense_hangs_
     assert wire.is_hung_up()
 
 
+def test_of_a_request_for_several_partitions_only_those_without_room_are_refused(
+    ottla_broker: Broker, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_topic(wire, "t", 3)
+    have_no_room(monkeypatch)
+    train = Train(wire)
+    for number in range(4):
+        values = (b"a", b"no room %d" % number, b"c")
+        data = [
+            PartitionProduceData(index=index, records=batch(value))
+            for index, value in enumerate(values)
+        ]
+        topic = TopicProduceData(name="t", partition_data=data)
+        train.add(ProduceRequest(acks=1, timeout_ms=5000, topic_data=[topic]), 9)
+    answers = train.answers()
+    monkeypatch.undo()
+    for number, answer in enumerate(answers):
+        found = answer.responses[0].partition_responses
+        assert [(one.index, one.error_code, one.base_offset) for one in found] == [
+            (0, 0, number),
+            (1, ErrorCode.KAFKA_STORAGE_ERROR, -1),
+            (2, 0, number),
+        ]
+    assert [produce(wire, "t", batch(b"d"), partition=index).base_offset for index in range(3)] == [
+        4,
+        0,
+        4,
+    ]
+
+
 def test_requests_of_one_read_that_find_no_room_are_all_refused_and_leave_nothing(
     ottla_broker: Broker, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,9 +108,12 @@ class File:
         return self._fd >= 0
 
     def create(self) -> None:
-        """Make the file, empty, whatever was there before."""
-        self.close()
-        self._open(CREATE_FLAGS)
+        """Make the file, empty, whatever was there before; a descriptor that is pinned stays good."""
+        self.close_if_idle()
+        if self._fd < 0:
+            self._open(CREATE_FLAGS)
+        else:  # another descriptor would take the place of the pinned one, which nobody would close then
+            self.truncate(0)
 
     def descriptor(self) -> int:
         """An open descriptor, good until the next use of another file; ``pin`` it for longer."""

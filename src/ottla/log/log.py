@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from errno import EEXIST
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ottla.errors import ErrorCode, KafkaError
 from ottla.log.disk import Disk
@@ -34,8 +34,10 @@ from ottla.log.search import TimestampAndOffset, find_max_timestamp, find_timest
 from ottla.log.segment import Segment, TornWrite
 from ottla.log.segments import Segments
 from ottla.log.trash import Trash
-from ottla.log.validation import check_client_batch, check_keys
+from ottla.log.validation import check_client_batch, check_keys, is_plain
 from ottla.records.batch import (
+    CRC_COVERS_FROM,
+    HEADER_BYTES,
     LOG_OVERHEAD_BYTES,
     BatchHeader,
     Bytes,
@@ -43,11 +45,14 @@ from ottla.records.batch import (
     InvalidRecord,
     UnsupportedMagic,
     iter_batches,
+    pack_place,
     read_header,
     stamp,
     stamp_log_append_time,
+    unpack_header,
     verify_crc,
 )
+from ottla.records.crc import crc32c
 from ottla.settings.definitions import TopicConfig
 
 NO_TIMESTAMP_MS = -1
@@ -70,7 +75,7 @@ class AppendInfo(NamedTuple):
     """The epoch of the leadership that it was appended in, where the append waited for its turn; -1 if it did not."""
 
 
-_new_info = tuple.__new__  # a named tuple's own constructor costs twice as much
+_new = tuple.__new__  # a named tuple's own constructor costs twice as much
 
 
 class UnexpectedAppendOffset(KafkaError):
@@ -190,7 +195,6 @@ class Log(LocalLog):
         records: bytearray | memoryview,
         leader_epoch: int,
         now_ms: int,
-        *,
         from_client: bool = True,
         keys_checked: bool = False,
         gathered: bool = False,
@@ -212,46 +216,58 @@ class Log(LocalLog):
         """
         if self._unusable is not None or self.health.failure is not None:
             self.check_usable()
+        if len(records) < HEADER_BYTES:
+            read_header(records)  # says what is wrong with it
         rules = self.rules
-        header = read_header(records)
-        if from_client:
-            check_client_batch(records, header, rules, now_ms)
-        elif LOG_OVERHEAD_BYTES + header.length != len(records):
-            return self._append_several(records, leader_epoch, now_ms)
-        verify_crc(records, header)
-        if header.producer_id >= 0:
-            duplicate = self.producers.check(header, sequences=from_client)
+        fields = unpack_header(records)
+        crc, producer_id = fields[4], fields[9]
+        if not is_plain(fields, len(records), rules, now_ms):
+            header = read_header(records)
+            if from_client:
+                check_client_batch(records, header, rules, now_ms)
+            elif LOG_OVERHEAD_BYTES + header.length != len(records):
+                return self._append_several(records, leader_epoch, now_ms)
+        if crc32c(records[CRC_COVERS_FROM:]) != crc:
+            verify_crc(records, read_header(records))  # raises
+        producer = None
+        if producer_id >= 0:
+            producer = _new(BatchHeader, fields)
+            duplicate = self.producers.check(producer, sequences=from_client)
             if duplicate is not None:
-                return self._duplicate(duplicate, header)
+                return self._duplicate(duplicate, producer)
         if rules.compact and from_client and not keys_checked:
             check_keys(records)
         if len(records) > rules.segment_bytes:
             raise _too_large_for_segment(len(records), rules)
         try:
-            return self._append_batch(records, header, leader_epoch, now_ms, gathered)
+            return self._append_batch(records, fields, producer, leader_epoch, now_ms, gathered)
         except KafkaError:
-            if header.producer_id >= 0:
-                self.producers.expect(header)
+            if producer is not None:
+                self.producers.expect(producer)
             raise
 
     def _append_batch(
         self,
         records: bytearray | memoryview,
-        header: BatchHeader,
+        fields: tuple[Any, ...],
+        producer: BatchHeader | None,
         leader_epoch: int,
         now_ms: int,
         gathered: bool,
     ) -> AppendInfo:
-        """Stamp and write one batch that was found good."""
+        """Stamp and write one batch that was found good.
+
+        ``fields`` are its header's; ``producer`` is the header, if an idempotent producer wrote the batch.
+        """
         rules = self.rules
-        size = len(records)
-        gathered = gathered and size <= GATHERED_BYTES_MAX
-        if not gathered:
+        _, length, _, _, _, _, delta, _, timestamp_ms, _, _, _, count = fields
+        size = LOG_OVERHEAD_BYTES + length
+        if not gathered or size > GATHERED_BYTES_MAX:
+            gathered = False
             self.write_gathered(now_ms)  # what came before it is written before it
         base_offset = self.log_end_offset
-        last_offset = base_offset + header.last_offset_delta
-        timestamp_ms = header.max_timestamp_ms
-        stamp(records, base_offset, leader_epoch)
+        last_offset = base_offset + delta
+        pack_place(records, 0, base_offset, length, leader_epoch)
         if rules.log_append_time:
             timestamp_ms = now_ms
             stamp_log_append_time(records, now_ms)
@@ -263,8 +279,8 @@ class Log(LocalLog):
                 segment = self.roll(now_ms, base_offset)
             if gathered:
                 segment.append_gathered(records, base_offset, last_offset, timestamp_ms)
-                if header.producer_id >= 0:
-                    self._note_gathered_producer(header)
+                if producer is not None:
+                    self._note_gathered_producer(producer)
             else:
                 segment.append(records, base_offset, last_offset, timestamp_ms)
         except OSError as error:
@@ -273,24 +289,14 @@ class Log(LocalLog):
         self.log_end_offset = self.producers.end_offset = last_offset + 1
         if leader_epoch != self._epochs.latest and leader_epoch >= 0:
             self._epochs.assign(leader_epoch, base_offset)
-        if header.producer_id >= 0:
-            self.producers.update(header, base_offset, timestamp_ms, is_live=True)
+        if producer is not None:
+            self.producers.update(producer, base_offset, timestamp_ms, is_live=True)
         if last_offset + 1 - self.flushed_end_offset >= rules.flush_messages:
             self.want_flush()
         appended_ms = timestamp_ms if rules.log_append_time else NO_TIMESTAMP_MS
-        return _new_info(
-            AppendInfo,
-            (
-                base_offset,
-                last_offset,
-                appended_ms,
-                self.log_start_offset,
-                header.record_count,
-                size,
-                False,
-                -1,
-            ),
-        )
+        start = self.log_start_offset
+        info = (base_offset, last_offset, appended_ms, start, count, size, False, -1)
+        return _new(AppendInfo, info)
 
     def _duplicate(self, batch: AppendedBatch, header: BatchHeader) -> AppendInfo:
         return AppendInfo(

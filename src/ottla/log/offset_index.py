@@ -11,6 +11,8 @@ from struct import Struct
 from ottla.log.sparse_index import RELATIVE_OFFSET_MAX, CorruptIndex, SparseIndex
 
 ENTRY_BYTES = 8
+_ENTRY = Struct(">ii")
+_pack = _ENTRY.pack
 
 
 class OffsetIndex(SparseIndex):
@@ -18,7 +20,7 @@ class OffsetIndex(SparseIndex):
 
     __slots__ = ("_last_offset", "_last_position")
 
-    ENTRY = Struct(">ii")
+    ENTRY = _ENTRY
     KEY = Struct(">i")
 
     def is_full(self, size_bytes_max: int) -> bool:
@@ -31,7 +33,7 @@ class OffsetIndex(SparseIndex):
 
     def append(self, last_offset: int, position: int) -> None:
         """Note that the batch which ends with ``last_offset`` starts at ``position``."""
-        self._append_entry(last_offset - self.base_offset, position)
+        self._append_entry(_pack(last_offset - self.base_offset, position))
         self._last_offset = last_offset
         self._last_position = position
         self._loaded = True

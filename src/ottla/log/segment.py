@@ -28,6 +28,7 @@ from ottla.log.names import (
     TRANSACTION_INDEX_SUFFIX,
     file_name,
 )
+from ottla.log.offset_index import ENTRY_BYTES as OFFSET_ENTRY_BYTES
 from ottla.log.offset_index import OffsetIndex
 from ottla.log.regions import SegmentRegion
 from ottla.log.rules import LogRules
@@ -170,17 +171,15 @@ class Segment:
         Until then the file lacks what ``size_bytes`` and the indexes say: nobody may read it meanwhile.
         Raises ``OSError``, ``CorruptBatch`` (the largest timestamp cannot be found): nothing is gathered.
         """
-        gathered = self._gathered
-        largest_ms = self.max_timestamp_ms  # looked up where it is not known: then this may fail
-        if gathered is None:
-            before = largest_ms, self._max_timestamp_offset
+        if self._gathered is None:
+            before = self.max_timestamp_ms, self._max_timestamp_offset
             self.note_batch(len(records), base_offset, last_offset, max_timestamp_ms)
             self._gathered = [records]
             self._gathered_from = base_offset
             self._before_gathered = before
         else:
             self.note_batch(len(records), base_offset, last_offset, max_timestamp_ms)
-            gathered.append(records)
+            self._gathered.append(records)
         self.gathered_bytes += len(records)
 
     def write_gathered(self) -> None:
@@ -234,15 +233,13 @@ class Segment:
         if max_timestamp_ms > largest_ms:
             self._max_timestamp_ms = largest_ms = max_timestamp_ms
             self._max_timestamp_offset = last_offset
-        if self._bytes_since_index > self.rules.index_interval_bytes:
+        since_index = self._bytes_since_index
+        if since_index > self.rules.index_interval_bytes:
             self.offset_index.append(last_offset, position)
             self.time_index.maybe_append(largest_ms, self._max_timestamp_offset)
-            self._bytes_since_index = 0
-        self._bytes_since_index += size_bytes
+            since_index = 0
+        self._bytes_since_index = since_index + size_bytes
         self.size_bytes = position + size_bytes
-        self._note_recent(base_offset, position)
-
-    def _note_recent(self, base_offset: int, position: int) -> None:
         offsets, positions = self._recent_offsets, self._recent_positions
         if offsets is None or positions is None:
             self._recent_offsets = array("q", (base_offset,))
@@ -283,8 +280,11 @@ class Segment:
         waited_ms = max_timestamp_ms - first if first >= 0 else now_ms - self.created_ms
         if waited_ms > rules.segment_ms - self.jitter_ms:
             return True
-        index_bytes = rules.segment_index_bytes
-        return self.offset_index.is_full(index_bytes) or self.time_index.is_full(index_bytes)
+        index_bytes = rules.segment_index_bytes  # ``is_full`` of both, without the calls
+        return (
+            self.offset_index.entries >= index_bytes // OFFSET_ENTRY_BYTES
+            or self.time_index.entries >= index_bytes // TIME_ENTRY_BYTES - 1
+        )
 
     def may_fill_indexes(self, size_bytes: int) -> bool:
         """Whether batches of so many bytes might leave no room in an index: a roll would come amid them."""
@@ -448,6 +448,7 @@ class Segment:
 
     def _load_max_timestamp(self) -> int:
         if not self.size_bytes:
+            self._max_timestamp_ms = -1
             return -1
         try:
             if not self.time_index.entries:  # the roll or the close had written one

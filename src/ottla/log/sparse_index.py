@@ -152,13 +152,14 @@ class SparseIndex:
         data = self.file.read_at(self._stored * self.ENTRY.size, 0) if self._stored else b""
         return list(self.ENTRY.iter_unpack(data + bytes(self._tail or b"")))
 
-    def _append_entry(self, key: int, value: int) -> None:
+    def _append_entry(self, entry: bytes) -> None:
         tail = self._tail
         if tail is None:
             tail = self._tail = bytearray()
-        tail += self.ENTRY.pack(key, value)
+        tail += entry
         self.entries += 1
-        if len(tail) % _SPILL_BYTES < self.ENTRY.size and len(tail) >= _SPILL_BYTES:
+        size = len(tail)
+        if size >= _SPILL_BYTES and size % _SPILL_BYTES < len(entry):
             self._spill()
 
     def _spill(self) -> None:

@@ -13,6 +13,8 @@ from ottla.log.sparse_index import CorruptIndex, SparseIndex
 
 ENTRY_BYTES = 12
 NO_TIMESTAMP_MS = -1
+_ENTRY = Struct(">qi")
+_pack = _ENTRY.pack
 
 
 class TimeIndex(SparseIndex):
@@ -20,7 +22,7 @@ class TimeIndex(SparseIndex):
 
     __slots__ = ("_last_offset", "_last_timestamp_ms")
 
-    ENTRY = Struct(">qi")
+    ENTRY = _ENTRY
     KEY = Struct(">q")
 
     def is_full(self, size_bytes_max: int) -> bool:
@@ -45,8 +47,9 @@ class TimeIndex(SparseIndex):
 
     def maybe_append(self, timestamp_ms: int, offset: int) -> None:
         """Note the largest timestamp so far, unless the last entry has it already."""
-        if timestamp_ms > self.last()[0]:
-            self._append_entry(timestamp_ms, offset - self.base_offset)
+        newest_ms = self._last_timestamp_ms if self._loaded and self.entries else self.last()[0]
+        if timestamp_ms > newest_ms:
+            self._append_entry(_pack(timestamp_ms, offset - self.base_offset))
             self._last_timestamp_ms = timestamp_ms
             self._last_offset = offset
             self._loaded = True

@@ -8,6 +8,7 @@ Kafka looks at every record's timestamp, the first one's and the largest are loo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from ottla.errors import ErrorCode, KafkaError
 from ottla.log.rules import LogRules
@@ -15,6 +16,7 @@ from ottla.records.batch import (
     COMPRESSION_MASK,
     CONTROL_BIT,
     LOG_OVERHEAD_BYTES,
+    MAGIC,
     NO_TIMESTAMP_MS,
     TIMESTAMP_TYPE_BIT,
     TRANSACTIONAL_BIT,
@@ -49,6 +51,29 @@ class InvalidRecords(InvalidRecord):
         self.record_errors = record_errors
         shown = "; ".join(f"record {index}: {why}" for index, why in record_errors[:_ERRORS_SHOWN])
         super().__init__(f"{len(record_errors)} records were refused: {shown}")
+
+
+def is_plain(fields: tuple[Any, ...], size: int, rules: LogRules, now_ms: int) -> bool:
+    """Whether a batch of ``size`` bytes passes ``read_header`` and ``check_client_batch`` at one look, as most do.
+
+    ``fields`` are its header's. Those two say what is wrong with any other, or that nothing is.
+    """
+    (
+        base, length, _, magic, _, attributes, delta, first_ms, largest_ms,
+        producer_id, _, sequence, count,
+    ) = fields  # fmt: skip
+    return (
+        length == size - LOG_OVERHEAD_BYTES
+        and magic == MAGIC
+        and base == 0
+        and delta == count - 1
+        and count > 0
+        and 0 <= attributes < _CODECS
+        and size <= rules.message_bytes_max
+        and now_ms - first_ms <= rules.before_max_ms
+        and largest_ms - now_ms <= rules.after_max_ms
+        and (producer_id < 0 or sequence >= 0)
+    )
 
 
 def check_client_batch(

@@ -7,6 +7,7 @@ that was encoded, and is made only where those fields are found in it at one pla
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from functools import lru_cache
 
 from ottla.messages.produce import PartitionProduceResponse, ProduceResponse, TopicProduceResponse
@@ -15,8 +16,12 @@ from ottla.messages.registry import encode_response
 PRODUCE = 0
 LOG_START_SINCE = 5
 TEMPLATES_MAX = 1024
+PARTITIONS_MAX = 64
+"""A template for more partitions is not worth being kept."""
+SEVERAL_MAX = 256
 
 _INT32 = struct.Struct(">i")
+_INDEX_MARK = -0x5EED0FF5
 _MARKS = (-0x5EED0FF5E7000001, -0x5EED0FF5E7000002, -0x5EED0FF5E7000003)
 
 
@@ -56,6 +61,58 @@ def produce_answer(version: int, topic: str, topic_id: bytes, index: int) -> Pro
     """The template for a partition's answers; None for versions that lack a field of it."""
     if version < LOG_START_SINCE:
         return None
+    whole = _encoded(version, topic, topic_id, index, 1)
+    head, marks, tail = whole.partition(struct.pack(">qqq", *_MARKS))
+    if not marks or marks in tail:
+        return None
+    return ProduceAnswer(len(whole), head[_INT32.size :], tail)
+
+
+class ProduceAnswers:
+    """As ``ProduceAnswer``, to a Produce with several partitions of one topic, into all of which all went well."""
+
+    __slots__ = ("_pack", "_values")
+
+    def __init__(self, size: int, parts: list[bytes]) -> None:
+        """Made by ``produce_answers``; ``parts`` is what stands before, between and behind the partitions' fields."""
+        self._values: list[int | bytes] = [size, 0, parts[0]]
+        for part in parts[1:]:
+            self._values += (0, 0, 0, 0, 0, part)
+        between = "ihqqq".join(f"{len(part)}s" for part in parts)
+        self._pack = struct.Struct(f">ii{between}").pack
+
+    def encoded(
+        self,
+        correlation_id: int,
+        indexes: Sequence[int],
+        base_offsets: Sequence[int],
+        log_append_times_ms: Sequence[int],
+        log_start_offsets: Sequence[int],
+    ) -> bytes:
+        """The answer with these values, one of each for each partition."""
+        values = self._values.copy()
+        values[1] = correlation_id
+        values[3::6] = indexes
+        values[5::6] = base_offsets
+        values[6::6] = log_append_times_ms
+        values[7::6] = log_start_offsets
+        return self._pack(*values)
+
+
+@lru_cache(maxsize=SEVERAL_MAX)
+def produce_answers(version: int, topic: str, topic_id: bytes, count: int) -> ProduceAnswers | None:
+    """The template for the answers of ``count`` partitions; None for versions that lack a field, or for too many."""
+    if version < LOG_START_SINCE or not 0 < count <= PARTITIONS_MAX:
+        return None
+    whole = _encoded(version, topic, topic_id, _INDEX_MARK, count)
+    parts = whole[_INT32.size :].split(struct.pack(">ihqqq", _INDEX_MARK, 0, *_MARKS))
+    if len(parts) != count + 1:
+        return None
+    return ProduceAnswers(len(whole), parts)
+
+
+def _encoded(version: int, topic: str, topic_id: bytes, index: int, count: int) -> bytes:
+    """An answer with so many partitions alike, and the marks in the place of what an append says."""
     base_offset, log_append_time_ms, log_start_offset = _MARKS
     partition = PartitionProduceResponse(
         index=index,
@@ -63,10 +120,7 @@ def produce_answer(version: int, topic: str, topic_id: bytes, index: int) -> Pro
         log_append_time_ms=log_append_time_ms,
         log_start_offset=log_start_offset,
     )
-    answer = TopicProduceResponse(name=topic, topic_id=topic_id, partition_responses=[partition])
+    partitions = [partition] * count
+    answer = TopicProduceResponse(name=topic, topic_id=topic_id, partition_responses=partitions)
     chunks = encode_response(PRODUCE, version, 0, ProduceResponse(responses=[answer]))
-    whole = b"".join(bytes(chunk) for chunk in chunks)
-    head, marks, tail = whole.partition(struct.pack(">qqq", *_MARKS))
-    if not marks or marks in tail:
-        return None
-    return ProduceAnswer(len(whole), head[_INT32.size :], tail)
+    return b"".join(bytes(chunk) for chunk in chunks)

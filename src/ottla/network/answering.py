@@ -82,6 +82,10 @@ class Answering(asyncio.BufferedProtocol):
     def _wake(self) -> None: ...
 
     @abstractmethod
+    def settle_late(self) -> None:
+        """Go on behind a turn whose end was put off."""
+
+    @abstractmethod
     def _start(self, request: Request, steps: Steps[Any]) -> None: ...
 
     def _append(self, request: Request, answer: Outcome) -> None:
@@ -120,6 +124,11 @@ class Answering(asyncio.BufferedProtocol):
             if asyncio.isfuture(answer):
                 answer.add_done_callback(self._settled)
         self._answer_settled()
+
+    def _settles_later(self) -> bool:
+        """Whether what is not settled waits for those that are read with it; then ``settle_late`` is called."""
+        last = self._answers[-1].answer
+        return isinstance(last, Unsettled) and last.spreads() and self._server.joining.late(self)
 
     def _settled(self, _: asyncio.Future[Any] | None) -> None:
         """A parked answer is there. One sync answers many: they are written together."""

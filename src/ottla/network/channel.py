@@ -6,6 +6,7 @@ Rules:
   copied by us; they must not be changed once they have been given.
 - A response's byte fields are memoryviews of memory that belongs to that response alone: a fetched batch is
   decoded from where the socket put it.
+- Another thread may read in the loop's place (``lend``), while nothing else uses the channel or its loop.
 - A response that is not to the oldest request, does not decode or is too large ends the channel: all that wait
   get ``ConnectionClosed``. So does a request that times out, for the answers behind it cannot come either.
   A caller that cancels its future only loses its answer.
@@ -25,6 +26,7 @@ from ottla.wire.primitives import DecodeError
 from ottla.wire.schema import Message
 
 if TYPE_CHECKING:
+    import socket
     from ssl import SSLContext
 
 RESPONSE_BYTES_MAX = 256 * 1024 * 1024
@@ -111,6 +113,8 @@ class Channel(asyncio.BufferedProtocol):
         self.taker: Callable[[asyncio.Future[Any], Any, int], bool] | None = None
         """Called with an answer's future, the answer and its size as soon as it is there: who waits for the future hears of
         it in a later turn of the loop. The future stays undone if it returns that it has taken the answer."""
+        self.lent: socket.socket | None = None
+        """What another thread reads in the loop's place."""
         self._correlation_id = 0
         self._timer: asyncio.TimerHandle | None = None
         self._writable = asyncio.Event()
@@ -246,6 +250,46 @@ class Channel(asyncio.BufferedProtocol):
         if transport is not None:
             transport.abort()
 
+    # -- read by another thread
+
+    def lend(self) -> bool:
+        """Read no more here: ``read_lent`` is called now and then, until ``give_back``. Whether that can be."""
+        transport = self._transport
+        if self._reason is not None or transport is None or self.lent is not None:
+            return False
+        if transport.get_extra_info("sslcontext") is not None:
+            return False
+        # asyncio shows its sockets without the calls that read; another descriptor would have to be closed in time.
+        self.lent = getattr(transport.get_extra_info("socket"), "_sock", None)
+        if self.lent is None:
+            return False
+        transport.pause_reading()
+        return True
+
+    def give_back(self) -> None:
+        """Read here again; on the loop."""
+        self.lent = None
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    def read_lent(self) -> bool:
+        """Read what has come; False where the connection has ended, which is left to the loop to meet."""
+        framer = self._framer
+        while (sock := self.lent) is not None and self._reason is None:
+            place = framer.buffer()
+            try:
+                count = sock.recv_into(place)
+            except (BlockingIOError, InterruptedError):
+                return True
+            except OSError:
+                return False
+            if not count:
+                return False
+            self.buffer_updated(count)
+            if count < len(place):
+                return True
+        return False
+
     async def wait_closed(self) -> None:
         """Wait until the socket is closed."""
         if self._transport is not None:
@@ -338,19 +382,26 @@ class Channel(asyncio.BufferedProtocol):
         if len(frame) < 4:
             raise DecodeError(f"response of {len(frame)} bytes")
         correlation_id = int.from_bytes(frame[:4], "big", signed=True)
-        if not self._pending:
-            raise DecodeError(f"response {correlation_id} to no request")
-        pending = self._pending[0]
+        try:
+            pending = self._pending.popleft()
+        except IndexError:
+            raise DecodeError(f"response {correlation_id} to no request") from None
+        try:
+            message = self._decode(pending, correlation_id, frame)
+        except DecodeError:
+            self._pending.appendleft(pending)
+            raise
+        future = pending.future
+        if not future.done() and not (self.taker and self.taker(future, message, len(frame))):
+            future.set_result(message)
+
+    def _decode(self, pending: _Pending, correlation_id: int, frame: memoryview) -> Any:
         if pending.correlation_id != correlation_id:
             raise DecodeError(f"response {correlation_id} where {pending.correlation_id} was due")
         version = pending.version
         if pending.api_key == API_VERSIONS and bytes(frame[4:6]) == _UNSUPPORTED:
             version = 0  # a broker that does not know our version answers in its oldest (KIP-511)
-        message = decode_response(pending.api_key, version, frame)
-        self._pending.popleft()
-        future = pending.future
-        if not future.done() and not (self.taker and self.taker(future, message, len(frame))):
-            future.set_result(message)
+        return decode_response(pending.api_key, version, frame)
 
     def _set_timer(self, deadline: float) -> None:
         if self._timer is not None:
@@ -382,6 +433,7 @@ class Channel(asyncio.BufferedProtocol):
         if self._reason is not None:
             return
         self._reason = reason
+        self.lent = None
         self._writable.set()
         self._out.clear()
         if self._timer is not None:

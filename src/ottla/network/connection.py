@@ -32,7 +32,7 @@ from ottla.network.failing import refusal
 from ottla.network.framing import FrameError, Framer
 from ottla.network.outbox import Outbox
 from ottla.network.parked import Parked, drop
-from ottla.network.request import Joined, Kind, Request, Run, Unsettled, ends_of
+from ottla.network.request import Joined, Request, Run, Unsettled, ends_of
 from ottla.network.stepping import (
     STEPWISE_BYTES,
     WORKING,
@@ -137,7 +137,8 @@ class Connection(Answering):
     def eof_received(self) -> bool:
         """The peer sends no more. An answer that is parked dies; but first what it sent is handled, and what is sent is out.
 
-        Whether there is such: then we read no more, and meet the end again when we go on reading."""
+        Whether there is such: then we read no more, and meet the end again when we go on reading. asyncio's TLS closes
+        whatever we say, with a warning: who lets a listener speak TLS (none does yet) must have handled here what waits."""
         wait = (self._queued or self._outbox.sending) and not self._lost
         if wait and not self._paused:
             self._paused = True
@@ -252,8 +253,9 @@ class Connection(Answering):
                 return False
             found = runs.get(kind)
             if found is None:
-                found = self._begin_run(kind, runs, received_ms)
+                found = self._server.joining.begin(kind, runs, received_ms)
                 if found is None:
+                    reader.kind = None
                     return False
             if not found[0].joined(*alike, len(frame)):
                 return False
@@ -265,17 +267,13 @@ class Connection(Answering):
         self._queued = False
         return True
 
-    def _begin_run(
-        self, kind: Kind, runs: Runs, received_ms: int
-    ) -> tuple[Run, list[Connection]] | None:
-        server = self._server
-        started_s = monotonic() if server.meter is not None else 0.0
-        run = kind.begin(received_ms, started_s, server.budget)
-        if run is None:
-            self._reader.kind = None
-            return None
-        found = runs[kind] = run, []
-        return found
+    def wait_longer(self) -> None:
+        """There was no time for it: it reads on where there is room, for most send no more than what waits.
+
+        To pause, and to read again behind the answer, costs more than to handle the request.
+        """
+        if self._framer.crowded:
+            self._read_or_pause()
 
     def go_on(self) -> None:
         """It was waited with those of others for nothing: handle it like any."""
@@ -299,8 +297,7 @@ class Connection(Answering):
                 self._wait_for_turn()
             else:
                 self._take_turn(begin, cpu)
-        if not self._lost and not self._outbox.lags:
-            self._outbox.flush()
+        self._let_out()
         self._framer.keep()
         self._read_or_pause(waited)
         long = turns.time() - begin > BUSY_S and not self._lost
@@ -320,10 +317,26 @@ class Connection(Answering):
             self._answer_settled()
         if not self._closing:
             self._dispatch_frames(begin, cpu)
-            if self._unsettled:
-                self._settle()
-                if self._held is not None and self._may_dispatch(self._held):
-                    self._wait_for_turn()
+            if self._unsettled and not self._settles_later():
+                self._settle_turn()
+
+    def _settle_turn(self) -> None:
+        self._settle()
+        if self._held is not None and self._may_dispatch(self._held):
+            self._wait_for_turn()
+
+    def settle_late(self) -> None:
+        """The turn is over, but for what was left to be done with what others bring, which is done."""
+        if self._unsettled:
+            self._settle_turn()
+            self._let_out()
+            self._read_or_pause()
+            if self._closing and not self._answers:
+                self._end()
+
+    def _let_out(self) -> None:
+        if not self._lost and not self._outbox.lags:
+            self._outbox.flush()
 
     def _dispatch_frames(self, begin: float, cpu: float | None) -> None:
         framer = self._framer
@@ -399,6 +412,7 @@ class Connection(Answering):
         work = self._work
         assert work is not None
         turns = self._turns
+        self._server.joining.settle_late()
         end = turns.end(begin)
         answer: Any
         try:
@@ -449,6 +463,7 @@ class Connection(Answering):
         give_way = self._answers[-1].request.give_way if self._answers else None
         if give_way is None:
             return False
+        self._server.joining.settle_late()
         give_way()
         self._answer_settled()
         return self._held is not None and self._may_dispatch(self._held)
@@ -522,6 +537,8 @@ class Connection(Answering):
         )
         if server.meter is not None:
             request.started_s = monotonic()
+        if key not in PIPELINED:
+            server.joining.settle_late()
         if frame_bytes > STEPWISE_BYTES and type(body) is GeneratorType:
             self._start(request, answer_in_steps(server.dispatch, request))
             return None
@@ -566,6 +583,9 @@ class Connection(Answering):
         if self._held is not None:
             budget.release(len(self._held))
             self._held = None
+        if self._unsettled:  # nobody asks any more, but it is appended
+            self._unsettled = 0
+            self._server.settle()
         work, self._work = self._work, None
         if (
             work is not None and not cast("GeneratorType[None, None, Any]", work).gi_running

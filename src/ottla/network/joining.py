@@ -8,6 +8,10 @@ which is at once where there is no more of it. Then they are handled one after t
 requests of one read, nothing else runs between an append and its write. One that is not for a run is handled by its
 connection like any, after those before it are settled.
 
+Requests for several partitions are handled in their connection's turn, and so are those behind them. What is put off, until what
+is ready is read or ``LATE_MAX`` connections have brought such, is the settlement at the turn's end: one write a partition for all of them
+(``late``). Whatever is not a Produce, and could look at what is not written yet, has them settled first (``settle_late``).
+
 A connection that waits here counts as queued, as one does that waits for its turn. What is handled in one call takes about as
 long as a turn, and is at most as many requests of each connection as a turn has.
 """
@@ -15,8 +19,9 @@ long as a turn, and is at most as many requests of each connection as a turn has
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from ottla.logs import logger
@@ -26,6 +31,7 @@ from ottla.network.request import Answers, Kind, Run
 if TYPE_CHECKING:
     import asyncio
 
+    from ottla.network.answering import Answering
     from ottla.network.connection import Connection
     from ottla.network.parked import Parked
     from ottla.network.server import Server
@@ -37,16 +43,20 @@ Runs = dict["Kind", tuple["Run", list["Connection"]]]
 
 Part = tuple["Connection", int, int]
 
+LATE_MAX = 3
+"""How many connections' large requests are written together at most: each holds a window (``framing``). Five gave no more."""
+
 
 class Joining:
     """The connections of one event loop whose requests wait for each other."""
 
-    __slots__ = ("_called", "_rest", "_server", "_waiting", "more_comes")
+    __slots__ = ("_called", "_late", "_rest", "_server", "_waiting", "more_comes")
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._waiting: deque[Connection] = deque()
         self._called = False
+        self._late: list[Answering] = []
         self._rest: Callable[[], bool] = rest_of(server.loop)
         self.more_comes = False
         """Whether more is being read, and ``read_over`` called then."""
@@ -61,9 +71,44 @@ class Joining:
             else:
                 self._run()
 
+    def begin(
+        self, kind: Kind, runs: Runs, received_ms: int
+    ) -> tuple[Run, list[Connection]] | None:
+        """A run of a kind, which is one of ``runs`` then; None where what was known of the kind does not hold any more."""
+        server = self._server
+        started_s = monotonic() if server.meter is not None else 0.0
+        run = kind.begin(received_ms, started_s, server.budget)
+        if run is None:
+            return None
+        found = runs[kind] = run, []
+        return found
+
+    def late(self, connection: Answering) -> bool:
+        """Whether what was appended for it is written together with what the others bring that are read with it."""
+        if not self.more_comes:
+            return False
+        self._late.append(connection)
+        if len(self._late) >= LATE_MAX:
+            self.settle_late()
+        return True
+
+    def settle_late(self) -> None:
+        """Write what waits for others, and answer it."""
+        if not self._late:
+            return
+        late, self._late = self._late, []
+        self._server.settle()
+        for connection in late:
+            try:
+                connection.settle_late()
+            except Exception as error:  # ours to mend, and no other's
+                log.error("requests failed", error=error, peer=connection.connection_id)
+                connection.abort("a request failed")
+
     def read_over(self) -> None:
         """What was ready has been read."""
         self.more_comes = False
+        self.settle_late()
         if self._waiting and not self._called:
             self._run()
 
@@ -89,7 +134,7 @@ class Joining:
             if waiting:
                 self._server.loop.call_soon(self._run)
                 for connection in waiting:
-                    connection._read_or_pause()  # there may be no room for more of what it sends
+                    connection.wait_longer()
 
     def _settle(self, runs: Runs) -> None:
         """Write what was appended, and answer, or park the answers."""
@@ -117,12 +162,20 @@ class Joining:
                 continue
             if isinstance(answers, Answers):
                 self._count(run, answers)
-                for connection, first, last in parts_of(connections):
-                    connection.answer_joined(b"".join(answers.apart[first:last]))
+                self._answer(connections, answers.apart)
             else:
                 parts = parts_of(connections)
                 parked = [one.park_joined(last - first) for one, first, last in parts]
                 answers.add_done_callback(partial(self._settled, run, parts, parked))
+
+    def _answer(self, connections: list[Connection], apart: Sequence[bytes]) -> None:
+        """Each its own, with one write."""
+        if len(set(connections)) == len(connections):  # a request each, as most have
+            for connection, answer in zip(connections, apart, strict=True):
+                connection.answer_joined(answer)
+            return
+        for connection, first, last in parts_of(connections):
+            connection.answer_joined(b"".join(apart[first:last]))
 
     def _settled(
         self, run: Run, parts: list[Part], parked: list[Parked], done: asyncio.Future[Answers]

@@ -60,6 +60,10 @@ class Unsettled:
         """What takes the requests behind this one that are like it; None if they are to be handled like others."""
         return None
 
+    def spreads(self) -> bool:
+        """Whether it is worth waiting for what others bring that are read with it: each writes to the same few places."""
+        return False
+
     def kind(self) -> Kind | None:
         """What takes those that come later and are like it, from others, too; None if they are to be handled like others."""
         return None

@@ -58,7 +58,10 @@ _SHORTEST_LENGTH = HEADER_BYTES - LOG_OVERHEAD_BYTES
 # Below magic 2 a message's overhead is 14 bytes (LegacyRecord.RECORD_OVERHEAD_V0).
 _SHORTEST_LEGACY_LENGTH = 14
 
-_unpack_header = _HEADER.unpack_from
+unpack_header = _HEADER.unpack_from
+"""The fields of ``BatchHeader`` at a position, unchecked, for who makes none of most batches; 61 bytes must be there."""
+pack_place = Struct(">qii").pack_into
+"""Writes base offset, length and leader epoch at a position: ``stamp``, for who has the length at hand."""
 _pack_offset = Struct(">q").pack_into
 _pack_int32 = Struct(">i").pack_into
 _pack_uint32 = Struct(">I").pack_into
@@ -211,7 +214,7 @@ def read_header(buf: Bytes, position: int = 0) -> BatchHeader:
     """
     if len(buf) - position < HEADER_BYTES:
         raise _short_header_error(buf, position)
-    header = _new_header(BatchHeader, _unpack_header(buf, position))
+    header = _new_header(BatchHeader, unpack_header(buf, position))
     if header[3] != MAGIC or header[1] < _SHORTEST_LENGTH:
         raise _nonsense_error(header[1], header[3])
     return header

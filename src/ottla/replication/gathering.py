@@ -22,24 +22,21 @@ log = logger(__name__)
 class Gathering:
     """The partitions of one event loop with appends that are not settled."""
 
-    __slots__ = ("_partitions",)
+    __slots__ = ("partitions",)
 
     def __init__(self) -> None:
-        self._partitions: dict[Partition, None] = {}
-
-    def add(self, partition: Partition) -> None:
-        """``partition`` has gathered an append."""
-        self._partitions[partition] = None
+        self.partitions: dict[Partition, None] = {}
+        """Those that have gathered an append, in their order; each puts itself here."""
 
     def settle(self, now_ms: int) -> None:
         """Write everything, then tell who waits for it.
 
         What failed is logged; its appends learn from ``Log.kept``, or find that their log is unusable.
         """
-        partitions = self._partitions
+        partitions = self.partitions
         if not partitions:
             return
-        self._partitions = {}
+        self.partitions = {}
         for partition in partitions:
             try:
                 partition.log.write_gathered(now_ms)

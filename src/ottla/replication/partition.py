@@ -75,7 +75,6 @@ class Partition(LeadingReplica):
         self,
         records: memoryview,
         now_ms: int,
-        *,
         required_acks: int,
         from_client: bool = True,
         gathering: Gathering | None = None,
@@ -91,14 +90,13 @@ class Partition(LeadingReplica):
         again, see ``first_batches``), and those of ``Log.append_as_leader``.
         """
         rules = self.log.rules
-        if from_client and (
-            rules.compression is not None or rules.compact or self._recompression.busy
-        ):
+        running = self._recompression.running
+        if from_client and (rules.compression is not None or rules.compact or running is not None):
             codec = None
             if rules.compression is not None:
                 codec = wanted_codec(records, rules.compression)
             keys = rules.compact and self._has_many_keys(records, now_ms)
-            if codec is not None or keys or self._recompression.busy:
+            if codec is not None or keys or running is not None:
                 return self._recompression.append(
                     records,
                     codec,
@@ -114,7 +112,7 @@ class Partition(LeadingReplica):
         """Whether ``append_as_leader`` returns no future, however a client's batch is made, on this turn of the loop."""
         log = self.log
         plain = log.config.compression_type == "producer" and not log.rules.compact
-        return plain and not self._recompression.busy
+        return plain and self._recompression.running is None
 
     def _has_many_keys(self, records: memoryview, now_ms: int) -> bool:
         """Whether to look at the keys off the loop; what is to be refused anyway is refused first."""
@@ -149,16 +147,16 @@ class Partition(LeadingReplica):
             records,
             self.leader_epoch,
             now_ms,
-            from_client=from_client,
-            keys_checked=keys_checked,
-            gathered=gathering is not None,
+            from_client,
+            keys_checked,
+            gathering is not None,
         )
         if appended.duplicate:
             return appended
         self.bytes_in += len(records)
         self.messages_in += appended.last_offset - appended.base_offset + 1
         if gathering is not None:
-            gathering.add(self)
+            gathering.partitions[self] = None
         else:
             self.appended()
         return appended

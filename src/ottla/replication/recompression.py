@@ -98,18 +98,14 @@ class _Queued(NamedTuple):
 class Recompression:
     """The queue of one partition."""
 
-    __slots__ = ("_queue", "_running", "_unpacking")
+    __slots__ = ("_queue", "_unpacking", "running")
 
     def __init__(self, unpacking: Unpacking) -> None:
         """``unpacking`` is shared by all partitions."""
         self._unpacking = unpacking
         self._queue: deque[_Queued] = deque()
-        self._running: asyncio.Task[None] | None = None
-
-    @property
-    def busy(self) -> bool:
-        """Whether appends must queue."""
-        return self._running is not None
+        self.running: asyncio.Task[None] | None = None
+        """What works on the queue; while there is such, appends must queue."""
 
     def append(
         self, records: memoryview, codec: CompressionType | None, append: Append, *, keys: bool
@@ -118,8 +114,8 @@ class Recompression:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[AppendInfo] = loop.create_future()
         self._queue.append(_Queued(records, codec, keys, append, future))
-        if self._running is None:
-            self._running = loop.create_task(self._run())
+        if self.running is None:
+            self.running = loop.create_task(self._run())
         return future
 
     async def _run(self) -> None:
@@ -136,7 +132,7 @@ class Recompression:
                 else:
                     queued.future.set_result(info)
         finally:
-            self._running = None
+            self.running = None
 
     async def _unpacked(self, queued: _Queued) -> memoryview:
         records, codec = queued.records, queued.codec

@@ -112,8 +112,9 @@ class Replicas:
         Errors: UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER (it is elsewhere), KAFKA_STORAGE_ERROR
         (its log directory is offline, or the log quarantined).
         """
-        partition = self.replica_of(topic, index)
-        if not partition.is_leader:
+        partition = self._partitions.get((topic, index))
+        if partition is None or partition.leader_id != partition.node_id:
+            self.replica_of(topic, index)  # says what else it may be
             raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         return partition
 

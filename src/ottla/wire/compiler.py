@@ -285,8 +285,13 @@ class _Decoder:
         write, length = self.source.write, self.source.name("n")
         if self.flexible:
             write(indent, f"{length} = buf[pos] - 1; pos += 1")
+            long = f"{length}, pos = read_uvarint(buf, pos - 1); {length} -= 1"
             write(indent, f"if {length} > 126:")
-            write(indent + 1, f"{length}, pos = read_uvarint(buf, pos - 1); {length} -= 1")
+            if spec.kind == "records":  # two bytes, as most batches have, are not worth a call
+                two = f"{length} += (buf[pos] - 1) * 128; pos += 1"
+                write(indent + 1, f"if 0 < buf[pos] < 128: {two}")
+                long = f"else: {long}"
+            write(indent + 1, long)
         else:
             size = struct.calcsize(layout)
             write(indent, f"{length}, = unpack_from('{layout}', buf, pos); pos += {size}")

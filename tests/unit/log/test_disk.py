@@ -104,6 +104,28 @@ def test_a_file_that_is_used_again_is_not_closed_by_who_had_it_pinned(
     assert disk.pool.open_count == 0
 
 
+@pytest.mark.parametrize("is_closing", [False, True])
+def test_a_pinned_file_that_is_made_anew_is_empty_and_has_one_descriptor(
+    tmp_path: Path, is_closing: bool
+) -> None:
+    disk = Disk()
+    (file,) = made(disk, tmp_path, 1)
+    descriptor = file.pin()
+    if is_closing:
+        file.close()
+    file.create()
+    assert file.pinned_descriptor() == descriptor
+    assert file.size() == 0
+    file.write_at(b"new", 0)
+    assert os.pread(descriptor, 5, 0) == b"new"
+    file.unpin()
+    assert disk.pool.open_count == 1
+    file.close()
+    assert disk.pool.open_count == 0
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
 def test_file_in_use_is_closed_after_one_that_is_not(tmp_path: Path) -> None:
     disk = Disk(descriptors_max=16)
     files = made(disk, tmp_path, 16)

@@ -17,6 +17,7 @@ from tests.unit.log.samples import (
     append,
     batch,
     disk,
+    headers,
     idempotent,
     new_log,
     reopened,
@@ -124,6 +125,16 @@ def test_a_write_that_fails_and_cannot_be_cut_back_takes_the_directory_offline()
     assert log.health.failure is not None
     with pytest.raises(KafkaError):
         append(log)
+
+
+def test_batches_without_timestamps_are_gathered_like_others() -> None:
+    on = disk()
+    log = new_log(on)
+    assert [gather(log, batch(timestamp_ms=-1)) for _ in range(3)] == [0, 1, 2]
+    log.write_gathered(NOW_MS)
+    assert gather(log, batch(timestamp_ms=-1)) == 3
+    log.write_gathered(NOW_MS)
+    assert [header.base_offset for header in headers(log.read(0, 1 << 20, 4))] == [0, 1, 2, 3]
 
 
 def test_a_roll_and_a_large_batch_find_what_was_gathered_written() -> None:

@@ -351,16 +351,19 @@ def test_an_answer_in_time_leaves_no_timer_that_hurts_later_requests(kit: Any) -
     async def main() -> None:
         async with kit.stage() as on:
             channel = await Channel.connect("127.0.0.1", on.port)
-            await channel.send(kit.heartbeat(), timeout=0.03)
-            slow = channel.send(kit.produce(acks=-1), version=9, timeout=10)
-            await kit.until(lambda: channel._timer is not None and channel._timer.when() > soon())
+            await channel.send(kit.heartbeat(), timeout=10)
+            slow = channel.send(kit.produce(acks=-1), version=9, timeout=1000)
+            first = channel._timer
+            assert first is not None
+            channel._set_timer(asyncio.get_running_loop().time())  # as if the 10 s were over
+            await kit.until(
+                lambda: channel._timer is not None and channel._timer.when() > first.when()
+            )
+            await kit.until(lambda: on.broker.parked)
             assert not slow.done()
             on.broker.settle()
             await slow
             await closing(channel)
-
-    def soon() -> float:
-        return asyncio.get_running_loop().time() + 1
 
     kit.run(main())
 

@@ -90,6 +90,27 @@ def test_the_sum_of_all_counts_in_a_frame_is_bounded() -> None:
         decode(Grid, 0, frame)
 
 
+@pytest.mark.parametrize("size", [1, 125, 126, 127, 128, 255, 16_381, 16_382, 16_383, 3_000_000])
+def test_records_of_any_size_are_decoded_and_none_that_lacks_a_byte(size: int) -> None:
+    """Their length has one to four bytes."""
+    whole = encode_bytes(produce(bytes(size)), 9)
+    assert decode(ProduceRequest, 9, whole) == (produce(bytes(size)), len(whole))
+    begin = len(whole) - 3 - size  # three empty sets of tags stand behind them
+    for end in (begin - 1, begin, len(whole) - 4):
+        with pytest.raises(DecodeError):
+            decode(ProduceRequest, 9, whole[:end])
+
+
+def test_a_length_of_records_may_be_written_in_more_bytes_than_it_needs() -> None:
+    whole = encode_bytes(produce(b"four"), 9)
+    at = len(whole) - 3 - 4 - 1
+    assert whole[at] == 5
+    for length in (b"\x85\x00", b"\x85\x80\x00"):
+        assert decode(ProduceRequest, 9, whole[:at] + length + whole[at + 1 :])[0] == produce(
+            b"four"
+        )
+
+
 def test_unknown_tagged_fields_are_skipped_and_oversized_ones_refused() -> None:
     class Plain(Message, versions=(0, 0), flexible_from=0):
         number: int = int32()

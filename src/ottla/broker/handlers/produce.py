@@ -46,7 +46,7 @@ from ottla.messages.produce import (
     ProduceResponse,
     TopicProduceResponse,
 )
-from ottla.messages.produce_answer import produce_answer
+from ottla.messages.produce_answer import produce_answer, produce_answers
 from ottla.network.request import Answers, Unsettled
 from ottla.replication.leading import ANY_EPOCH
 
@@ -59,9 +59,12 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 Answer: TypeAlias = "ProduceResponse | Answers | None"
+Slot: TypeAlias = "tuple[Partition, AppendInfo, int] | PartitionProduceResponse"
+"""What became of a partition's batch: where it was appended, with the log's ``undone`` behind that, or its answer."""
 T = TypeVar("T")
 
 ALL = -1
+LEADER = 1
 ADMIN_CLIENT_ID = "__admin_client"
 
 # zstd came with version 7 (KIP-110): an older client must not put into a topic what its like cannot read.
@@ -76,33 +79,35 @@ def handle(broker: Broker, request: Request) -> Unsettled:
     """Append everything; answer or park once that is written."""
     body: ProduceRequest = request.body
     produce = _Produce(broker, body, request)
-    topics = produce.response.responses
     noted = log.is_debug
     for topic in body.topic_data:
         name = topic.name
         if request.api_version >= IDS_SINCE:
             name = broker.metadata.topic_name(topic.topic_id) or ""
-        answers: list[PartitionProduceResponse] = []
-        topics.append(
-            TopicProduceResponse(
-                name=topic.name, topic_id=topic.topic_id, partition_responses=answers
-            )
-        )
+        slots: list[Slot] = []
+        produce.topics.append((topic.name, topic.topic_id, slots))
         refused = produce.refusal(name)
         for data in topic.partition_data:
-            answer = PartitionProduceResponse(index=data.index)
-            answers.append(answer)
-            if noted:
-                produce.note(name, data, answer)
+            sent = sent_batch(name, data.index, data.records) if noted else None
             if refused is not None:
-                fail(answer, refused)
-                continue
-            try:
-                produce.append(name, data, answer)
-            except KafkaError as error:
-                fail(answer, error)
+                slot: Slot = _not_appended(data.index, refused)
+            else:
+                try:
+                    slot = produce.append(name, data)
+                except KafkaError as error:
+                    slot = _not_appended(data.index, error)
+            if sent is not None:
+                slot = produce.noted(slot, sent)
+            slots.append(slot)
     body.topic_data = []
     return produce
+
+
+def _not_appended(index: int, error: KafkaError) -> PartitionProduceResponse:
+    """The answer for a partition to which nothing was appended."""
+    answer = PartitionProduceResponse(index=index)
+    fail(answer, error)
+    return answer
 
 
 class _Produce(Unsettled):
@@ -120,6 +125,7 @@ class _Produce(Unsettled):
         "sent",
         "timeout_ms",
         "timer",
+        "topics",
         "transactional",
         "unanswered",
         "version",
@@ -132,7 +138,9 @@ class _Produce(Unsettled):
         self.may_write_internal = request.client_id == ADMIN_CLIENT_ID
         self.acks = body.acks
         self.transactional = body.transactional_id is not None
-        self.response = ProduceResponse(responses=[])
+        # Name, id and partitions of each topic, until it is settled: then there is the response, or what is sent.
+        self.topics: list[tuple[str, bytes, list[Slot]]] = []
+        self.response: ProduceResponse
         self.timeout_ms = body.timeout_ms
         self.rewrites = 0
         self.future: asyncio.Future[Answer] | None = None
@@ -144,11 +152,13 @@ class _Produce(Unsettled):
         # By the answer's identity, what is logged of a producer's batch if it is refused; mostly nothing is.
         self.sent: dict[int, SentBatch] = {}
 
-    def note(self, name: str, data: PartitionProduceData, answer: PartitionProduceResponse) -> None:
-        """Keep what is to be logged of a batch if it is refused."""
-        batch = sent_batch(name, data.index, data.records)
-        if batch is not None:
-            self.sent[id(answer)] = batch
+    def noted(self, slot: Slot, batch: SentBatch) -> PartitionProduceResponse:
+        """Keep what is to be logged of a batch if it is refused; returns its answer."""
+        answer = self._answer(slot)
+        self.sent[id(answer)] = batch
+        if isinstance(slot, tuple):
+            batch.appended(slot[1])
+        return answer
 
     def refusal(self, name: str) -> KafkaError | None:
         """Why nothing is appended to any partition of a topic; None if there is no such reason."""
@@ -167,12 +177,7 @@ class _Produce(Unsettled):
             )
         return None
 
-    def append(
-        self,
-        name: str,
-        data: PartitionProduceData,
-        answer: PartitionProduceResponse,
-    ) -> None:
+    def append(self, name: str, data: PartitionProduceData) -> Slot:
         """Append a partition's batch; raises ``KafkaError``."""
         records = data.records
         if not records:
@@ -187,27 +192,22 @@ class _Produce(Unsettled):
         partition = self.broker.replicas.leader_of(name, data.index)
         try:
             outcome = partition.append_as_leader(
-                records,
-                self.request.received_ms,
-                required_acks=self.acks,
-                gathering=self.broker.gathering,
+                records, self.request.received_ms, self.acks, True, self.broker.gathering
             )
         except KafkaError as error:
+            answer = _not_appended(data.index, error)
             if error.code not in WITHOUT_LOG_START:
                 answer.log_start_offset = partition.log.log_start_offset
-            if not isinstance(error, AlreadyAppended):
-                raise
-            fail(answer, error)
-            self.gathered.append((partition, answer, error.end_offset, partition.log.undone))
-            return
-        if isinstance(outcome, asyncio.Future):
-            self.unanswered[id(answer)] = answer
-            self.rewrites += 1
-            outcome.add_done_callback(lambda done: self._rewritten(partition, answer, done))
-        else:
-            self._appended(answer, outcome)
-            end_offset = outcome.last_offset + 1
-            self.gathered.append((partition, answer, end_offset, partition.log.undone))
+            if isinstance(error, AlreadyAppended):
+                self.gathered.append((partition, answer, error.end_offset, partition.log.undone))
+            return answer
+        if not isinstance(outcome, asyncio.Future):
+            return partition, outcome, partition.log.undone
+        answer = PartitionProduceResponse(index=data.index)
+        self.unanswered[id(answer)] = answer
+        self.rewrites += 1
+        outcome.add_done_callback(lambda done: self._rewritten(partition, answer, done))
+        return answer
 
     def _rewritten(
         self,
@@ -256,6 +256,11 @@ class _Produce(Unsettled):
         except KafkaError as error:
             fail(answer, error)
 
+    def spreads(self) -> bool:
+        """Whether it is for several partitions: a write for each, unless others bring more for them."""
+        topics = self.topics
+        return len(topics) > 1 or (len(topics) == 1 and len(topics[0][2]) > 1)
+
     def run(self) -> Run | None:
         """The requests behind it that are like it may follow, if all of it went one way: to one partition."""
         return self._with_what_is_like_it(run_behind)
@@ -266,14 +271,20 @@ class _Produce(Unsettled):
 
     def _with_what_is_like_it(self, make: Callable[..., T | None]) -> T | None:
         """What ``make``, ``run_behind`` or ``kind_of``, makes of it; None where it did not go one way."""
-        responses = self.response.responses
-        if self.version < ZSTD_SINCE or len(responses) != 1 or len(self.gathered) != 1:
+        if self.version < ZSTD_SINCE or len(self.topics) != 1 or len(self.topics[0][2]) != 1:
+            return None
+        name, topic_id, (slot,) = self.topics[0]
+        if isinstance(slot, tuple):
+            partition = slot[0]
+        elif self.gathered:
+            partition = self.gathered[0][0]
+        else:
             return None
         return make(
             self.broker,
             self.request,
-            self.gathered[0][0],
-            responses[0],
+            partition,
+            TopicProduceResponse(name=name, topic_id=topic_id),
             acks=self.acks,
             timeout_ms=self.timeout_ms,
         )
@@ -283,6 +294,20 @@ class _Produce(Unsettled):
 
         What was gathered has been written now, or has failed.
         """
+        encoded = self._encoded_at_once()
+        if encoded is not None:
+            return encoded
+        self.response = ProduceResponse(
+            responses=[
+                TopicProduceResponse(
+                    name=name,
+                    topic_id=topic_id,
+                    partition_responses=[self._answer(slot) for slot in slots],
+                )
+                for name, topic_id, slots in self.topics
+            ]
+        )
+        self.topics.clear()
         for partition, answer, end_offset, undone in self.gathered:
             log = partition.log
             if log.unusable is None and (log.undone == undone or log.kept(end_offset, undone)):
@@ -296,6 +321,42 @@ class _Produce(Unsettled):
         if not self.rewrites:
             self._all_appended()
         return self._outcome() if self.future is None else self.future
+
+    def _encoded_at_once(self) -> Answers | None:
+        """The answer if it is of the kind that most are: one topic, all of it written, which is all that was asked for."""
+        if self.acks != LEADER or len(self.topics) != 1:
+            return None
+        name, topic_id, slots = self.topics[0]
+        indexes: list[int] = []
+        appends: list[AppendInfo] = []
+        for slot in slots:
+            if not isinstance(slot, tuple):
+                return None
+            partition, appended, undone = slot
+            log = partition.log
+            if log.unusable is not None or log.undone != undone:
+                return None
+            indexes.append(partition.index)
+            appends.append(appended)
+        template = produce_answers(self.version, name, topic_id, len(indexes))
+        if template is None:
+            return None
+        self.topics.clear()
+        self.request.release()
+        base_offsets, _, times_ms, starts, *_ = zip(*appends, strict=True)
+        return Answers(
+            template.encoded(self.request.correlation_id, indexes, base_offsets, times_ms, starts)
+        )
+
+    def _answer(self, slot: Slot) -> PartitionProduceResponse:
+        """A partition's answer; what was appended is looked at when the request is settled."""
+        if not isinstance(slot, tuple):
+            return slot
+        partition, appended, undone = slot
+        answer = PartitionProduceResponse(index=partition.index)
+        self._appended(answer, appended)
+        self.gathered.append((partition, answer, appended.last_offset + 1, undone))
+        return answer
 
     def _all_appended(self) -> None:
         """The records are in the log: a parked answer needs no frame, and its time begins."""

@@ -40,6 +40,9 @@ ALL = -1
 PRODUCE = 0
 
 
+_new = tuple.__new__  # a named tuple's own constructor costs twice as much
+
+
 class _Taken(NamedTuple):
     """One request: what was appended, or why not."""
 
@@ -84,7 +87,7 @@ class ProduceKind:
         self.broker = broker
         self.partition = partition
         self.topic, self.topic_id = topic.name, topic.topic_id
-        self.index = topic.partition_responses[0].index
+        self.index = partition.index
         self.version = first.api_version
         self.listener = first.connection.listener_name
         self.acks = acks
@@ -118,8 +121,10 @@ class ProduceRun(Run):
         "_broker",
         "_end_offset",
         "_future",
+        "_gathering",
         "_index",
         "_listener",
+        "_noted",
         "_now_ms",
         "_partition",
         "_taken",
@@ -127,6 +132,7 @@ class ProduceRun(Run):
         "_timer",
         "_topic",
         "_topic_id",
+        "_undone",
     )
 
     def __init__(
@@ -135,7 +141,10 @@ class ProduceRun(Run):
         """An empty one, which gives its requests' bytes back to ``budget``."""
         super().__init__(PRODUCE, kind.version, started_s, budget)
         self._broker = kind.broker
+        self._gathering = kind.broker.gathering
+        self._noted = log.is_debug
         self._partition = kind.partition
+        self._undone = kind.partition.log.undone
         self._topic, self._topic_id = kind.topic, kind.topic_id
         self._index = kind.index
         self._acks = kind.acks
@@ -153,13 +162,10 @@ class ProduceRun(Run):
         if not records:
             return False
         partition = self._partition
-        sent = sent_batch(partition.topic, self._index, records)
+        sent = sent_batch(partition.topic, self._index, records) if self._noted else None
         try:
             appended = partition.append_as_leader(
-                records,
-                self._now_ms,
-                required_acks=self._acks,
-                gathering=self._broker.gathering,
+                records, self._now_ms, self._acks, True, self._gathering
             )
         except AlreadyAppended:
             return False  # its answer waits for another offset than the run's
@@ -178,7 +184,7 @@ class ProduceRun(Run):
             if sent is not None:
                 sent.appended(appended)
             undone = partition.log.undone
-            self._taken.append(_Taken(correlation_id, appended, undone, None, sent))
+            self._taken.append(_new(_Taken, (correlation_id, appended, undone, None, sent)))
         return True
 
     def _refuse(
@@ -198,7 +204,7 @@ class ProduceRun(Run):
         partition = self._partition
         if partition.log.unusable is not None:
             self._taken = [self._unwritten(one) for one in self._taken]
-        else:
+        elif partition.log.undone != self._undone:
             kept = partition.log.kept
             self._taken = [
                 one
@@ -304,7 +310,7 @@ def kind_of(
     """The kind of ``first``, which was appended to ``partition`` and nowhere else; None where it is of none."""
     if not acks or not partition.appends_at_once:
         return None
-    index = topic.partition_responses[0].index
+    index = partition.index
     version, listener = first.api_version, first.connection.listener_name
     key = (partition, topic.name, topic.topic_id, index, version, listener, acks, timeout_ms)
     kind = _kinds.get(key)
