@@ -43,7 +43,10 @@ SMALL_SECONDS = 3.0
 LATENCY_SECONDS = 6.0
 LATENCY_CONNECTIONS = 6
 PART_OF_SATURATION = 0.5
-SATURATING_TIMES = 3
+SATURATING_TIMES = 10
+"""At most."""
+STILL_MORE = 1.1
+ENOUGH_IN_A_ROW = 2
 MB = 1e6
 GB = 1e9
 
@@ -152,14 +155,21 @@ class Rates:
         self.rate = 0.0
 
     def find(self, contestants: Mapping[str, Running]) -> None:
-        """Have each take all that it takes for a while, in turn.
+        """Have each take all that it takes for a while, in turn, until none takes ``STILL_MORE`` times what it did.
 
-        The best of several counts: the first ones of a cluster that has just come together may be a fifth of it.
+        A cluster that has just come together takes a fifth of what it takes after a minute of such requests, and one
+        time may be disturbed: so twice in a row.
         """
         best = dict.fromkeys(contestants, 0.0)
+        in_a_row = 0
         for _ in range(SATURATING_TIMES):
+            before = dict(best)
             for name, running in contestants.items():
                 best[name] = max(best[name], measure_small(running)["requests/s"])
+            more = any(best[name] >= STILL_MORE * before[name] for name in best)
+            in_a_row = 0 if more else in_a_row + 1
+            if in_a_row == ENOUGH_IN_A_ROW:
+                break
         print("  small, at most:", *(f"{n} {v:.0f}/s" for n, v in best.items()))
         self.rate = PART_OF_SATURATION * min(best.values())
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import subprocess
 import threading
 import time
@@ -237,6 +238,11 @@ class Ottla(Threads):
 
 class Aiokafka(Threads):
     """aiokafka, with an event loop a thread."""
+
+    def begin(self) -> None:
+        """Start the threads. The hundreds of lines that it logs while a broker is away would hide why a test failed."""
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+        super().begin()
 
     def produce(self) -> None:
         """Send with one producer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import random
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -173,4 +174,27 @@ def test_what_an_application_that_polls_no_more_has_borrowed_is_read_by_the_loop
     eventually(lambda: not consumer._direct._lent, "that the loop reads again")
     while len(offsets) < COUNT:
         offsets += [record.offset for record in consumer.poll(10.0)]
+    assert offsets == list(range(COUNT))
+
+
+def test_a_connection_that_ends_while_the_application_reads_it_is_made_anew(
+    consumer: ottla.Consumer,
+) -> None:
+    if not consumer._direct.is_possible:
+        pytest.skip("the loop of this system lets nobody do its work")
+    offsets: list[int] = []
+    ended = 0
+
+    def all_read() -> bool:
+        nonlocal ended
+        offsets.extend(record.offset for record in consumer.poll(1.0))
+        lent = [channel.lent for channel in consumer._direct._lent]
+        if ended < 3 and None not in lent and lent:
+            for sock in lent:
+                sock.shutdown(socket.SHUT_RDWR)
+            ended += 1
+        return len(offsets) >= COUNT
+
+    eventually(all_read, "everything is read")
+    assert ended == 3
     assert offsets == list(range(COUNT))
