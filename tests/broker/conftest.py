@@ -1,4 +1,4 @@
-"""A connection to the broker of the test."""
+"""What tests of a broker share: a connection to it, and turns that are never long."""
 
 from __future__ import annotations
 
@@ -15,3 +15,9 @@ def wire(ottla_broker: Broker) -> Iterator[Wire]:
     """A connection to ``ottla_broker``."""
     with Wire(ottla_broker.bootstrap) as connected:
         yield connected
+
+
+@pytest.fixture
+def no_turn_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine: who had a long turn does not join others the next time, but waits in a queue."""
+    monkeypatch.setattr("ottla.network.connection.BUSY_S", 60.0)

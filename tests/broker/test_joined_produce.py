@@ -29,10 +29,7 @@ TIMEOUT_S = 30.0
 CRC_AT = 17
 
 
-@pytest.fixture(autouse=True)
-def no_turn_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the machine: who had a long turn does not join others the next time."""
-    monkeypatch.setattr("ottla.network.connection.BUSY_S", 60.0)
+pytestmark = pytest.mark.usefixtures("no_turn_is_long")
 
 
 @contextmanager

@@ -25,10 +25,7 @@ VERSION = 9
 FETCH = 1
 
 
-@pytest.fixture(autouse=True)
-def no_turn_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the machine: who had long turns waits in a queue for the next one."""
-    monkeypatch.setattr("ottla.network.connection.BUSY_S", 60.0)
+pytestmark = pytest.mark.usefixtures("no_turn_is_long")
 
 
 def to_all(*values: bytes, acks: int = 1) -> ProduceRequest:
