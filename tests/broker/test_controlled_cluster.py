@@ -24,6 +24,7 @@ from ottla.messages.alter_partition_reassignments import (
 )
 from ottla.messages.elect_leaders import ElectLeadersRequest
 from ottla.settings.broker_config import BrokerConfig
+from tests.support.segment_files import without_room
 from tests.support.waiting import eventually_true
 
 
@@ -105,7 +106,7 @@ class Brokers:
                 if partition is not None:
                     paths = sorted((self.data / str(node_id) / f"{topic}-0").glob("*.log"))
                     end = partition.log.log_end_offset
-                    found.append((end, b"".join(path.read_bytes() for path in paths)))
+                    found.append((end, b"".join(without_room(path.read_bytes()) for path in paths)))
             return found
 
         async def are_same() -> bool:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
@@ -78,6 +79,23 @@ def test_what_a_running_broker_has_is_sound(ottla: Ottla, ottla_broker: Broker) 
     assert (directory["standing"], directory["process"]) == ("running", os.getpid())
     _produce(ottla_broker.bootstrap, "t", 1)  # looking at the lock has not given it up
     assert ottla("log", "verify", str(ottla_broker.data)).code == 0
+
+
+def test_room_ahead_of_synced_records_is_no_damage(run: Run, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    copy = tmp_path / "copy"
+    with Broker({"durability": "disk"}, data=data) as broker:
+        _produce(broker.bootstrap, "t", 20)
+        segment = _segments(data)[0]
+        assert segment.read_bytes().endswith(bytes(1000))
+        assert run("log", "verify", str(data), "--deep").code == 0
+        assert run("log", "verify", str(segment), "--deep").code == 0
+        assert len(run("log", "dump", str(segment)).lines) == 20
+        copytree(data, copy)  # as a kill leaves it
+    done = run("log", "verify", str(copy), "-o", "json")
+    assert done.code == 0, done.out
+    assert _kinds(done) == {}
+    assert not segment.read_bytes().endswith(bytes(1000))
 
 
 def test_a_log_that_grows_meanwhile_is_sound(ottla: Ottla, ottla_broker: Broker) -> None:

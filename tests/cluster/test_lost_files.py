@@ -13,6 +13,7 @@ from tests.cluster.bounces import BOUNCES, SEED, leader
 from tests.cluster.processes import ClusterProcesses
 from tests.cluster.trial import TOPIC, Trial
 from tests.crash.process import newest_segments
+from tests.support.segment_files import without_room
 from tests.support.waiting import eventually
 from tests.support.zookeeper import Ensemble
 
@@ -30,9 +31,10 @@ def wipe(data: Path, _: random.Random) -> None:
 def tear_tails(data: Path, chance: random.Random) -> None:
     """Every log ends in what a write leaves that was cut short."""
     for path in newest_segments(data, TOPIC):
-        with path.open("ab") as file:
-            tail = path.read_bytes()[-100:]
-            rubbish = [bytes(chance.randrange(1, 200)), chance.randbytes(100), tail[:50]]
+        content = without_room(path.read_bytes())
+        rubbish = [bytes(chance.randrange(1, 200)), chance.randbytes(100), content[-100:][:50]]
+        with path.open("r+b") as file:
+            file.seek(len(content))
             file.write(chance.choice(rubbish))
 
 

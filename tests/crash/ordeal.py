@@ -41,6 +41,7 @@ from tests.crash.process import BrokerProcess, newest_segments, segment_count
 from tests.crash.recovery import recover_twice
 from tests.interop.raw import RawClient
 from tests.support.requests import create_topic
+from tests.support.segment_files import without_room
 from tests.support.waiting import wait_until
 
 TOPIC = "load"
@@ -174,14 +175,17 @@ class Ordeal:
         if (self.data / CLEAN_SHUTDOWN).exists():
             return  # it had stopped: there was no write
         path = self.random.choice(newest_segments(self.data, TOPIC))
-        log = path.read_bytes()
+        log = without_room(path.read_bytes())
         batches = [log[at : at + header.size_bytes] for at, header in iter_batches(log)]
         tails = [bytes(self.random.randrange(1, 200)), self.random.randbytes(100)]
         if batches:
             last = batches[-1]
             tails.append(last[: self.random.randrange(1, len(last))])
-        with path.open("ab") as file:
+        with path.open("r+b") as file:
+            file.seek(len(log))
             file.write(self.random.choice(tails))
+            if self.random.random() < 0.5:  # else what is left of the room follows
+                file.truncate()
         with path.with_suffix(".index").open("ab") as file:
             file.write(self.random.randbytes(self.random.randrange(12)))
         self.torn += 1

@@ -25,6 +25,7 @@ from ottla.log.checkpoints import (
 from ottla.log.disk import Disk
 from ottla.log.offset_index import OffsetIndex
 from ottla.log.producer_snapshot import CorruptSnapshot, decode_snapshot
+from ottla.log.room import is_room
 from ottla.log.sparse_index import SparseIndex
 from ottla.log.time_index import TimeIndex
 from ottla.records.batch import (
@@ -85,7 +86,10 @@ def dump(
 
 
 def dump_log(path: str, *, deep: bool, contents: bool, disk: Disk) -> Iterator[Line]:
-    """The batches of a segment, each with its checksum verified; with ``deep`` their records."""
+    """The batches of a segment, each with its checksum verified; with ``deep`` their records.
+
+    Zeros behind the last one are room for more (``room``) and no error.
+    """
     descriptor = disk.open(path, os.O_RDONLY)
     try:
         size, position = disk.size_of(descriptor), 0
@@ -97,6 +101,8 @@ def dump_log(path: str, *, deep: bool, contents: bool, disk: Disk) -> Iterator[L
                 if len(batch) < header.size_bytes:
                     raise CorruptBatch(f"the batch has {header.size_bytes} bytes")
             except KafkaError as error:
+                if is_room(disk, descriptor, position, size):
+                    return
                 left = size - position
                 yield {"position": position, "size": left, "error": error.message}
                 return

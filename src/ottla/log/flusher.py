@@ -184,10 +184,11 @@ class Flusher:
 
     def _begin(self, logs: list[Log], together: bool) -> list[tuple[Log, Flush]]:
         begun = []
+        again = self.durability is Durability.DISK and not together
         for one in logs:
             one.flushing = _IDLE
             try:
-                flush = one.begin_flush(with_files=not together)
+                flush = one.begin_flush(with_files=not together, again=again)
             except KafkaError as error:
                 if one.unusable is None and one.health.failure is None:
                     self._put_off(one, error)  # no descriptor was left

@@ -3,7 +3,8 @@
 The rules kept here (INVARIANTS 21-24, ``LogLoader``, ``LogSegment.recover``):
 
 - Every segment from the recovery point's on is read whole: header, checksum, order of offsets. The first
-  batch that does not hold ends the log: it is a torn tail, cut off with all that follows it.
+  batch that does not hold ends the log: it is a torn tail, cut off with all that follows it. Where only zeros
+  follow, that is room for batches to come (``room``), cut off as well, and nothing to tell of.
 - The same below the recovery point is no torn tail but damage: those bytes were synced once. Nothing is
   cut; ``CorruptLog`` is raised, and the partition is left as it is for somebody to look at.
 - Every batch before the cut stays. Indexes and producer state are made anew from the batches, so that
@@ -117,7 +118,10 @@ class SegmentScan:
         if self.next_offset < self._recovery_point:
             raise CorruptLog(segment.log_file.path, self.position, reason)
         cut = self.file_bytes - self.position
+        is_room = segment.log_file.is_room(self.position, self.file_bytes)
         segment.log_file.truncate(self.position)
+        if is_room:
+            return cut
         log.warning(
             "torn tail cut off",
             path=segment.log_file.path,

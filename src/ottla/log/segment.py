@@ -296,11 +296,11 @@ class Segment:
     def end_appends(self) -> bool:
         """The segment is rolled or closed: write the indexes out, the largest timestamp last.
 
-        Returns whether there was anything to write. Raises ``OSError``, and may be called again.
+        Returns whether there was anything to do. Raises ``OSError``, and may be called again.
         """
         if self.size_bytes:
             self.time_index.maybe_append(self.max_timestamp_ms, self._max_timestamp_offset)
-        return self.write_indexes()
+        return self.log_file.cut_room(self.size_bytes) | self.write_indexes()
 
     @property
     def files_there(self) -> list[File]:

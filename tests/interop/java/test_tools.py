@@ -19,6 +19,7 @@ from ottla.testing import Broker
 from tests.interop.java.host import Done
 from tests.interop.java.tools import NOT_HERE, TOOLS, run
 from tests.support.java import java
+from tests.support.segment_files import without_room
 
 pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("java")]
 
@@ -466,3 +467,18 @@ def test_our_files_are_read_by_kafkas_own_tool(tmp_path: Path) -> None:
     done = run("kafka-dump-log", "--files", str(offsets), "--offsets-decoder")
     assert '"group":"g","topic":"t","partition":0' in done.out
     assert '"offset":400' in done.out
+
+
+def test_a_log_in_use_is_read_by_kafkas_own_tool_up_to_its_last_batch(tmp_path: Path) -> None:
+    with Broker({"durability": "disk"}, data=tmp_path) as broker:
+        with ottla.Producer(broker.bootstrap, linger_ms=0) as producer:
+            for number in range(30):  # each of them synced, so that there is room ahead
+                producer.send("t", str(number)).result()
+        (log,) = (tmp_path / "t-0").glob("*.log")
+        content = log.read_bytes()
+        assert len(content) > len(without_room(content))
+        # It ends at the zeros with an error, as it does for a log that Apache Kafka has preallocated.
+        done = run("kafka-dump-log", "--files", str(log), "--print-data-log", status=1)
+    assert re.findall(r"payload: (\d+)", done.out) == [str(number) for number in range(30)]
+    assert "isvalid: false" not in done.out
+    assert "Found record size 0" in done.out + done.err

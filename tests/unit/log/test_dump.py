@@ -64,7 +64,7 @@ def test_damage_is_told_of() -> None:
     content = bytearray(on.tree()[LOG])
     size = len(content)
     content[70] ^= 1
-    on.write_file(LOG, bytes(content) + b"\x00" * 100)
+    on.write_file(LOG, bytes(content) + b"\x01" * 100)
     shown = list(dump(LOG, disk=on))
     assert shown[0]["isvalid"] is False
     assert [line.get("isvalid") for line in shown[1:3]] == [True, True]

@@ -18,10 +18,11 @@ from ottla.errors import KafkaError
 from ottla.log import names
 from ottla.log.disk import Disk
 from ottla.log.producer_state import ProducerState
+from ottla.log.room import is_room
 from ottla.log.verification.findings import DAMAGE, FAULT, NOTE, Finding, Findings
 from ottla.log.verification.indexes import IndexCheck, OffsetIndexCheck, TimeIndexCheck
 from ottla.log.verification.walk import Broken, WalkedBatch, checksum, identity, walk
-from ottla.records.batch import BatchHeader
+from ottla.records.batch import HEADER_BYTES, BatchHeader, read_header
 
 PRODUCERS_MAX = 100_000
 """Producers whose sequences are followed at a time; beyond it the check starts anew for all."""
@@ -145,7 +146,8 @@ class SegmentCheck:
             log.first_offset = self._base_offset
         for found in walk(self._disk, descriptor, size, log.on_bytes):
             if isinstance(found, Broken):
-                self._broken(found, size)
+                if not self._is_room(descriptor, found, size):
+                    self._broken(found, size)
                 return
             log.batches += 1
             self._see(descriptor, found, checks)
@@ -277,6 +279,22 @@ class SegmentCheck:
             return
         message = f"wrong checksum in the batch of offsets {offsets[0]} to {offsets[1]}"
         self._find(DAMAGE, "checksum", message, found.position, offsets, quarantines=True)
+
+    def _is_room(self, descriptor: int, broken: Broken, size: int) -> bool:
+        """Whether there was only room for batches to come, of a broker that runs, and may have gone on, or was killed."""
+        offset = self._log.next_offset
+        assert offset is not None
+        if not (self.is_last and self._is_unsettled(offset)):
+            return False
+        if is_room(self._disk, descriptor, broken.position, size):
+            return True
+        if self._log.rules.standing is not Standing.RUNNING:
+            return False
+        try:
+            read_header(self._disk.read_fully(descriptor, HEADER_BYTES, broken.position))
+        except KafkaError:
+            return False
+        return True
 
     def _broken(self, broken: Broken, size: int) -> None:
         offset = self._log.next_offset
