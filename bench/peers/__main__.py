@@ -23,7 +23,7 @@ from bench.peers.runner import Run, chosen, leaving_nothing
 from bench.peers.settings import all_settings
 from bench.peers.versions import versions
 
-BUDGET_MIN = 115.0
+BUDGET_MIN = 117.0
 """All of it, with the report: a cell that would not be done by then is left for another run."""
 INTERRUPTED = 130
 

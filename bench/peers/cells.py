@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ROUNDS = 5
+FEWER_ROUNDS = 3
+"""Of what takes long, is only shown, and has no goal."""
 OURS = "Ottla"
 APACHE_KAFKA = "Apache Kafka"
 FLOOR = "the machine itself"

@@ -28,7 +28,7 @@ LOADS = (0.1, 0.25, 0.5, 0.75, 0.9)
 AT = 0.5
 """The load at which the goals are."""
 SECONDS = 2.5
-SECONDS_JUDGED = 6.0
+SECONDS_JUDGED = 4.0
 """Where there are goals: enough for several collections of a JVM's garbage, and for a p99 of more than a few."""
 BEFORE_S = 0.5
 SATURATING_S = 1.5

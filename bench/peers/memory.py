@@ -21,7 +21,7 @@ from bench.peers.products import Running
 from bench.peers.starting import NOTES, SMALLEST, Starts, first_record, products_to_start
 from bench.peers.tansu import NOTE, TANSU
 
-IDLE_S = 5.0
+IDLE_S = 3.0
 LOAD_S = 6.0
 LOOK_EVERY_S = 0.1
 PARTITIONS = 12

@@ -16,7 +16,7 @@ from functools import partial
 from bench.partitions import Topics
 from bench.peers import requests
 from bench.peers.brokers import side_by_side
-from bench.peers.cells import APACHE_KAFKA, OURS, ROUNDS, Cell, Goal, Sample, Setting
+from bench.peers.cells import APACHE_KAFKA, FEWER_ROUNDS, OURS, ROUNDS, Cell, Goal, Sample, Setting
 from bench.peers.load import LoadFrame, replay
 from bench.peers.products import ApacheKafka, Ottla, Running
 from bench.peers.saturation import sample
@@ -29,7 +29,6 @@ TOPICS_A_REQUEST = 10
 SERVES_AFTER_S = 300.0
 ASK_AGAIN_S = 0.01
 PRODUCE_S = 2.0
-FEWER_ROUNDS = 3
 FEWER = "Three rounds, since no goal hangs on it: it is shown for how figures grow with the number of partitions."
 HEAP = (
     "Apache Kafka has a heap of 1 GB here. With the smallest of the other cells, 96 MB, it ran out of memory while these were "
@@ -51,19 +50,30 @@ CREATED_MB, STARTED_MB, KILLED_MB = (
 
 def measure_create(starts: Starts, *, topics: Topics) -> Sample:
     """Create them in a new directory, and write to them."""
-    with starts.directory("new") as directory, starts.running(directory) as running:
-        running.await_ready()
-        found = created(running, topics)
-        found[FIRST] = written(running, topics)
-        found[CREATE_AND_FIRST] = found[CREATE] + found[FIRST]
-        found[CREATED_MB] = running.pss_mb()
+    with starts.directory("new") as directory:
+        with starts.running(directory) as running:
+            running.await_ready()
+            found = created(running, topics)
+            found[FIRST] = written(running, topics)
+            found[CREATE_AND_FIRST] = found[CREATE] + found[FIRST]
+            found[CREATED_MB] = running.pss_mb()
+            lacking = [kill for kill in (False, True) if starts.lacks(filled(topics, kill=kill))]
+            if False in lacking:
+                running.stop_cleanly()
+        if lacking:  # those that are started are what ``make`` would make
+            starts.keep(directory, filled(topics, kill=lacking[0]))
         return found
+
+
+def filled(topics: Topics, *, kill: bool) -> str:
+    """The name of the directory with all of them, of which each start has a copy."""
+    return f"{topics.count} partitions, {'killed' if kill else 'stopped'}"
 
 
 def measure_start(starts: Starts, *, topics: Topics, kill: bool) -> Sample:
     """Start with them after a clean stop, or after a kill."""
     fill = partial(make, topics=topics)
-    name = f"{topics.count} partitions, {'killed' if kill else 'stopped'}"
+    name = filled(topics, kill=kill)
     with starts.directory(name, fill, kill=kill) as directory, starts.running(directory) as running:
         took = serves(running, topics) - running.began
         start, size = (KILLED, KILLED_MB) if kill else (STOPPED, STARTED_MB)

@@ -86,11 +86,11 @@ class Work(NamedTuple):
 
 
 WORKS = (
-    Work(JAVA_PRODUCER, "1KB", 600_000, 1),
-    Work(JAVA_PRODUCER, "1KB", 600_000, -1),
-    Work(JAVA_PRODUCER, "1KB", 800_000, -1, "lz4"),
-    Work(JAVA_PRODUCER, "100B", 4_000_000, 1),
-    Work(JAVA_PRODUCER, "100B", 4_000_000, -1, "lz4"),
+    Work(JAVA_PRODUCER, "1KB", 400_000, 1),
+    Work(JAVA_PRODUCER, "1KB", 400_000, -1),
+    Work(JAVA_PRODUCER, "1KB", 500_000, -1, "lz4"),
+    Work(JAVA_PRODUCER, "100B", 3_000_000, 1),
+    Work(JAVA_PRODUCER, "100B", 3_000_000, -1, "lz4"),
     Work(JAVA_CONSUMER, "1KB", 1_000_000),
     Work(JAVA_CONSUMER, "1KB", 1_000_000, 1, "lz4"),
     Work(JAVA_CONSUMER, "100B", 5_000_000),

@@ -40,7 +40,7 @@ BEFORE_S = 1.5
 """Not counted: a follower of Apache Kafka's that asks before its leader knows that it leads comes again after
 ``replica.fetch.backoff.ms``, a second, and whoever waits for all replicas waits for it."""
 SMALL_SECONDS = 3.0
-LATENCY_SECONDS = 6.0
+LATENCY_SECONDS = 4.0
 LATENCY_CONNECTIONS = 6
 PART_OF_SATURATION = 0.5
 SATURATING_TIMES = 10

@@ -24,7 +24,7 @@ from bench.peers.products import Running
 from bench.peers.tansu import NOTE, TANSU
 
 RECORD_BYTES = 100
-SECONDS = 3.0
+SECONDS = 2.0
 BEFORE_S = 0.3
 """A topic's first requests make its files, and are not counted."""
 FLOOR_WRITES = 20_000

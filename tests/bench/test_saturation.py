@@ -100,14 +100,17 @@ def test_a_request_goes_to_each_leader_and_they_are_of_a_size() -> None:
         saturation.produce_frames(TOPIC, [1, 1, 2], batch)
 
 
-def test_two_processes_stand_beside_one_where_there_are_twelve_partitions() -> None:
+def test_two_processes_stand_beside_one_for_twelve_partitions_of_one_size_of_records() -> None:
     cells = saturation.cells()
     several = saturation.SEVERAL.name
     assert several == f"{OURS}, --brokers 2"
     for cell in cells:
-        twelve = cell.parameters.get("partitions") == 12
-        assert cell.also == ((several,) if twelve else ())
-        assert (several in cell.contestants) == twelve
+        shown = [cell.parameters.get(name) for name in ("record bytes", "partitions")] == [
+            1_000,
+            12,
+        ]
+        assert cell.also == ((several,) if shown else ())
+        assert (several in cell.contestants) == shown
         assert cell.contestants[0] == OURS
     assert not any(cell.goals for cell in saturation.cells_of_defaults())
     assert {cell.durability for cell in saturation.cells_of_defaults()} == {"defaults"}

@@ -13,6 +13,7 @@ from bench.peers.load import Outcome
 from bench.peers.products import Ottla, Running
 from bench.peers.starting import Starts
 from bench.peers.tansu import NOTE, TANSU
+from ottla.log.names import CLEAN_SHUTDOWN
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 
@@ -123,6 +124,23 @@ def test_produce_is_spread_over_all_partitions_and_all_of_it_is_counted(
             at_once = partitions.CONNECTIONS * partitions.DEPTH * per_request
             assert sum(count > 0 for count in taken) >= min(topics.count, at_once)
             before = after
+
+
+def test_what_was_created_is_what_is_started_with_later(
+    starts: Starts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(*_: object, **__: object) -> None:
+        raise AssertionError("there is one")
+
+    monkeypatch.setattr(partitions, "make", make)
+    topics = partitions.topics_of(2)
+    for _ in range(3):
+        assert partitions.measure_create(starts, topics=topics)[partitions.CREATE] > 0
+    for kill in (False, True):
+        with starts.directory(partitions.filled(topics, kill=kill)) as directory:
+            assert (directory / "data" / CLEAN_SHUTDOWN).exists() is not kill
+        found = partitions.measure_start(starts, topics=topics, kill=kill)
+        assert found[partitions.KILLED if kill else partitions.STOPPED] > 0
 
 
 def test_who_keeps_nothing_stands_beside_where_nothing_is_kept_and_no_goal_is_against_it() -> None:
