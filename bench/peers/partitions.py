@@ -50,7 +50,7 @@ CREATED_MB, STARTED_MB, KILLED_MB = (
 
 def measure_create(starts: Starts, *, topics: Topics) -> Sample:
     """Create them in a new directory, and write to them."""
-    with starts.directory("new") as directory:
+    with starts.directory("new", leave=True) as directory:
         with starts.running(directory) as running:
             running.await_ready()
             found = created(running, topics)
@@ -74,7 +74,10 @@ def measure_start(starts: Starts, *, topics: Topics, kill: bool) -> Sample:
     """Start with them after a clean stop, or after a kill."""
     fill = partial(make, topics=topics)
     name = filled(topics, kill=kill)
-    with starts.directory(name, fill, kill=kill) as directory, starts.running(directory) as running:
+    with (
+        starts.directory(name, fill, kill=kill, leave=True) as directory,
+        starts.running(directory) as running,
+    ):
         took = serves(running, topics) - running.began
         start, size = (KILLED, KILLED_MB) if kill else (STOPPED, STARTED_MB)
         return {start: took, CPU: running.cpu_seconds(), size: running.pss_mb()}

@@ -60,25 +60,27 @@ class Starts:
 
     @contextmanager
     def directory(
-        self, name: str, fill: Fill | None = None, *, kill: bool = False
+        self, name: str, fill: Fill | None = None, *, kill: bool = False, leave: bool = False
     ) -> Iterator[Path]:
         """A copy of the directory of that name, with everything in it synced.
 
         It is made when first wanted: the product is prepared there and, with ``fill``, started, filled and then
-        stopped cleanly or killed.
+        stopped cleanly or killed. The copy is removed behind its use, or with ``leave`` with all others in the end: ext4
+        looks at every inode that was deleted within the last minute before it gives one out, and who makes very many
+        files right behind such a removal pays for that (docs/performance.md).
         """
         template = self._place / name
         if not template.exists():
             self._make(template, fill, kill=kill)
-        with tempfile.TemporaryDirectory(dir=self._place) as copies:
-            copy = Path(copies) / "of"
-            # Holes stay holes: each index of a killed Apache Kafka is 10 MB of them.
-            subprocess.run(["cp", "-a", "--sparse=auto", str(template), str(copy)], check=True)
-            os.sync()
-            try:
-                yield copy
-            finally:  # of very many files in half the time that Python takes
-                subprocess.run(["rm", "-rf", str(copy)], check=True)
+        copy = Path(tempfile.mkdtemp(dir=self._place)) / "of"
+        # Holes stay holes: each index of a killed Apache Kafka is 10 MB of them.
+        subprocess.run(["cp", "-a", "--sparse=auto", str(template), str(copy)], check=True)
+        os.sync()
+        try:
+            yield copy
+        finally:
+            if not leave:
+                shutil.rmtree(copy.parent)
 
     def lacks(self, name: str) -> bool:
         """Whether there is no directory of that name yet."""
