@@ -1,7 +1,8 @@
 """The volume loses its power as a machine does: nobody is told that something is synced which is gone.
 
 A plain program, no broker: threads append to files, sync, and tell how far. Where this fails, what the tests of
-power loss find says nothing about a broker.
+power loss find says nothing about a broker. The same for the volume whose syncs fail: a sync says yes, and what it
+spoke for is there, or it says no.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.volume import Volume, freeze, require_volumes
+from tests.crash.volume import ThinVolume, Volume, freeze, require_volumes
 from tests.support.waiting import wait_until
 
 ROUNDS = 8
@@ -26,8 +27,8 @@ import os, random, sys, threading
 def append(path):
     chance, size = random.Random(path), 0
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    while True:
-        size += os.write(file, bytes(chance.randrange(100, 2000)))
+    while True:  # or until a sync fails
+        size += os.write(file, b"x" * chance.randrange(100, 2000))
         os.fdatasync(file)
         os.write(1, f"{path} {size}\\n".encode())
 
@@ -41,19 +42,21 @@ def replace(path):
 
 for path in sys.argv[2:]:
     threading.Thread(target=append, args=[path]).start()
-threading.Thread(target=replace, args=[sys.argv[1]]).start()
+if sys.argv[1]:
+    threading.Thread(target=replace, args=[sys.argv[1]]).start()
 """
 
 
 class Program:
     """The program, running; what it has told lies in a file beside the volume."""
 
-    def __init__(self, volume: Path, told: Path) -> None:
+    def __init__(self, volume: Path, told: Path, *, replaces: bool = True) -> None:
         self.told = told
+        replaced = str(volume / "replaced") if replaces else ""
         paths = [str(volume / f"appended-{number}") for number in range(FILES)]
         with told.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, str(volume / "replaced"), *paths],
+                [sys.executable, "-c", PROGRAM, replaced, *paths],
                 stdout=output,
                 stderr=subprocess.DEVNULL,
             )
@@ -112,4 +115,31 @@ def cut(volume: Volume, told: Path, enough: int, amid_syncs: bool) -> dict[Path,
     finally:
         program.kill()
     volume.power_on()
+    return program.synced()
+
+
+def test_what_a_program_was_told_is_synced_outlives_a_disk_that_takes_no_more(
+    tmp_path: Path,
+) -> None:
+    require_volumes()
+    with ThinVolume(tmp_path) as volume:
+        for _ in range(ROUNDS):
+            synced = break_amid_appends(volume, tmp_path / "told")
+            volume.forget()  # what is in memory only is not kept
+            kept = {path: path.read_bytes()[:size] for path, size in synced.items()}
+            assert {path: kept[path].count(b"x") for path in synced} == synced
+            volume.mend()
+            for path in synced:
+                path.unlink()
+
+
+def break_amid_appends(volume: ThinVolume, told: Path) -> dict[Path, int]:
+    """Take the volume's room away from the program, and let it come to its end; how far each file is synced."""
+    program = Program(volume.path, told, replaces=False)
+    try:
+        wait_until(lambda: len(program.synced()) == FILES)
+        volume.break_writes()
+        wait_until(program.ended)  # each thread with the first sync that failed
+    finally:
+        program.kill()
     return program.synced()

@@ -31,7 +31,7 @@ from tests.support.waiting import eventually
 
 EXT4_IOC_SHUTDOWN = 0x8004587D
 NO_LOG_FLUSH = 2
-BLOCK_BYTES = 1024
+PAGE_BYTES = 4096
 CHECK_FAILED = 4
 STOPPED = frozenset("TZX")
 AMID_A_CALL = frozenset("D")
@@ -62,6 +62,8 @@ class Stoppable(Protocol):
 class Volume:
     """An ext4 of ``size_mb`` below ``directory``, mounted at ``path`` while its ``with`` lasts."""
 
+    block_bytes = 1024
+
     def __init__(self, directory: Path, size_mb: int = 256, *, journal: bool = True) -> None:
         self.image = directory / "volume.ext4"
         self.path = directory / "volume"
@@ -73,8 +75,9 @@ class Volume:
         self.path.mkdir()
         with self.image.open("wb") as file:
             file.truncate(self._size_mb << 20)
-        features = ["-J", f"size={JOURNAL_MB}"] if self._journal else NO_JOURNAL
-        run("mkfs.ext4", "-q", "-F", "-m", "0", "-b", str(BLOCK_BYTES), *features, str(self.image))
+        features = ["-J", f"size={JOURNAL_MB}"] if self._journal else [*NO_JOURNAL]
+        features += ["-b", str(self.block_bytes)]
+        run("mkfs.ext4", "-q", "-F", "-m", "0", *features, str(self.image))
         self.mount()
         return self
 
@@ -146,12 +149,20 @@ class ThinVolume(Volume):
 
     ``break_writes`` takes the tmpfs's room away: what is written to new blocks reaches the page cache of the
     volume and no further, and the next sync fails with EIO; until ``mend``.
+
+    The loop driver takes a write of which its file took a part for one that is through (Linux 6.18: it looks only for
+    an error). A request that ends in a page the tmpfs has no room for, and begins in one it has, would so be answered
+    with yes: the sync of a record that crosses a page, which is the first one to meet the missing room nearly always.
+    So a block is a page, and no request is longer: a request is written, or fails. ``test_volume.py`` holds it to that.
     """
+
+    block_bytes = PAGE_BYTES
 
     def __init__(self, directory: Path, size_mb: int = 64) -> None:
         # Without a journal: one that cannot be written would make the file system read-only as a whole.
         super().__init__(directory, size_mb, journal=False)
         self._backing = directory / "backing"
+        self._usual_request = ""
         self.image = self._backing / "volume.ext4"
 
     def __enter__(self) -> Self:
@@ -174,6 +185,29 @@ class ThinVolume(Volume):
         finally:
             run("umount", str(self._backing))
 
+    def mount(self) -> None:
+        """Mount it (again), with requests of one page."""
+        super().mount()
+        self._usual_request = self._longest_request().read_text()
+        self._longest_request().write_text(str(PAGE_BYTES >> 10))
+
+    def _unmounts(self) -> bool:
+        # The device goes with the mount, and whoever has it next wants it as it was.
+        if self._mounted:
+            self._longest_request().write_text(self._usual_request)
+        gone = super()._unmounts()
+        if self._mounted and not gone:
+            self._longest_request().write_text(str(PAGE_BYTES >> 10))
+        return gone
+
+    def _longest_request(self) -> Path:
+        """Where the kernel is told how many KiB a request may have; what is longer becomes several."""
+        return Path("/sys/block", Path(self._device()).name, "queue/max_sectors_kb")
+
+    def _device(self) -> str:
+        (device,) = run("losetup", "-n", "-O", "NAME", "-j", str(self.image)).split()
+        return device
+
     def power_on(self) -> None:
         """Check it, as every start does with a file system that has no journal, and mount it."""
         self.unmount()
@@ -194,8 +228,7 @@ class ThinVolume(Volume):
         """
         os.sync()
         os.truncate(self.image, 0)
-        (device,) = run("losetup", "-n", "-O", "NAME", "-j", str(self.image)).split()
-        run("losetup", "-c", device)
+        run("losetup", "-c", self._device())
         self.forget()
 
     def forget(self) -> None:
