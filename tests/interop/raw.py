@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+from ottla.errors import ErrorCode
 from ottla.messages.create_topics import (
     CreatableTopic,
     CreatableTopicConfig,
@@ -43,6 +44,18 @@ class RawClient(Wire):
 
     def offset(self, topic: str, partition: int = 0, timestamp_ms: int = LATEST) -> int:
         """The offset for a time, or ``LATEST``: the high watermark."""
+        found = self._offset(topic, partition, timestamp_ms)
+        assert found.error_code == 0, found
+        return int(found.offset)
+
+    def leads(self, topic: str, partition: int = 0) -> bool:
+        """Whether the broker serves the partition by now."""
+        found = self._offset(topic, partition, LATEST)
+        starting = (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        assert found.error_code in (0, *starting, ErrorCode.LEADER_NOT_AVAILABLE), found
+        return found.error_code == 0
+
+    def _offset(self, topic: str, partition: int, timestamp_ms: int) -> Any:
         partitions = [ListOffsetsPartition(partition_index=partition, timestamp=timestamp_ms)]
         answer = self.call(
             ListOffsetsRequest(
@@ -50,9 +63,7 @@ class RawClient(Wire):
             ),
             7,
         )
-        found = answer.topics[0].partitions[0]
-        assert found.error_code == 0, found
-        return int(found.offset)
+        return answer.topics[0].partitions[0]
 
     def create_topic(
         self, topic: str, partitions: int = 1, config: dict[str, str] | None = None

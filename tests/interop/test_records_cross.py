@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Protocol
 
@@ -17,6 +18,7 @@ import pytest
 from tests.interop.programs.clients import CLIENTS
 from tests.interop.raw import RawClient
 from tests.interop.samples import BASE_MS, Sample
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.interop,
@@ -71,6 +73,9 @@ class Written:
             topic = f"cross.{writer}.{os.urandom(3).hex()}"
             with RawClient(self._bootstrap) as raw:
                 raw.create_topic(topic, len(adapter.CODECS))
+                for partition in range(len(adapter.CODECS)):
+                    # Apache Kafka names a leader before that one knows of it, and not every client asks often enough.
+                    eventually(partial(raw.leads, topic, partition), f"{topic}-{partition} is led")
                 for partition, codec in enumerate(adapter.CODECS):
                     adapter.write(self._bootstrap, topic, partition, codec, adapter.WRITABLE)
                     assert raw.offset(topic, partition) == len(adapter.WRITABLE)

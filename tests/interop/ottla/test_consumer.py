@@ -317,6 +317,39 @@ def test_a_poll_that_waits_gets_what_comes_and_hears_of_the_end(
     assert found == [0, 1, "the consumer is closed"]
 
 
+@pytest.mark.parametrize("moment", ["before it waits", "while it takes what is there"])
+def test_a_poll_under_which_the_consumer_is_closed_says_so_at_any_moment(
+    bootstrap: str, unused: str, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    fill(bootstrap, unused, 1)
+    consumer = ottla.Consumer(unused, bootstrap=bootstrap, auto_offset_reset="earliest")
+    eventually(lambda: numbers(consumer.poll(0.2)) == [0], "the record")
+    eventually(
+        lambda: consumer.poll(0.2) == [] and consumer._direct._lent != [],
+        "this thread reads its connections",
+    )
+
+    def close() -> None:
+        closing = threading.Thread(target=consumer.close)
+        closing.start()
+        closing.join(60)
+
+    def may_wait() -> bool:
+        close()
+        return False
+
+    def take(_: int) -> tuple[list[Any], bool]:
+        close()
+        return [], True
+
+    if moment == "before it waits":
+        monkeypatch.setattr(consumer, "_may_wait", may_wait)
+    else:
+        monkeypatch.setattr(consumer._core, "take", take)
+    with pytest.raises(RuntimeError, match=r"^the consumer is closed$"):
+        consumer.poll(10.0)
+
+
 def test_a_commit_s_callback_must_not_wait_for_records(bootstrap: str, unused: str) -> None:
     fill(bootstrap, unused, 1)
     said: list[str] = []

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 from ottla import capabilities
@@ -117,12 +118,20 @@ class DirectReading:
     def ask(self) -> None:
         """Have the loop lend what answers are to come over."""
         if self.is_possible:
-            self._thread.call_soon(self._lend)
+            self.soon(self._lend)
 
     def leave(self) -> None:
         """Have the loop read again what it has lent: this thread is about to wait for the loop."""
         if self._lent:
-            self._thread.call_soon(self._give_back)
+            self.soon(self._give_back)
+
+    def soon(self, callback: Callable[[], object]) -> None:
+        """Have the loop call it; nothing happens where another thread has closed the consumer meanwhile, and its loop."""
+        try:
+            self._thread.call_soon(callback)
+        except RuntimeError:
+            if not self._core.closed:
+                raise
 
     def close(self) -> None:
         """Once the loop has ended."""

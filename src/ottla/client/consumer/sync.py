@@ -182,7 +182,7 @@ class Consumer:
         while not core.attention and not core.closed:
             chunks, freed = core.take(most)
             if freed and not direct.visit(room=True):
-                self._thread.call_soon(core.fetcher.maintain)
+                direct.soon(core.fetcher.maintain)
             count = sum(len(chunk.records) for chunk in chunks)
             if count:
                 self._unvisited += count
