@@ -13,14 +13,22 @@ from ottla.client import cluster as cluster_module
 from ottla.client.cluster import Cluster
 from ottla.client.consumer.consumer import hand_out
 from ottla.client.consumer.fetcher import Fetcher
+from ottla.client.consumer.position_keeper import PositionKeeper
 from ottla.client.consumer.positions import LeaderAndEpoch, PartitionState, Phase, Positions
 from ottla.client.consumer.settings import consumer_settings
+from ottla.client.errors import LogTruncated
 from ottla.client.metadata import Metadata, Node, PartitionMetadata, TopicMetadata
 from ottla.client.settings import ConnectionSettings
 from ottla.client.types import TopicPartition
 from ottla.errors import ErrorCode, KafkaError
 from ottla.messages.fetch import FetchableTopicResponse, FetchResponse, PartitionData
 from ottla.messages.metadata import MetadataRequest
+from ottla.messages.offset_for_leader_epoch import (
+    EpochEndOffset,
+    OffsetForLeaderEpochRequest,
+    OffsetForLeaderEpochResponse,
+    OffsetForLeaderTopicResult,
+)
 from ottla.records.builder import build_batch
 
 T0 = TopicPartition("t", 0)
@@ -62,6 +70,18 @@ class ToyCluster:
             ready=lambda node, purpose: self.channels[node.node_id],
         )
         self.refreshes = 0
+        self.epoch_questions: list[tuple[int, int, asyncio.Future[Any]]] = []
+        """Whom a consumer asks where an epoch ends, of which one, and the answer to be given."""
+
+    def add_topics(self, *names: str) -> None:
+        """All are known."""
+
+    async def send(self, node_id: int, request: OffsetForLeaderEpochRequest) -> Any:
+        """The answer, when the test gives it."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        (topic,) = request.topics
+        self.epoch_questions.append((node_id, topic.partitions[0].leader_epoch, future))
+        return await future
 
     def lead(self, leader: int, epoch: int) -> None:
         """The metadata say so."""
@@ -94,6 +114,16 @@ class Scene:
             lambda: self.now,
         )
 
+        self.keeper = PositionKeeper(
+            self.cluster,  # type: ignore[arg-type]
+            self.positions,
+            None,
+            consumer_settings(None, **settings),
+            self.fetcher.maintain,
+            self.fail,
+            lambda: self.now,
+        )
+
     def fail(self, error: KafkaError, states: Iterable[PartitionState]) -> None:
         """What the application would be told."""
         self.failures.append(error)
@@ -106,9 +136,77 @@ class Scene:
         future.set_result(FetchResponse(responses=[topic]))
         await asyncio.sleep(0)
 
+    async def lead(self, leader: int, epoch: int) -> None:
+        """The metadata name another leader; what was read is doubted."""
+        self.cluster.lead(leader, epoch)
+        self.keeper.leaders_changed()
+        await settled()
+
+    async def end(self, epoch: int, offset: int) -> tuple[int, int]:
+        """Answer the oldest question where an epoch ended; who was asked, and of which epoch."""
+        node, asked, future = self.cluster.epoch_questions.pop(0)
+        end = EpochEndOffset(partition=0, leader_epoch=epoch, end_offset=offset)
+        topic = OffsetForLeaderTopicResult(topic="t", partitions=[end])
+        future.set_result(OffsetForLeaderEpochResponse(topics=[topic]))
+        await settled()
+        return node, asked
+
     def asked(self) -> list[int]:
         """Which brokers have a Fetch to answer."""
         return [node for node, channel in self.cluster.channels.items() if channel.asked]
+
+
+async def settled() -> None:
+    """All that is ready to go on has gone on."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def read_by_a_reader_of_epoch_4() -> Scene:
+    """Everything below 100 was written in epoch 4; the leader of epoch 5 has been asked for more."""
+    scene = Scene(auto_offset_reset="none")
+    scene.state.seek(100, 4)
+    scene.fetcher.maintain()
+    assert scene.asked() == [1]
+    return scene
+
+
+def records_of(epoch: int) -> bytes:
+    """Five records from 100 on."""
+    return bytes(build_batch([(1, None, b"v", ())] * 5, base_offset=100, leader_epoch=epoch))
+
+
+def test_records_that_come_while_the_next_leader_is_asked_are_not_taken_for_truncated() -> None:
+    """The end of epoch 4 is no judgement on records of epoch 5, which the leader before gave meanwhile."""
+
+    async def play() -> None:
+        scene = await read_by_a_reader_of_epoch_4()
+        await scene.lead(2, 6)
+        assert scene.state.phase is Phase.VALIDATE
+        await scene.answer(1, records=records_of(5))
+        hand_out(scene.fetcher.take(10)[0])
+        assert await scene.end(4, 100) == (2, 4)
+        assert scene.failures == []
+        assert (scene.state.phase, scene.state.fetch_offset) == (Phase.FETCH, 100)
+        assert scene.asked() == [2]
+        await scene.answer(2, records=records_of(5))
+        assert len(hand_out(scene.fetcher.take(10)[0])) == 5
+
+    asyncio.run(play())
+
+
+def test_a_leader_that_was_followed_by_another_while_it_was_asked_confirms_nothing() -> None:
+    async def play() -> None:
+        scene = await read_by_a_reader_of_epoch_4()
+        await scene.lead(2, 6)
+        await scene.lead(3, 7)
+        assert await scene.end(4, 100) == (2, 4)
+        assert scene.state.phase is Phase.VALIDATE
+        assert await scene.end(4, 90) == (3, 4)
+        assert (scene.state.phase, scene.state.fetch_offset) == (Phase.FETCH, 90)
+        assert [type(error) for error in scene.failures] == [LogTruncated]
+
+    asyncio.run(play())
 
 
 async def read_from_a_follower() -> Scene:

@@ -446,13 +446,18 @@ class Fetcher:
     def _take_partition(self, asked: _Asked, data: Any) -> bool:
         """Whether there is something for the application."""
         state = asked.state
+        doubted = state.phase is not Phase.FETCH
         code = ErrorCode(data.error_code)
         if code is not ErrorCode.NONE:
-            return self._partition_failed(asked, data, code)
+            return not doubted and self._partition_failed(asked, data, code)
         state.high_watermark = data.high_watermark
         state.last_stable_offset = data.last_stable_offset
         if data.log_start_offset >= 0:
             state.log_start_offset = data.log_start_offset
+        if doubted:
+            # The next leader is being asked about what was read when the doubt arose: reading on would make its answer
+            # one to another question, and records of a later epoch look truncated (``FetchCollector.initialize``).
+            return False
         if data.diverging_epoch is not None and data.diverging_epoch.end_offset >= 0:
             state.phase = Phase.VALIDATE
             self._on_news()

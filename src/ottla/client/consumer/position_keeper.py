@@ -175,6 +175,7 @@ class PositionKeeper:
 
     async def _validate(self, states: list[tuple[PartitionState, int]]) -> None:
         asked = [(state, version) for state, version in states if state.leader.epoch >= 0]
+        leaders = {state.topic_partition: state.leader for state, _ in states}
         ends: dict[TopicPartition, EpochEnd] = {}
         answered = bool(asked)
         try:
@@ -191,6 +192,8 @@ class PositionKeeper:
         for state, version in states:
             if state.version != version or state.phase is not Phase.VALIDATE:
                 continue
+            if state.leader != leaders[state.topic_partition]:
+                continue  # another leads by now, and is asked in its turn
             end = ends.get(state.topic_partition)
             if end is None and answered and state.leader.epoch >= 0:
                 self._back_off(state)
