@@ -55,7 +55,7 @@ def kill(trial: Trial, victim: int) -> None:
     """SIGKILL; its partitions go on without it; it comes back."""
     trial.note(f"SIGKILL of broker {victim}")
     trial.cluster.kill_broker(victim)
-    trial.await_progress()
+    trial.await_progress_without(victim)
     trial.cluster.start_broker(victim)
 
 
@@ -70,7 +70,7 @@ def terminate(trial: Trial, victim: int) -> None:
     """SIGTERM; its partitions go on without it; it comes back."""
     trial.note(f"SIGTERM of broker {victim}")
     trial.cluster.stop_broker(victim)
-    trial.await_progress()
+    trial.await_progress_without(victim)
     trial.cluster.start_broker(victim)
 
 
@@ -79,7 +79,7 @@ def pause(trial: Trial, victim: int) -> None:
     trial.note(f"SIGSTOP of broker {victim}")
     trial.cluster.pause(victim)
     trial.let_pass(PAUSE_S)
-    trial.await_progress()
+    trial.await_progress_without(victim)
     trial.note(f"SIGCONT of broker {victim}")
     trial.cluster.resume(victim)
 
@@ -95,7 +95,7 @@ def cut_from_zookeeper(trial: Trial, victim: int) -> None:
     trial.note(f"broker {victim} is cut off from ZooKeeper")
     trial.cluster.cut_from_zookeeper(victim)
     trial.let_pass(PAUSE_S)
-    trial.await_progress()
+    trial.await_progress_without(victim)
     trial.note("healed")
     trial.cluster.heal()
 
