@@ -135,6 +135,24 @@ def test_a_member_that_leaves_by_an_exception_commits_only_what_it_passed(
     assert sorted(done + [int(r.value) for r in two.records]) == list(range(60))
 
 
+def test_a_member_that_leaves_by_an_exception_takes_back_nothing_that_it_committed(
+    bootstrap: str, topic: str
+) -> None:
+    fill(bootstrap, topic, 0, 60)
+
+    def work() -> None:
+        settings = {**GROUP_SETTINGS, "auto_commit_interval_ms": 600_000}
+        with ottla.Consumer(topic, group=topic, bootstrap=bootstrap, **settings) as consumer:
+            for count, _ in enumerate(consumer, 1):
+                if count == 23:
+                    consumer.commit()
+                    raise LookupError
+
+    with pytest.raises(LookupError):
+        work()
+    assert committed(bootstrap, topic) == 23
+
+
 def test_auto_commit_does_not_commit_what_is_still_being_handled(
     bootstrap: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

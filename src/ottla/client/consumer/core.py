@@ -36,6 +36,7 @@ from ottla.logs import logger
 
 log = logger(__name__)
 
+NOTHING = OffsetAndMetadata(-1)
 TURN_RECORDS = 2_000
 """After so many records without a wait a consumer under asyncio lets the event loop turn."""
 
@@ -375,28 +376,51 @@ class ConsumerCore:
         return self.committed_offsets
 
     async def commit(
-        self, offsets: Mapping[TopicPartition, OffsetAndMetadata], timeout_ms: float
+        self,
+        offsets: Mapping[TopicPartition, OffsetAndMetadata],
+        timeout_ms: float,
+        identity: Identity | None = None,
     ) -> None:
-        """Commit, after the commits that were asked for before."""
-        committer = self.committer()
+        """Commit, after the commits that were asked for before; as who asks now, or as ``identity``.
+
+        It may have to wait for another, and a rebalance give the partitions to somebody else meanwhile.
+        """
+        identity = identity or self.identity
+        self.committer()
         async with self._commit_lock:
-            await committer.commit(offsets, self.identity, timeout_ms=timeout_ms)
-            self._last_committed.update(offsets)
+            await self._commit(offsets, identity, timeout_ms)
+            for partition, committed in offsets.items():
+                state = self.positions.find(partition)
+                if state is not None:
+                    state.committed(committed.offset, committed.leader_epoch)
+
+    async def _commit(
+        self,
+        offsets: Mapping[TopicPartition, OffsetAndMetadata],
+        identity: Identity,
+        timeout_ms: float,
+    ) -> None:
+        await self.committer().commit(offsets, identity, timeout_ms=timeout_ms)
+        owned = self.positions.partitions  # what went meanwhile is committed by others now
+        self._last_committed.update((at, offsets[at]) for at in offsets.keys() & owned)
 
     async def _commit_passed(self) -> None:
         if not self.settings.auto_commit:
             return
-        offsets = {
-            partition: offset
-            for partition, offset in self.positions.passed().items()
-            if self._last_committed.get(partition) != offset
-        }
-        if not offsets:
-            return
-        try:
-            await self.commit(offsets, self.cluster.settings.request_timeout_ms)
-        except KafkaError as error:
-            log.warning("auto-commit failed", group=self.settings.group, error=str(error))
+        async with self._commit_lock:
+            # What is passed, and as whom it is committed, is known once no other commit is under way.
+            offsets = {
+                partition: offset
+                for partition, offset in self.positions.passed().items()
+                if self._last_committed.get(partition, NOTHING).offset != offset.offset
+            }
+            if not offsets:
+                return
+            try:
+                timeout_ms = self.cluster.settings.request_timeout_ms
+                await self._commit(offsets, self.identity, timeout_ms)
+            except KafkaError as error:
+                log.warning("auto-commit failed", group=self.settings.group, error=str(error))
 
     async def _auto_commit(self) -> None:
         while True:
@@ -436,10 +460,12 @@ class ConsumerCore:
     ) -> None:
         """Commit in the background; ``on_commit`` is called with the offsets and the error, if any."""
 
+        identity = self.identity
+
         async def work() -> None:
             failure: KafkaError | None = None
             try:
-                await self.commit(offsets, self.cluster.settings.request_timeout_ms)
+                await self.commit(offsets, self.cluster.settings.request_timeout_ms, identity)
             except KafkaError as error:
                 failure = error
                 log.warning("commit failed", group=self.settings.group, error=str(error))

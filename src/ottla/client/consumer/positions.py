@@ -120,6 +120,11 @@ class PartitionState:
         self.passed = self.position
         self.passed_epoch = self.position_epoch
 
+    def committed(self, offset: int, epoch: int) -> None:
+        """The application has committed ``offset`` itself: if it was given all before, it is done with that."""
+        if self.passed < offset <= self.position:
+            self.passed, self.passed_epoch = offset, epoch
+
     def take_back(self) -> None:
         """What was handed out since the application asked has not reached it; call where records are taken."""
         self.position = self.passed
