@@ -483,7 +483,7 @@ class ConsumerCore:
             state = self.positions.get(partition)
             state.paused = True
             if self.cursor.holds(state):
-                state.rewind(state.position, state.position_epoch)
+                state.fetch_again()  # what is sought or doubted meanwhile stays so
         self.fetcher.maintain()  # what is buffered of them uses up nobody's room any more
 
     def resumed(self) -> None:
