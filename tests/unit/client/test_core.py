@@ -8,6 +8,8 @@ from ottla.client.consumer.core import ConsumerCore
 from ottla.client.consumer.fetched import Chunk
 from ottla.client.consumer.positions import EARLIEST_TIMESTAMP, LeaderAndEpoch, Phase
 from ottla.client.consumer.settings import consumer_settings
+from ottla.client.consumer.subscription import Listeners
+from ottla.client.metadata import PartitionMetadata, TopicMetadata
 from ottla.client.record import Record
 from ottla.client.types import TopicPartition
 from tests.unit.client.test_failover import SETTINGS
@@ -55,5 +57,32 @@ def test_a_pause_takes_no_doubt_away() -> None:
         state = core.positions.get(T0)
         core.pause([T0])
         assert (state.phase, state.fetch_offset, state.fetch_epoch) == (Phase.VALIDATE, 6, 3)
+
+    asyncio.run(play())
+
+
+def test_a_poll_that_waits_joins_the_group_once_a_topic_matches_the_pattern() -> None:
+    async def play() -> None:
+        core = ConsumerCore(SETTINGS, consumer_settings("g"))
+        assert core.membership is not None
+        joins: list[list[str]] = []
+        membership = core.membership
+
+        def join(topics: list[str], owned: list[TopicPartition]) -> None:
+            membership.rejoin_reason = None
+            joins.append(topics)
+
+        membership.begin_join = join  # type: ignore[method-assign]
+        core.subscription.set_pattern("t.*", Listeners())
+        poll = asyncio.ensure_future(core.poll(None, 10))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        partition = PartitionMetadata(0, 1, 0, (1,), (1,))
+        core.cluster.metadata.topics["t"] = TopicMetadata("t", b"\0" * 16, False, {0: partition})
+        core._metadata_changed()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        poll.cancel()
+        assert joins == [["t"]]
 
     asyncio.run(play())

@@ -205,6 +205,7 @@ class ConsumerCore:
         )
         if self.membership is not None:
             self.membership.request_rejoin(reason)
+            self._call_for_attention()  # a poll may wait with a join that is due until there is a topic
         elif self.subscription.shared:
             self._set_assignment(self.subscription.all_partitions(self.cluster.metadata))
 
