@@ -45,8 +45,9 @@ class Poll:
         self.committed: list[dict[TopicPartition, OffsetAndMetadata]] = []
         subscription = Subscription()
         subscription.set_topics(["t"], listeners)
+        self.member = Agreed([KEPT, NEW])
         self.rebalancing = Rebalancing(
-            cast("Membership", Agreed([KEPT, NEW])),
+            cast("Membership", self.member),
             self.positions,
             subscription,
             self._commit,
@@ -103,3 +104,17 @@ def test_what_is_given_up_is_committed_first_as_far_as_it_was_passed() -> None:
     poll.attend()
     assert poll.committed == [{OLD: OffsetAndMetadata(5), KEPT: OffsetAndMetadata(5)}]
     assert poll.positions.partitions == {KEPT, NEW}
+
+
+def test_who_gives_up_partitions_lets_others_have_them_though_a_callback_fails() -> None:
+    """The group assigns them only when the member that had them joins again."""
+
+    def fail(partitions: list[TopicPartition]) -> None:
+        raise ZeroDivisionError
+
+    poll = Poll(Listeners(on_revoked=fail))
+    with pytest.raises(ZeroDivisionError):
+        poll.attend()
+    poll.attend()
+    assert poll.positions.partitions == {KEPT, NEW}
+    assert len(poll.member.rejoins) == 1

@@ -98,9 +98,11 @@ class Rebalancing:
         assigned = set(joined.partitions)
         if self._membership.cooperative:
             revoked = owned - assigned
-            await self.give_up(revoked)
-            if revoked:
-                self._membership.request_rejoin("to let others have what was given up")
+            try:
+                await self.give_up(revoked)
+            finally:  # the next poll finds nothing more to give up
+                if revoked - self._positions.partitions:
+                    self._membership.request_rejoin("to let others have what was given up")
         if any(partition.topic not in self._subscription.topics for partition in assigned):
             self._membership.request_rejoin("the subscription changed during the rebalance")
         self._on_assignment(assigned)
