@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any, cast
+
+import pytest
 
 from ottla.client.consumer.core import ConsumerCore
 from ottla.client.consumer.fetched import Chunk
+from ottla.client.consumer.membership import Joined
 from ottla.client.consumer.positions import EARLIEST_TIMESTAMP, LeaderAndEpoch, Phase
 from ottla.client.consumer.settings import consumer_settings
 from ottla.client.consumer.subscription import Listeners
@@ -14,7 +18,7 @@ from ottla.client.record import Record
 from ottla.client.types import TopicPartition
 from tests.unit.client.test_failover import SETTINGS
 
-T0 = TopicPartition("t", 0)
+T0, T1, T2 = (TopicPartition("t", number) for number in range(3))
 
 
 def records_at(*offsets: int) -> list[Record]:
@@ -84,5 +88,38 @@ def test_a_poll_that_waits_joins_the_group_once_a_topic_matches_the_pattern() ->
             await asyncio.sleep(0)
         poll.cancel()
         assert joins == [["t"]]
+
+    asyncio.run(play())
+
+
+def test_an_outcome_that_was_not_taken_before_an_unsubscribe_is_never_taken() -> None:
+    """It is that of a membership which has ended: others own those partitions."""
+
+    async def play() -> None:
+        core = ConsumerCore(SETTINGS, consumer_settings("g", assignors=["cooperative-sticky"]))
+        core._started = True  # nobody is asked for metadata
+        membership = core.membership
+        assert membership is not None
+        fails = [ZeroDivisionError()]
+
+        def fail_once(partitions: list[TopicPartition]) -> None:
+            if fails:
+                raise fails.pop()
+
+        core.subscription.set_topics(["t"], Listeners(on_revoked=fail_once))
+        core.positions.assign([T0, T1])
+        membership.rejoin_reason = None
+        outcomes = [Joined(1, cast("Any", None), [T1, T2])]
+        membership.take_joined = (  # type: ignore[method-assign]
+            lambda: outcomes.pop() if outcomes else None
+        )
+        with pytest.raises(ZeroDivisionError):
+            await core.attend()
+        await core.unsubscribe()
+        owned: list[list[TopicPartition]] = []
+        membership.begin_join = lambda topics, own: owned.append(own)  # type: ignore[method-assign]
+        await core.subscribe(["t"], None, Listeners())
+        await core.attend()
+        assert owned == [[]]
 
     asyncio.run(play())

@@ -195,6 +195,7 @@ class ConsumerCore:
             if self.subscription.shared:
                 await self._rebalancing.give_up(self.positions.partitions)
             await self.membership.leave("unsubscribed")
+            self._rebalancing.left()
         self.subscription.clear()
         self.cluster.all_topics = False
         self._set_assignment([])

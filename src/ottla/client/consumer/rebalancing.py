@@ -72,6 +72,10 @@ class Rebalancing:
             listeners = self._subscription.listeners
             await self._call(listeners.on_lost or listeners.on_revoked, partitions)
 
+    def left(self) -> None:
+        """The membership has ended: what it still had to bring counts no more."""
+        self._joined = None
+
     async def give_up(self, partitions: Iterable[TopicPartition]) -> None:
         """Commit, tell the application, and own them no more."""
         given_up = sorted(partitions)
