@@ -109,6 +109,11 @@ class Membership:
         """Whether a rebalance is under way, or its outcome waits to be taken."""
         return self._task is not None
 
+    @property
+    def _joins(self) -> bool:
+        """Whether the coordinator has still to answer: until then it waits for no heartbeats."""
+        return self._task is not None and not self._task.done()
+
     def needs_attention(self) -> bool:
         """Whether a ``poll`` has something to do here before it hands out records."""
         if self.lost or self.failure is not None:
@@ -147,6 +152,8 @@ class Membership:
         error = task.exception()
         if error is None:
             joined = task.result()
+            if joined.generation_id != self._generation_id:
+                return None  # the place was lost before a poll came
             joined.assignor.on_assignment(joined.partitions, joined.generation_id)
             return joined
         self.rejoin_reason = self.rejoin_reason or "the last attempt failed"
@@ -299,7 +306,7 @@ class Membership:
         settings = self._settings
         while True:
             await asyncio.sleep(settings.heartbeat_interval_ms / 1000)
-            if self._task is not None or self._generation_id < 0:
+            if self._joins or self._generation_id < 0:
                 continue
             self.note_life()
             if time.monotonic() - self.last_poll > settings.max_poll_interval_ms / 1000:
@@ -329,10 +336,10 @@ class Membership:
         if code is ErrorCode.NONE or generation_id != self._generation_id:
             return
         if code is ErrorCode.REBALANCE_IN_PROGRESS:
-            if self._task is None:
+            if not self._joins:
                 self.request_rejoin("the group rebalances")
         elif code in _NO_MEMBER:
-            if self._task is None:
+            if not self._joins:
                 if code is ErrorCode.UNKNOWN_MEMBER_ID:
                     self._member_id = ""
                 self._lose(code.name)
