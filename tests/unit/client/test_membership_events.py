@@ -119,3 +119,15 @@ def test_an_outcome_that_the_next_rebalance_has_overtaken_is_taken_before_the_ne
         assert scene.member.take_joined() is not None
 
     asyncio.run(asyncio.wait_for(play(), 10))
+
+
+def test_partitions_that_come_while_an_outcome_waits_for_a_poll_are_shared_out_by_a_join() -> None:
+    async def play() -> None:
+        scene = Scene()
+        await scene.rebalance()
+        scene.grow(3)
+        scene.member.metadata_changed()
+        assert scene.member.take_joined() is not None
+        assert scene.member.rejoin_reason is not None
+
+    asyncio.run(play())

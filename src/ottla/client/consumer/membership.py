@@ -155,6 +155,7 @@ class Membership:
             if joined.generation_id != self._generation_id:
                 return None  # the place was lost before a poll came
             joined.assignor.on_assignment(joined.partitions, joined.generation_id)
+            self.metadata_changed()  # perhaps since they were shared out
             return joined
         self.rejoin_reason = self.rejoin_reason or "the last attempt failed"
         if isinstance(error, KafkaError) and (error.retriable or _join_again(error.code)):
