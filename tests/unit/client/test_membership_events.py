@@ -15,6 +15,7 @@ from ottla.client.types import TopicPartition
 from ottla.errors import ErrorCode
 from ottla.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
 from ottla.messages.join_group import JoinGroupResponse, JoinGroupResponseMember
+from ottla.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse
 from ottla.messages.sync_group import SyncGroupResponse
 
 T0 = TopicPartition("t", 0)
@@ -131,3 +132,26 @@ def test_partitions_that_come_while_an_outcome_waits_for_a_poll_are_shared_out_b
         assert scene.member.rejoin_reason is not None
 
     asyncio.run(play())
+
+
+def test_who_leaves_for_want_of_a_poll_has_lost_its_place_at_once() -> None:
+    """A poll that comes meanwhile takes nothing for its own, and what it joins then is not lost with it."""
+
+    async def play() -> None:
+        scene = Scene()
+        await scene.rebalance()
+        assert scene.member.take_joined() is not None
+        scene.member.note_life()
+        scene.member.last_poll = -1e9
+        request, left = await scene.link.asked.get()
+        assert isinstance(request, LeaveGroupRequest)
+        assert scene.member.lost
+        scene.member.lost = False  # the poll has seen to it
+        await scene.rebalance()
+        left.set_result(LeaveGroupResponse())
+        await settled()
+        assert not scene.member.lost
+        assert scene.member.generation_id == 1
+        assert scene.member.take_joined() is not None
+
+    asyncio.run(asyncio.wait_for(play(), 10))

@@ -316,8 +316,9 @@ class Membership:
                     group=self._link.group,
                     max_poll_interval_ms=settings.max_poll_interval_ms,
                 )
-                await self.leave("no poll within max_poll_interval_ms")
+                # First, for a poll that comes before the answer finds what it owns no more, and may join anew.
                 self._lose("left for want of a poll")
+                await self.leave("no poll within max_poll_interval_ms")
                 continue
             try:
                 await self._heartbeat()
@@ -371,14 +372,16 @@ class Membership:
         A static member says nothing: it may come back until its session ends.
         """
         self._generation_id = -1
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
         self.rejoin_reason = self.rejoin_reason or reason
+        member_id = self._member_id
+        if self._settings.group_instance_id is None:
+            self._member_id = ""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         if self._settings.group_instance_id is not None:
             return
-        member_id, self._member_id = self._member_id, ""
         if not member_id or self._link.node is None:
             return
         request = LeaveGroupRequest(
