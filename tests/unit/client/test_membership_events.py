@@ -155,3 +155,19 @@ def test_who_leaves_for_want_of_a_poll_has_lost_its_place_at_once() -> None:
         assert scene.member.take_joined() is not None
 
     asyncio.run(asyncio.wait_for(play(), 10))
+
+
+def test_a_heartbeat_that_is_refused_for_once_costs_no_place() -> None:
+    """Kafka's member tells its application and goes on with heartbeats, too."""
+
+    async def play() -> None:
+        scene = Scene()
+        await scene.rebalance()
+        assert scene.member.take_joined() is not None
+        await scene.link.answer(
+            HeartbeatRequest, HeartbeatResponse(error_code=ErrorCode.GROUP_AUTHORIZATION_FAILED)
+        )
+        assert scene.member.failure is not None
+        await scene.link.answer(HeartbeatRequest, HeartbeatResponse())
+
+    asyncio.run(asyncio.wait_for(play(), 5))

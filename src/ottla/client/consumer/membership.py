@@ -347,7 +347,8 @@ class Membership:
                 self._lose(code.name)
         else:
             self.failure = KafkaError(code, f"heartbeat of group {self._link.group}")
-            self._generation_id = -1
+            if code is ErrorCode.FENCED_INSTANCE_ID:
+                self._generation_id = -1
             self._on_news()
 
     def _lose(self, reason: str) -> None:
