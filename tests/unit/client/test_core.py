@@ -7,15 +7,17 @@ from typing import Any, cast
 
 import pytest
 
+from ottla.client.consumer.commits import CommittedOffsets, Identity
 from ottla.client.consumer.core import ConsumerCore
 from ottla.client.consumer.fetched import Chunk
 from ottla.client.consumer.membership import Joined
 from ottla.client.consumer.positions import EARLIEST_TIMESTAMP, LeaderAndEpoch, Phase
 from ottla.client.consumer.settings import consumer_settings
 from ottla.client.consumer.subscription import Listeners
+from ottla.client.errors import CommitFailed
 from ottla.client.metadata import PartitionMetadata, TopicMetadata
 from ottla.client.record import Record
-from ottla.client.types import TopicPartition
+from ottla.client.types import OffsetAndMetadata, TopicPartition
 from tests.unit.client.test_failover import SETTINGS
 
 T0, T1, T2 = (TopicPartition("t", number) for number in range(3))
@@ -121,5 +123,68 @@ def test_an_outcome_that_was_not_taken_before_an_unsubscribe_is_never_taken() ->
         await core.subscribe(["t"], None, Listeners())
         await core.attend()
         assert owned == [[]]
+
+    asyncio.run(play())
+
+
+class HeldCommits:
+    """A coordinator that keeps commits waiting, in place of a consumer's way to it."""
+
+    def __init__(self, core: ConsumerCore) -> None:
+        self.generations: list[int] = []
+        self.goes_on = asyncio.Event()
+        core.committed_offsets = cast("CommittedOffsets", self)
+
+    async def commit(self, offsets: Any, identity: Identity, *, timeout_ms: float) -> None:
+        self.generations.append(identity.generation_id)
+        await self.goes_on.wait()
+
+
+async def settled() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def core_of_generation(number: int) -> tuple[ConsumerCore, HeldCommits]:
+    core = ConsumerCore(SETTINGS, consumer_settings("g"))
+    core._started = True  # nobody is asked for metadata
+    core.subscription.set_topics(["t"], Listeners())
+    assert core.membership is not None
+    core.membership._generation_id = number
+    return core, HeldCommits(core)
+
+
+def test_a_commit_is_one_of_the_generation_in_which_it_was_asked_for() -> None:
+    """Others may own by the next what is committed; the group is to refuse it."""
+
+    async def play() -> None:
+        core, held = core_of_generation(1)
+        core.commit_later({T0: OffsetAndMetadata(1)}, None)
+        core.commit_later({T0: OffsetAndMetadata(2)}, None)
+        third = asyncio.ensure_future(core.commit({T0: OffsetAndMetadata(3)}, 1000))
+        await settled()
+        assert core.membership is not None
+        core.membership._generation_id = 2
+        held.goes_on.set()
+        await third
+        assert held.generations == [1, 1, 1]
+
+    asyncio.run(play())
+
+
+def test_who_has_no_place_in_the_group_commits_nothing() -> None:
+    """The group would take it for an offset of nobody's while it is empty, though others had read on."""
+
+    async def play() -> None:
+        core, held = core_of_generation(-1)
+        held.goes_on.set()
+        with pytest.raises(CommitFailed):
+            await core.commit({T0: OffsetAndMetadata(1)}, 1000)
+        told: list[Any] = []
+        core.commit_later({T0: OffsetAndMetadata(1)}, lambda offsets, error: told.append(error))
+        await settled()
+        assert [type(error) for error in told] == [CommitFailed]
+        assert held.generations == []
+        await core.commit({}, 1000)  # as before the first poll, with nothing handed out
 
     asyncio.run(play())

@@ -28,10 +28,10 @@ from ottla.client.consumer.positions import PartitionState, Phase, Positions
 from ottla.client.consumer.rebalancing import Rebalancing
 from ottla.client.consumer.settings import ConsumerSettings
 from ottla.client.consumer.subscription import Listeners, Mode, OnRebalance, Subscription
-from ottla.client.errors import RequestTimeout
+from ottla.client.errors import CommitFailed, RequestTimeout
 from ottla.client.settings import ConnectionSettings
 from ottla.client.types import OffsetAndMetadata, TopicPartition
-from ottla.errors import KafkaError
+from ottla.errors import ErrorCode, KafkaError
 from ottla.logs import logger
 
 log = logger(__name__)
@@ -378,19 +378,29 @@ class ConsumerCore:
         return self.committed_offsets
 
     async def commit(
+        self, offsets: Mapping[TopicPartition, OffsetAndMetadata], timeout_ms: float
+    ) -> None:
+        """Commit, after the commits that were asked for before; as who we are now."""
+        if (refusal := self._refusal(offsets)) is not None:
+            raise refusal
+        await self._commit_as(self.identity, offsets, timeout_ms)
+
+    def _refusal(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> CommitFailed | None:
+        """Why they cannot be ours to commit: an empty group would take them of nobody in particular."""
+        if not offsets or not self.subscription.shared or self.identity.generation_id >= 0:
+            return None
+        return CommitFailed(ErrorCode.UNKNOWN_MEMBER_ID, "no place in the group: poll to join it")
+
+    async def _commit_as(
         self,
+        identity: Identity,
         offsets: Mapping[TopicPartition, OffsetAndMetadata],
         timeout_ms: float,
-        identity: Identity | None = None,
     ) -> None:
-        """Commit, after the commits that were asked for before; as who asks now, or as ``identity``.
-
-        It may have to wait for another, and a rebalance give the partitions to somebody else meanwhile.
-        """
-        identity = identity or self.identity
+        """It may have to wait for another, and a rebalance give the partitions to somebody else meanwhile."""
         self.committer()
         async with self._commit_lock:
-            await self._commit(offsets, identity, timeout_ms)
+            await self._commit(identity, offsets, timeout_ms)
             for partition, committed in offsets.items():
                 state = self.positions.find(partition)
                 if state is not None:
@@ -398,8 +408,8 @@ class ConsumerCore:
 
     async def _commit(
         self,
-        offsets: Mapping[TopicPartition, OffsetAndMetadata],
         identity: Identity,
+        offsets: Mapping[TopicPartition, OffsetAndMetadata],
         timeout_ms: float,
     ) -> None:
         await self.committer().commit(offsets, identity, timeout_ms=timeout_ms)
@@ -419,8 +429,10 @@ class ConsumerCore:
             if not offsets:
                 return
             try:
+                if (refusal := self._refusal(offsets)) is not None:
+                    raise refusal
                 timeout_ms = self.cluster.settings.request_timeout_ms
-                await self._commit(offsets, self.identity, timeout_ms)
+                await self._commit(self.identity, offsets, timeout_ms)
             except KafkaError as error:
                 log.warning("auto-commit failed", group=self.settings.group, error=str(error))
 
@@ -461,13 +473,14 @@ class ConsumerCore:
         self, offsets: Mapping[TopicPartition, OffsetAndMetadata], on_commit: Any | None
     ) -> None:
         """Commit in the background; ``on_commit`` is called with the offsets and the error, if any."""
-
-        identity = self.identity
+        identity, refusal = self.identity, self._refusal(offsets)
 
         async def work() -> None:
             failure: KafkaError | None = None
             try:
-                await self.commit(offsets, self.cluster.settings.request_timeout_ms, identity)
+                if refusal is not None:
+                    raise refusal
+                await self._commit_as(identity, offsets, self.cluster.settings.request_timeout_ms)
             except KafkaError as error:
                 failure = error
                 log.warning("commit failed", group=self.settings.group, error=str(error))
