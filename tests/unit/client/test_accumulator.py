@@ -307,6 +307,25 @@ def test_used_up_epochs_ask_for_a_new_producer_id() -> None:
     assert (batch.producer_id, batch.producer_epoch, batch.base_sequence) == (8, 0, 0)
 
 
+def test_new_producer_id_leaves_partitions_with_batches_in_flight_their_old_one() -> None:
+    """A leader takes any sequence of an id that is new to it: a later batch could overtake."""
+    room = Room(partitions=2)
+    room.accumulator.producer_epoch = MAX_EPOCH
+    used_up = room.send(partition=1)
+    room.drain(after_ms=10)
+    room.accumulator.producer_epoch = 0
+    first = room.send(partition=0)
+    room.drain(after_ms=10)
+    room.reject(used_up, TOO_EARLY)
+    room.drain(after_ms=50)
+    assert room.accumulator.producer_id == -1
+    room.accumulator.producer_id = 8
+    second = room.send(partition=0)
+    assert room.drain_all(after_ms=10) == [used_up, second]
+    assert (used_up.producer_id, used_up.base_sequence) == (8, 0)
+    assert [(b.producer_id, b.base_sequence) for b in (first, second)] == [(7, 0), (7, 1)]
+
+
 def test_too_large_batch_is_split_and_every_record_finds_its_half() -> None:
     room = Room()
     told: list[RecordMetadata | None] = []

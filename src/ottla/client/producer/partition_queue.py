@@ -11,6 +11,8 @@ The rules that keep records in order and single:
   everything that has a sequence is settled; then the partition's epoch rises and its sequences start at
   0. The broker takes a higher epoch as a fresh start. A batch that may be in the log is never sent
   under another epoch, because that would double it.
+- A partition whose epochs are used up goes on with a new producer id, the others with theirs: what is in
+  flight there could be overtaken under an id that its leader does not know.
 Source: ``RecordAccumulator.java``, ``TransactionManager.java``, KIP-360, KIP-679.
 """
 
@@ -106,7 +108,7 @@ class PartitionQueue:
             self.close_open()
         batch = self.waiting.popleft()
         if producer_id >= 0 and batch.base_sequence < 0:
-            if self.producer_id != producer_id:
+            if self.producer_id < 0:
                 self.producer_id, self.epoch, self.next_sequence = producer_id, producer_epoch, 0
             batch.producer_id = self.producer_id
             batch.producer_epoch = self.epoch
