@@ -157,12 +157,15 @@ class Sender:
     def _see_to_identity(self) -> None:
         accumulator = self._accumulator
         if (
-            self._settings.limits.idempotent
-            and accumulator.producer_id < 0
-            and self._identity is None
-            and self.identity_error is None
-            and accumulator.incomplete
+            not self._settings.limits.idempotent
+            or accumulator.producer_id >= 0
+            or not accumulator.incomplete
         ):
+            return
+        if self.identity_error is not None:
+            # What came after the refusal: it would wait for its delivery time-out in vain, and hear of that only.
+            self._abandon(self.identity_error)
+        elif self._identity is None:
             self._identity = asyncio.get_running_loop().create_task(self._get_identity())
 
     async def _get_identity(self) -> None:
@@ -195,6 +198,9 @@ class Sender:
     def _give_up(self, error: KafkaError) -> None:
         self.identity_error = error
         log.warning("no producer id: nothing can be sent", error=str(error))
+        self._abandon(error)
+
+    def _abandon(self, error: KafkaError) -> None:
         with self._lock:
             calls = self._accumulator.abandon(error)
         run_calls(calls)
