@@ -11,6 +11,7 @@ from typing import Any
 from ottla.client.metadata import Metadata, Node, PartitionMetadata, TopicMetadata
 from ottla.client.producer.accumulator import Accumulator
 from ottla.client.producer.chosen_intake import Batch
+from ottla.client.producer.partition_queue import MAX_EPOCH
 from ottla.client.producer.sender import Sender, now_ms
 from ottla.client.producer.settings import producer_settings
 from ottla.client.settings import ConnectionSettings
@@ -101,6 +102,20 @@ def test_records_that_come_after_the_producer_id_was_refused_fail_for_the_same_r
         for batch in (first, second):
             assert batch.error is not None
             assert batch.error.code is ErrorCode.CLUSTER_AUTHORIZATION_FAILED
+        assert len(scene.cluster.questions) == 1
+
+    play(scenario)
+
+
+def test_new_producer_id_is_asked_for_as_soon_as_epochs_are_used_up() -> None:
+    async def scenario(scene: Scene) -> None:
+        queue = scene.topic.queues[0]
+        scene.accumulator.producer_id = queue.producer_id = 7
+        scene.accumulator.producer_epoch, queue.epoch = 0, MAX_EPOCH
+        queue.gap = True
+        scene.send()
+        await settled()
+        assert scene.accumulator.producer_id == -1
         assert len(scene.cluster.questions) == 1
 
     play(scenario)

@@ -84,7 +84,6 @@ class Sender:
         while True:
             now = now_ms()
             self._wake.clear()
-            self._see_to_identity()
             slots: dict[int, int] = {}
             with self._lock:
                 calls = accumulator.expire(now)
@@ -96,6 +95,7 @@ class Sender:
                     lingering = sleep_ms is not None and sleep_ms <= self._settings.limits.linger_ms
                     accumulator.arm(lingering=lingering)
             run_calls(calls)
+            self._see_to_identity()  # behind the drain, which may have found the epochs used up
             if drained.leaderless:
                 self._cluster.request_refresh()
             for node_id, batches in drained.by_node.items():
