@@ -26,13 +26,10 @@ from ottla.logs import logger
 
 log = logger(__name__)
 
-_PERMANENT = frozenset(
-    {
-        ErrorCode.INVALID_TOPIC_EXCEPTION,
-        ErrorCode.TOPIC_AUTHORIZATION_FAILED,
-        ErrorCode.CLUSTER_AUTHORIZATION_FAILED,
-    }
+_FORBIDDEN = frozenset(
+    {ErrorCode.TOPIC_AUTHORIZATION_FAILED, ErrorCode.CLUSTER_AUTHORIZATION_FAILED}
 )
+_PERMANENT = frozenset({ErrorCode.INVALID_TOPIC_EXCEPTION, *_FORBIDDEN})
 
 ROOM_BATCHES = 4
 """Who has waited for room gets so much of it: waking a thread for each batch costs more than the batch."""
@@ -186,6 +183,10 @@ class ProducerCore:
             return len(found.partitions) if at_least < len(found.partitions) else None
 
         self.cluster.add_topics(topic)
+        errors = self.cluster.metadata.errors
+        if errors.get(topic) in _FORBIDDEN:
+            # It may be allowed by now: the next answer says (``KafkaProducer.waitOnMetadata``).
+            del errors[topic]
         what = f"topic {topic}" if at_least < 0 else f"partition {at_least} of topic {topic}"
         count = await self.cluster.wait_for(known, self.settings.max_block_ms, what)
         with self.lock:

@@ -1,0 +1,76 @@
+"""What a producer makes of topics that change under it, without a broker: scripted metadata."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ottla.client.metadata import PartitionMetadata, TopicMetadata
+from ottla.client.producer.core import ProducerCore
+from ottla.client.producer.settings import producer_settings
+from ottla.client.settings import ConnectionSettings
+from ottla.errors import ErrorCode, KafkaError
+
+SETTINGS = ConnectionSettings((("boot", 1),))
+ID = b"1" * 16
+
+
+class Scene:
+    """A producer that never sends, and what it is told of topic ``t`` when it asks."""
+
+    def __init__(self) -> None:
+        self.core = ProducerCore(SETTINGS, producer_settings())
+        self.answers: list[Callable[[], None]] = []
+        self.core.cluster.refresh = self._refresh  # type: ignore[method-assign]
+
+    async def _refresh(self) -> None:
+        self.answers.pop(0)()
+
+    def topic(self, partitions: int, topic_id: bytes = ID) -> None:
+        """The metadata name it."""
+        metadata = self.core.cluster.metadata
+        metadata.errors.pop("t", None)
+        metadata.topics["t"] = TopicMetadata(
+            "t",
+            topic_id,
+            False,
+            {number: PartitionMetadata(number, 1, 0, (1,), (1,)) for number in range(partitions)},
+        )
+
+    def refused(self, code: ErrorCode) -> None:
+        """The metadata have an error in its place."""
+        self.core.cluster.metadata.errors["t"] = code
+
+
+def play(scenario: Callable[[Scene], Any]) -> None:
+    async def run() -> None:
+        await scenario(Scene())
+
+    asyncio.run(run())
+
+
+def test_topic_that_was_forbidden_is_asked_for_again() -> None:
+    async def scenario(scene: Scene) -> None:
+        forbidden = lambda: scene.refused(ErrorCode.TOPIC_AUTHORIZATION_FAILED)  # noqa: E731
+        scene.answers = [forbidden, forbidden, lambda: scene.topic(1)]
+        for _ in range(2):
+            with pytest.raises(KafkaError) as caught:
+                await scene.core.partitions_of("t")
+            assert caught.value.code is ErrorCode.TOPIC_AUTHORIZATION_FAILED
+        assert await scene.core.partitions_of("t") == 1
+
+    play(scenario)
+
+
+def test_impossible_name_is_not_asked_for_again() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.answers = [lambda: scene.refused(ErrorCode.INVALID_TOPIC_EXCEPTION)]
+        for _ in range(2):
+            with pytest.raises(KafkaError) as caught:
+                await scene.core.partitions_of("t")
+            assert caught.value.code is ErrorCode.INVALID_TOPIC_EXCEPTION
+
+    play(scenario)
