@@ -15,7 +15,7 @@ from ottla.client.settings import ConnectionSettings
 from ottla.errors import ErrorCode, KafkaError
 
 SETTINGS = ConnectionSettings((("boot", 1),))
-ID = b"1" * 16
+ID, NEXT_ID = b"1" * 16, b"2" * 16
 
 
 class Scene:
@@ -43,6 +43,11 @@ class Scene:
     def refused(self, code: ErrorCode) -> None:
         """The metadata have an error in its place."""
         self.core.cluster.metadata.errors["t"] = code
+
+    def take(self, **fields: Any) -> Any:
+        """What the intake says to a record."""
+        names = ("key", "partition", "timestamp_ms", "headers", "on_delivery")
+        return self.core.intake.take("t", b"v", *map(fields.get, names))
 
 
 def play(scenario: Callable[[Scene], Any]) -> None:
@@ -72,5 +77,47 @@ def test_impossible_name_is_not_asked_for_again() -> None:
             with pytest.raises(KafkaError) as caught:
                 await scene.core.partitions_of("t")
             assert caught.value.code is ErrorCode.INVALID_TOPIC_EXCEPTION
+
+    play(scenario)
+
+
+def test_keys_go_to_the_partitions_of_a_topic_that_was_made_anew_with_fewer() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.topic(8)
+        await scene.core.partitions_of("t")
+        scene.topic(1, NEXT_ID)
+        scene.core._metadata_changed()
+        for number in range(20):
+            scene.take(key=b"%d" % number)
+        scene.take()
+        assert {batch.partition for batch in scene.core.accumulator.incomplete} == {0}
+        assert scene.take(partition=1) > 0  # who sends waits for it, up to max_block_ms
+
+    play(scenario)
+
+
+def test_broker_that_lags_behind_takes_no_partitions_away() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.topic(2)
+        await scene.core.partitions_of("t")
+        scene.topic(1)
+        scene.core._metadata_changed()
+        scene.take(partition=1)
+        assert [batch.partition for batch in scene.core.accumulator.incomplete] == [1]
+
+    play(scenario)
+
+
+def test_records_without_a_key_leave_a_partition_that_is_there_no_more() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.topic(2)
+        await scene.core.partitions_of("t")
+        scene.core.accumulator._choose = lambda count: count - 1
+        scene.core.accumulator.topics["t"].sticky._choose = lambda count: count - 1
+        scene.take()
+        scene.topic(1, NEXT_ID)
+        scene.core._metadata_changed()
+        scene.take()
+        assert [batch.partition for batch in scene.core.accumulator.incomplete] == [1, 0]
 
     play(scenario)

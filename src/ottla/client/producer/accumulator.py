@@ -16,6 +16,7 @@ from ottla.client.partitioner import StickyPartition
 from ottla.client.producer.chosen_intake import Batch, Buffer, Topic
 from ottla.client.producer.partition_queue import PartitionQueue
 from ottla.errors import ErrorCode, KafkaError
+from ottla.topic_ids import ZERO_ID
 
 _SEQUENCE_LOST = frozenset(
     {
@@ -84,6 +85,7 @@ class Accumulator:
         self._flushes = 0
         self.buffer = Buffer(limits.batch_size, limits.buffer_memory, self._next_batch)
         self.topics = self.buffer.topics
+        self._topic_ids: dict[str, bytes] = {}
         self.incomplete: dict[Batch, None] = {}
         self.when_settled: Callable[[], object] | None = None
         """Called after each batch that is settled: who waits for room looks again."""
@@ -108,10 +110,22 @@ class Accumulator:
         """Whether the buffer can take so much more."""
         return self.buffer.has_room(size_bytes)
 
-    def update_topic(self, topic: Topic, partition_count: int, available: Sequence[int]) -> None:
-        """Take over what the metadata say; partitions never become fewer."""
+    def update_topic(
+        self,
+        topic: Topic,
+        partition_count: int,
+        available: Sequence[int],
+        topic_id: bytes = ZERO_ID,
+    ) -> None:
+        """Take over what the metadata say; partitions become fewer only where the topic was made anew."""
         for partition in range(len(topic.queues), partition_count):
             topic.queues.append(PartitionQueue(topic.name, partition))
+        if topic_id != ZERO_ID and topic_id != self._topic_ids.get(topic.name, topic_id):
+            topic.partition_count = partition_count
+            for queue in topic.queues[partition_count:]:
+                queue.close_open()  # what comes goes elsewhere
+        if topic_id != ZERO_ID:
+            self._topic_ids[topic.name] = topic_id
         topic.partition_count = max(partition_count, topic.partition_count)
         topic.available = available or range(topic.partition_count)
 

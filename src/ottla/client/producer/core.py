@@ -226,6 +226,7 @@ class ProducerCore:
                         state,
                         len(found.partitions),
                         [p.partition for p in found.partitions.values() if p.leader >= 0],
+                        found.topic_id,
                     )
         self.wake()
 
