@@ -159,6 +159,19 @@ def test_nothing_is_in_flight_beside_the_first_batch_that_a_broker_hears_of() ->
     assert room.drain_all() == [second]
 
 
+def test_nothing_is_in_flight_beside_the_first_batch_for_a_topic_that_was_made_anew() -> None:
+    room = Room(acknowledged=False)
+    room.accumulator.update_topic(room.topic, 1, [0], b"1" * 16)
+    before = room.send(size=90)
+    room.drain(after_ms=10)
+    room.complete(before)
+    room.accumulator.update_topic(room.topic, 1, [0], b"2" * 16)
+    first, second = room.send(size=90), room.send(size=90)
+    assert room.drain_all(after_ms=10) == [first]
+    room.complete(first)
+    assert room.drain_all() == [second]
+
+
 def test_sequence_of_a_batch_that_a_former_leader_may_have_appended_is_not_given_again() -> None:
     room = Room()
     first = room.send(size=90)

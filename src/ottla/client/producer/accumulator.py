@@ -124,6 +124,8 @@ class Accumulator:
             topic.partition_count = partition_count
             for queue in topic.queues[partition_count:]:
                 queue.close_open()  # what comes goes elsewhere
+            for queue in topic.queues:
+                queue.acknowledged = False  # its new leaders have not heard of us
         if topic_id != ZERO_ID:
             self._topic_ids[topic.name] = topic_id
         topic.partition_count = max(partition_count, topic.partition_count)
