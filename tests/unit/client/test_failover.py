@@ -30,6 +30,7 @@ from ottla.messages.offset_for_leader_epoch import (
     OffsetForLeaderTopicResult,
 )
 from ottla.records.builder import build_batch
+from ottla.topic_ids import ZERO_ID
 
 T0 = TopicPartition("t", 0)
 SETTINGS = ConnectionSettings((("boot1", 1), ("boot2", 2)))
@@ -83,10 +84,10 @@ class ToyCluster:
         self.epoch_questions.append((node_id, topic.partitions[0].leader_epoch, future))
         return await future
 
-    def lead(self, leader: int, epoch: int) -> None:
+    def lead(self, leader: int, epoch: int, topic_id: bytes = ZERO_ID) -> None:
         """The metadata say so."""
         partition = PartitionMetadata(0, leader, epoch, (1, 2, 3), (1, 2, 3))
-        self.metadata.topics["t"] = TopicMetadata("t", b"\0" * 16, False, {0: partition})
+        self.metadata.topics["t"] = TopicMetadata("t", topic_id, False, {0: partition})
 
     def request_refresh(self) -> None:
         """Count it."""
@@ -136,9 +137,9 @@ class Scene:
         future.set_result(FetchResponse(responses=[topic]))
         await asyncio.sleep(0)
 
-    async def lead(self, leader: int, epoch: int) -> None:
+    async def lead(self, leader: int, epoch: int, topic_id: bytes = ZERO_ID) -> None:
         """The metadata name another leader; what was read is doubted."""
-        self.cluster.lead(leader, epoch)
+        self.cluster.lead(leader, epoch, topic_id)
         self.keeper.leaders_changed()
         await settled()
 
@@ -205,6 +206,23 @@ def test_a_leader_that_was_followed_by_another_while_it_was_asked_confirms_nothi
         assert await scene.end(4, 90) == (3, 4)
         assert (scene.state.phase, scene.state.fetch_offset) == (Phase.FETCH, 90)
         assert [type(error) for error in scene.failures] == [LogTruncated]
+
+    asyncio.run(play())
+
+
+def test_a_topic_that_was_made_anew_begins_its_epochs_again() -> None:
+    """Its leader would say for ever that it does not know the epoch of the old one."""
+
+    async def play() -> None:
+        scene = Scene(auto_offset_reset="none")
+        await scene.lead(1, 5, b"a" * 16)
+        scene.state.seek(100, 5)
+        await scene.lead(2, 0, b"b" * 16)
+        assert scene.state.leader == LeaderAndEpoch(2, 0)
+        assert scene.state.phase is Phase.VALIDATE
+        assert await scene.end(-1, -1) == (2, 5)
+        assert [type(error) for error in scene.failures] == [LogTruncated]
+        assert scene.asked() == [2]
 
     asyncio.run(play())
 

@@ -62,6 +62,7 @@ class PositionKeeper:
         for state in self._positions:
             known = self._cluster.metadata.partition(*state.topic_partition)
             if known is not None:
+                state.topic_known(self._cluster.metadata.topic_id(state.topic_partition.topic))
                 state.leader_changed(LeaderAndEpoch(known.leader, known.leader_epoch))
         self.kick()
 

@@ -18,6 +18,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from ottla.client.types import OffsetAndMetadata, TopicPartition
+from ottla.topic_ids import ZERO_ID
 
 EARLIEST_TIMESTAMP = -2
 LATEST_TIMESTAMP = -1
@@ -61,6 +62,7 @@ class PartitionState:
         "rackless_until_ms",
         "reset_timestamp",
         "retry_at_ms",
+        "topic_id",
         "topic_partition",
         "version",
     )
@@ -77,6 +79,7 @@ class PartitionState:
         self.fetch_offset = -1
         self.fetch_epoch = -1
         self.leader = LeaderAndEpoch()
+        self.topic_id = ZERO_ID
         self.reset_timestamp = LATEST_TIMESTAMP
         self.retry_at_ms = 0
         self.high_watermark = -1
@@ -148,6 +151,13 @@ class PartitionState:
         if newer and self.phase is Phase.FETCH and self.fetch_epoch >= 0 and leader.epoch >= 0:
             self.phase = Phase.VALIDATE
             self.retry_at_ms = 0
+
+    def topic_known(self, topic_id: bytes) -> None:
+        """The metadata name the topic: in one that was made anew the epochs begin again (KAFKA-12257)."""
+        if topic_id != ZERO_ID:
+            if self.topic_id not in (topic_id, ZERO_ID):
+                self.leader = LeaderAndEpoch()
+            self.topic_id = topic_id
 
     def rewind(self, offset: int, epoch: int) -> None:
         """The log was cut at ``offset``: fetch from there, or from the position if that is before it."""
