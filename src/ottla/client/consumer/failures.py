@@ -19,8 +19,16 @@ class Failures:
         self._waiting: deque[tuple[KafkaError, list[tuple[PartitionState, int]]]] = deque()
 
     def add(self, error: KafkaError, states: Iterable[PartitionState] = ()) -> None:
-        """Have it raised; ``states`` are the partitions that it concerns."""
-        self._waiting.append((error, [(state, state.version) for state in states]))
+        """Have it raised; ``states`` are the partitions that it concerns.
+
+        What is tried again while no ``poll`` comes fails again: the same failure waits once.
+        """
+        concerned = [(state, state.version) for state in states]
+        is_there = bool(concerned) and any(
+            other.code is error.code and others == concerned for other, others in self._waiting
+        )
+        if not is_there:
+            self._waiting.append((error, concerned))
 
     def raise_next(self) -> None:
         """Raise the first that still holds, if there is one."""
