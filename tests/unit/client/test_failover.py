@@ -227,6 +227,22 @@ def test_a_topic_that_was_made_anew_begins_its_epochs_again() -> None:
     asyncio.run(play())
 
 
+def test_what_went_wrong_with_a_position_that_was_moved_meanwhile_is_told_to_nobody() -> None:
+    async def play() -> None:
+        scene = Scene()
+        scene.state.seek(100, 5, validate=True)
+        scene.keeper.kick()
+        await settled()
+        scene.state.seek(7)
+        ((_, _, question),) = scene.cluster.epoch_questions
+        question.set_exception(KafkaError(ErrorCode.TOPIC_AUTHORIZATION_FAILED))
+        await settled()
+        assert scene.failures == []
+        assert scene.asked() == [1]
+
+    asyncio.run(play())
+
+
 async def read_from_a_follower() -> Scene:
     """The leader has said that broker 3 is nearer."""
     scene = Scene(client_rack="here")

@@ -111,11 +111,13 @@ class PositionKeeper:
             await work(versions)  # type: ignore[misc]
         except KafkaError as error:
             log.debug("a position was not found", error=str(error), partitions=len(states))
+            still = [state for state, version in versions if state.version == version]
             pause_ms = self._cluster.settings.retry_backoff_ms
             if not error.retriable:
                 pause_ms = self._cluster.settings.retry_backoff_max_ms
-                self._on_failure(error, states)
-            for state in states:
+                if still:  # the application has not helped itself meanwhile
+                    self._on_failure(error, still)
+            for state in still:
                 state.retry_at_ms = self._now_ms() + pause_ms
 
     async def _fetch_committed(self, states: list[tuple[PartitionState, int]]) -> None:
