@@ -9,7 +9,7 @@ Rules:
 - Another thread may read in the loop's place (``lend``), while nothing else uses the channel or its loop.
 - A response that is not to the oldest request, does not decode or is too large ends the channel: all that wait
   get ``ConnectionClosed``. So does a request that times out, for the answers behind it cannot come either.
-  A caller that cancels its future only loses its answer.
+  A caller that cancels its future only loses its answer: the broker has as much time for it as before.
 """
 
 from __future__ import annotations
@@ -414,10 +414,12 @@ class Channel(asyncio.BufferedProtocol):
         nearest: float | None = None
         late = False
         for pending in self._pending:
-            if pending.deadline is None or pending.future.done():
+            if pending.deadline is None:
                 continue
             if pending.deadline <= now:
                 late = True
+                if pending.future.done():
+                    continue  # its caller has given up before, the broker has still not answered
                 name = api(pending.api_key).name
                 pending.future.set_exception(
                     RequestTimedOut(f"{name} to {self.host}:{self.port} was not answered in time")

@@ -347,6 +347,23 @@ def test_a_request_that_times_out_ends_the_channel(kit: Any) -> None:
     kit.run(main())
 
 
+def test_a_request_that_was_given_up_and_is_not_answered_in_time_ends_the_channel(kit: Any) -> None:
+    """The broker stands still, whoever waits for it: the next request is to go over another connection."""
+
+    async def main() -> None:
+        async with kit.stage() as on:
+            channel = await Channel.connect("127.0.0.1", on.port)
+            given_up = channel.send(kit.produce(acks=-1), version=9, timeout=0.02)
+            other = channel.send(kit.produce(acks=-1), version=9, timeout=1000)
+            given_up.cancel()
+            with pytest.raises(ConnectionClosed):
+                await other
+            assert channel.closed
+            await channel.wait_closed()
+
+    kit.run(main())
+
+
 def test_an_answer_in_time_leaves_no_timer_that_hurts_later_requests(kit: Any) -> None:
     async def main() -> None:
         async with kit.stage() as on:
