@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -13,6 +13,7 @@ from ottla.client import cluster as cluster_module
 from ottla.client.cluster import Cluster
 from ottla.client.consumer.consumer import hand_out
 from ottla.client.consumer.fetcher import Fetcher
+from ottla.client.consumer.offset_queries import ask_leaders
 from ottla.client.consumer.position_keeper import PositionKeeper
 from ottla.client.consumer.positions import LeaderAndEpoch, PartitionState, Phase, Positions
 from ottla.client.consumer.settings import consumer_settings
@@ -29,6 +30,7 @@ from ottla.messages.offset_for_leader_epoch import (
     OffsetForLeaderEpochResponse,
     OffsetForLeaderTopicResult,
 )
+from ottla.network.channel import RequestTimedOut
 from ottla.records.builder import build_batch
 from ottla.topic_ids import ZERO_ID
 
@@ -239,6 +241,28 @@ def test_what_went_wrong_with_a_position_that_was_moved_meanwhile_is_told_to_nob
         await settled()
         assert scene.failures == []
         assert scene.asked() == [1]
+
+    asyncio.run(play())
+
+
+def test_a_leader_that_stands_still_keeps_nobody_from_the_answers_of_the_others() -> None:
+    async def play() -> None:
+        cluster = ToyCluster()
+        partitions = {n: PartitionMetadata(n, n + 1, 5, (1, 2), (1, 2)) for n in range(2)}
+        cluster.metadata.topics["t"] = TopicMetadata("t", ZERO_ID, False, partitions)
+
+        async def ask(
+            node_id: int, asked: Mapping[TopicPartition, int]
+        ) -> dict[TopicPartition, int | KafkaError]:
+            if node_id == 2:
+                await settled()
+                raise RequestTimedOut("broker 2 was not answered in time")
+            return dict.fromkeys(asked, 7)
+
+        wanted = {TopicPartition("t", n): 0 for n in range(2)}
+        found = await ask_leaders(cast("Any", cluster), wanted, ask, 0, once=True)
+        assert found == {T0: 7}
+        assert cluster.refreshes == 1
 
     asyncio.run(play())
 

@@ -148,13 +148,17 @@ async def ask_leaders(
     *,
     once: bool,
 ) -> dict[TopicPartition, A]:
-    """Every partition's answer from its leader; with ``once`` those that come at the first attempt. Raises ``KafkaError``, ``RequestTimeout`` when time is up."""
+    """Every partition's answer from its leader. Raises ``KafkaError``, ``RequestTimeout`` when time is up.
+
+    With ``once`` those that come at the first attempt, for which every leader has the time of its request: one that
+    stands still keeps nobody from the answers of the others.
+    """
     left = dict(questions)
     answers: dict[TopicPartition, A] = {}
     reason = "no leader is known"
     cluster.add_topics(*{topic for topic, _ in left})
     try:
-        async with asyncio.timeout(timeout_ms / 1000):
+        async with asyncio.timeout(None if once else timeout_ms / 1000):
             while left:
                 by_node: dict[int, dict[TopicPartition, Q]] = {}
                 for partition, question in left.items():
