@@ -154,9 +154,10 @@ class Cluster:
                 failures += 1
                 self._wanted.set()
                 log.debug("no metadata", error=str(error))
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+            finally:  # also when all is closed meanwhile
+                for waiter in waiters:
+                    if not waiter.done():
+                        waiter.set_result(None)
             await asyncio.sleep(self._pause_ms(failures, rounds) * dice.uniform(0.8, 1.2) / 1000)
             rounds += 1
 

@@ -267,6 +267,28 @@ def test_a_leader_that_stands_still_keeps_nobody_from_the_answers_of_the_others(
     asyncio.run(play())
 
 
+def test_who_waits_for_metadata_hears_that_the_client_closes() -> None:
+    """Not only when its time is up: also who waits for the answer to a question that is under way."""
+
+    async def play() -> None:
+        cluster = Cluster(SETTINGS)
+        asked = asyncio.Event()
+
+        async def never() -> None:
+            asked.set()
+            await asyncio.Event().wait()
+
+        cluster._refresh_once = never  # type: ignore[method-assign]
+        cluster.start()
+        waits = asyncio.ensure_future(cluster.wait_for(lambda: None, 3_600_000, "anything"))
+        await asked.wait()
+        await cluster.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            await asyncio.wait_for(waits, 5)
+
+    asyncio.run(play())
+
+
 async def read_from_a_follower() -> Scene:
     """The leader has said that broker 3 is nearer."""
     scene = Scene(client_rack="here")
