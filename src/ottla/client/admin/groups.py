@@ -139,8 +139,7 @@ class GroupAdmin:
             else OffsetAndMetadata(offset)
             for partition, offset in offsets.items()
         }
-        if self.cluster.add_topics(*{topic for topic, _ in wanted}):
-            await self.cluster.refresh()
+        await self.look_for(wanted)
         for topic, partition in wanted:
             if self.cluster.metadata.partition(topic, partition) is None:
                 raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"{topic}-{partition}")
@@ -233,6 +232,13 @@ class GroupAdmin:
             if isinstance(error, KafkaError):
                 raise
             raise RequestTimeout(f"{reason or 'no answer'} within {self.timeout_ms} ms") from None
+
+    async def look_for(self, partitions: Collection[TopicPartition]) -> None:
+        """Ask for the metadata again if they do not tell of all ``partitions``: they may be old."""
+        self.cluster.add_topics(*{topic for topic, _ in partitions})
+        metadata = self.cluster.metadata
+        if any(metadata.partition(*partition) is None for partition in partitions):
+            await self.cluster.refresh()
 
     async def _start(self) -> None:
         self.cluster.start()

@@ -95,8 +95,7 @@ class RecordAdmin(GroupAdmin):
         """Each partition's outcome, from its leader; one that does not exist is not asked for."""
         await self._start()
         wanted = {TopicPartition(*partition): question for partition, question in questions.items()}
-        if self.cluster.add_topics(*{topic for topic, _ in wanted}):
-            await self.cluster.refresh()
+        await self.look_for(wanted)
         outcomes: dict[TopicPartition, Any] = {
             partition: KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, str(partition))
             for partition in wanted

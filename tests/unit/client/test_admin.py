@@ -1,0 +1,79 @@
+"""What the admin client makes of a cluster that changes while it lives, without one: scripted answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from ottla.client.admin.admin import AsyncAdmin
+from ottla.client.metadata import Node, PartitionMetadata, TopicMetadata
+from ottla.client.types import TopicPartition
+from ottla.messages.delete_records import (
+    DeleteRecordsPartitionResult,
+    DeleteRecordsResponse,
+    DeleteRecordsTopicResult,
+)
+from ottla.topic_ids import ZERO_ID
+
+
+class Scene:
+    """An admin client, and what is true of its cluster when it looks."""
+
+    def __init__(self) -> None:
+        self.admin = AsyncAdmin("boot:1", request_timeout_ms=1_000)
+        self.partitions = 1
+        self.nodes = [1]
+        cluster = self.admin.cluster
+        cluster.start = lambda: None  # type: ignore[method-assign]
+        cluster.refresh = self._refresh  # type: ignore[method-assign]
+        cluster.send = self._send  # type: ignore[method-assign, assignment]
+        self._take_over()
+
+    def _take_over(self) -> None:
+        metadata = self.admin.cluster.metadata
+        metadata.nodes = {n: Node(n, f"host{n}", n) for n in self.nodes}
+        metadata.topics["t"] = TopicMetadata(
+            "t",
+            ZERO_ID,
+            False,
+            {
+                number: PartitionMetadata(number, 1, 0, (1,), (1,))
+                for number in range(self.partitions)
+            },
+        )
+
+    async def _refresh(self) -> None:
+        self._take_over()
+
+    async def _send(self, node_id: int, request: Any, **options: Any) -> Any:
+        return DeleteRecordsResponse(
+            topics=[
+                DeleteRecordsTopicResult(
+                    name=topic.name,
+                    partitions=[
+                        DeleteRecordsPartitionResult(
+                            partition_index=each.partition_index, low_watermark=each.offset
+                        )
+                        for each in topic.partitions
+                    ],
+                )
+                for topic in request.topics
+            ]
+        )
+
+
+def play(scenario: Callable[[Scene], Any]) -> None:
+    async def run() -> None:
+        await scenario(Scene())
+
+    asyncio.run(run())
+
+
+def test_partitions_that_came_after_the_topic_was_asked_for_are_found() -> None:
+    async def scenario(scene: Scene) -> None:
+        assert await scene.admin.delete_records({("t", 0): 1}) == {TopicPartition("t", 0): 1}
+        scene.partitions = 2
+        assert await scene.admin.delete_records({("t", 1): 2}) == {TopicPartition("t", 1): 2}
+
+    play(scenario)
