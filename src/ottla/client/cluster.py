@@ -54,7 +54,7 @@ class Cluster:
         self.on_update: list[Callable[[], None]] = []
         self._topics: dict[str, None] = {}
         self._wanted = asyncio.Event()
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[asyncio.Future[bool]] = []
         self._task: asyncio.Task[None] | None = None
         self._last_error: KafkaError | None = None
         self._refreshed_at: float | None = None
@@ -79,7 +79,7 @@ class Cluster:
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
-                waiter.set_result(None)
+                waiter.set_result(False)
         await self.connections.close()
 
     # Metadata
@@ -97,14 +97,14 @@ class Cluster:
         """Something is wrong with what we know: ask again soon."""
         self._wanted.set()
 
-    async def refresh(self) -> None:
-        """Ask again now; returns after the next attempt, whether it succeeded or not; ``RuntimeError`` when closed."""
+    async def refresh(self) -> bool:
+        """Ask again now; returns after the next attempt whether it succeeded; ``RuntimeError`` when closed."""
         if self._closed:
             raise RuntimeError("the client is closed")
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         self._wanted.set()
-        await waiter
+        return await waiter
 
     async def wait_for(self, found: Callable[[], T | None], timeout_ms: float, what: str) -> T:
         """The first result of ``found`` that is not None, refreshing until there is one.
@@ -146,8 +146,10 @@ class Cluster:
                     await self._wanted.wait()
             self._wanted.clear()
             waiters, self._waiters = self._waiters, []
+            answered = False
             try:
                 await self._refresh_once()
+                answered = True
                 failures = 0
             except KafkaError as error:
                 self._last_error = error
@@ -157,7 +159,7 @@ class Cluster:
             finally:  # also when all is closed meanwhile
                 for waiter in waiters:
                     if not waiter.done():
-                        waiter.set_result(None)
+                        waiter.set_result(answered)
             await asyncio.sleep(self._pause_ms(failures, rounds) * dice.uniform(0.8, 1.2) / 1000)
             rounds += 1
 

@@ -6,9 +6,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from ottla.client.admin.admin import AsyncAdmin
+from ottla.client.errors import RequestTimeout
 from ottla.client.metadata import Node, PartitionMetadata, TopicMetadata
 from ottla.client.types import TopicPartition
+from ottla.errors import ErrorCode, KafkaError
 from ottla.messages.delete_records import (
     DeleteRecordsPartitionResult,
     DeleteRecordsResponse,
@@ -24,9 +28,10 @@ class Scene:
         self.admin = AsyncAdmin("boot:1", request_timeout_ms=1_000)
         self.partitions = 1
         self.nodes = [1]
+        self.reachable = True
         cluster = self.admin.cluster
         cluster.start = lambda: None  # type: ignore[method-assign]
-        cluster.refresh = self._refresh  # type: ignore[method-assign]
+        cluster.refresh = self._refresh  # type: ignore[method-assign, assignment]
         cluster.send = self._send  # type: ignore[method-assign, assignment]
         self._take_over()
 
@@ -43,8 +48,11 @@ class Scene:
             },
         )
 
-    async def _refresh(self) -> None:
-        self._take_over()
+    async def _refresh(self) -> bool:
+        await asyncio.sleep(0)
+        if self.reachable:
+            self._take_over()
+        return self.reachable
 
     async def _send(self, node_id: int, request: Any, **options: Any) -> Any:
         return DeleteRecordsResponse(
@@ -75,5 +83,22 @@ def test_partitions_that_came_after_the_topic_was_asked_for_are_found() -> None:
         assert await scene.admin.delete_records({("t", 0): 1}) == {TopicPartition("t", 0): 1}
         scene.partitions = 2
         assert await scene.admin.delete_records({("t", 1): 2}) == {TopicPartition("t", 1): 2}
+
+    play(scenario)
+
+
+def test_topic_is_not_said_to_be_unknown_where_nobody_could_be_asked() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.admin.timeout_ms = 0
+        scene.reachable = False
+        with pytest.raises(RequestTimeout):
+            await scene.admin.delete_records({("t", 1): 2})
+        with pytest.raises(RequestTimeout):
+            await scene.admin.alter_group_offsets("g", {("t", 1): 2})
+        scene.admin.timeout_ms = 1_000
+        scene.reachable = True
+        (found,) = (await scene.admin.delete_records({("t", 1): 2})).values()
+        assert isinstance(found, KafkaError)
+        assert found.code is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
     play(scenario)

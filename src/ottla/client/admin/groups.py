@@ -238,7 +238,16 @@ class GroupAdmin:
         self.cluster.add_topics(*{topic for topic, _ in partitions})
         metadata = self.cluster.metadata
         if any(metadata.partition(*partition) is None for partition in partitions):
-            await self.cluster.refresh()
+            await self.look_again()
+
+    async def look_again(self) -> None:
+        """Have the metadata be those of now; nothing follows from what nobody could be asked for."""
+
+        async def ask() -> None:
+            if not await self.cluster.refresh():
+                raise KafkaError(ErrorCode.NETWORK_EXCEPTION, "no broker tells the metadata")
+
+        await self.retry(ask)
 
     async def _start(self) -> None:
         self.cluster.start()
