@@ -18,6 +18,7 @@ from ottla.messages.delete_records import (
     DeleteRecordsResponse,
     DeleteRecordsTopicResult,
 )
+from ottla.messages.list_groups import ListedGroup, ListGroupsResponse
 from ottla.topic_ids import ZERO_ID
 
 
@@ -29,9 +30,10 @@ class Scene:
         self.partitions = 1
         self.nodes = [1]
         self.reachable = True
+        self.asked: list[int] = []
         cluster = self.admin.cluster
         cluster.start = lambda: None  # type: ignore[method-assign]
-        cluster.refresh = self._refresh  # type: ignore[method-assign, assignment]
+        cluster.refresh = self._refresh  # type: ignore[method-assign]
         cluster.send = self._send  # type: ignore[method-assign, assignment]
         self._take_over()
 
@@ -55,6 +57,10 @@ class Scene:
         return self.reachable
 
     async def _send(self, node_id: int, request: Any, **options: Any) -> Any:
+        self.asked.append(node_id)
+        if type(request).__name__ == "ListGroupsRequest":
+            group = ListedGroup(group_id=f"of-{node_id}", protocol_type="consumer")
+            return ListGroupsResponse(groups=[group])
         return DeleteRecordsResponse(
             topics=[
                 DeleteRecordsTopicResult(
@@ -83,6 +89,16 @@ def test_partitions_that_came_after_the_topic_was_asked_for_are_found() -> None:
         assert await scene.admin.delete_records({("t", 0): 1}) == {TopicPartition("t", 0): 1}
         scene.partitions = 2
         assert await scene.admin.delete_records({("t", 1): 2}) == {TopicPartition("t", 1): 2}
+
+    play(scenario)
+
+
+def test_groups_of_a_broker_that_came_back_are_listed() -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.admin.list_groups()
+        scene.nodes = [1, 2]
+        found = await scene.admin.list_groups()
+        assert [listing.group for listing in found] == ["of-1", "of-2"]
 
     play(scenario)
 

@@ -26,8 +26,9 @@ class Scene:
         self.answers: list[Callable[[], None]] = []
         self.core.cluster.refresh = self._refresh  # type: ignore[method-assign]
 
-    async def _refresh(self) -> None:
+    async def _refresh(self) -> bool:
         self.answers.pop(0)()
+        return True
 
     def topic(self, partitions: int, topic_id: bytes = ID) -> None:
         """The metadata name it."""

@@ -31,7 +31,7 @@ class GroupAdmin:
         """All groups of all brokers, sorted by name; only those in one of ``states``, if given."""
         from ottla.messages.list_groups import ListGroupsRequest
 
-        await self._start()
+        nodes = await self.nodes()
         request = ListGroupsRequest(states_filter=list(states), types_filter=[])
 
         async def ask(node_id: int) -> list[GroupListing]:
@@ -49,7 +49,7 @@ class GroupAdmin:
                 for g in (answer.groups if answer is not None else ())
             ]
 
-        found = await asyncio.gather(*(ask(node_id) for node_id in self.cluster.metadata.nodes))
+        found = await asyncio.gather(*(ask(node_id) for node_id in nodes))
         return sorted({listing for listings in found for listing in listings})
 
     async def describe_group(self, group: str) -> GroupDescription:
@@ -248,6 +248,12 @@ class GroupAdmin:
                 raise KafkaError(ErrorCode.NETWORK_EXCEPTION, "no broker tells the metadata")
 
         await self.retry(ask)
+
+    async def nodes(self) -> list[int]:
+        """The brokers that are there now: nobody tells a client of one that came, or came back."""
+        await self._start()
+        await self.look_again()
+        return sorted(self.cluster.metadata.nodes)
 
     async def _start(self) -> None:
         self.cluster.start()

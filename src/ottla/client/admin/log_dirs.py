@@ -21,7 +21,7 @@ class LogDirAdmin(GroupAdmin):
         Raises ``KafkaError`` where a broker does not answer; a directory that is offline says so itself.
         """
         await self._start()
-        nodes = self.cluster.metadata.nodes if brokers is None else brokers
+        nodes = await self.nodes() if brokers is None else brokers
         found = await asyncio.gather(*(self._describe(node_id) for node_id in sorted(nodes)))
         return [directory for directories in found for directory in directories]
 
