@@ -188,3 +188,26 @@ def test_who_has_no_place_in_the_group_commits_nothing() -> None:
         await core.commit({}, 1000)  # as before the first poll, with nothing handed out
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize(("generation", "told"), [(1, "revoked"), (-1, "lost")])
+def test_who_unsubscribes_hears_whether_the_partitions_were_still_its_own(
+    generation: int, told: str
+) -> None:
+    async def play() -> None:
+        core, held = core_of_generation(generation)
+        held.goes_on.set()
+        heard: list[str] = []
+        core.subscription.set_topics(
+            ["t"],
+            Listeners(
+                on_revoked=lambda partitions: heard.append("revoked"),
+                on_lost=lambda partitions: heard.append("lost"),
+            ),
+        )
+        core.positions.assign([T0])
+        await core.unsubscribe()
+        assert heard == [told]
+        assert not core.positions.partitions
+
+    asyncio.run(play())

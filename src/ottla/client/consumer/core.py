@@ -126,10 +126,7 @@ class ConsumerCore:
                 if clean:
                     self.positions.pass_all()
                 if self._rebalancing is not None and self.subscription.shared:
-                    if self.membership is not None and self.membership.generation_id < 0:
-                        await self._rebalancing.lose()
-                    else:
-                        await self._rebalancing.give_up(self.positions.partitions)
+                    await self._rebalancing.give_up_all()
                 else:
                     await self._commit_passed()
         except (TimeoutError, KafkaError) as error:
@@ -193,7 +190,7 @@ class ConsumerCore:
         """Read nothing; leaves the group."""
         if self._rebalancing is not None and self.membership is not None:
             if self.subscription.shared:
-                await self._rebalancing.give_up(self.positions.partitions)
+                await self._rebalancing.give_up_all()
             await self.membership.leave("unsubscribed")
             self._rebalancing.left()
         self.subscription.clear()

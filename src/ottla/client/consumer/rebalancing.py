@@ -72,6 +72,13 @@ class Rebalancing:
             listeners = self._subscription.listeners
             await self._call(listeners.on_lost or listeners.on_revoked, partitions)
 
+    async def give_up_all(self) -> None:
+        """Before the group is left; where the place is lost already, so are the partitions."""
+        if self._membership.generation_id < 0:
+            await self.lose()
+        else:
+            await self.give_up(self._positions.partitions)
+
     def left(self) -> None:
         """The membership has ended: what it still had to bring counts no more."""
         self._joined = None
