@@ -13,11 +13,13 @@ from ottla.client.errors import RequestTimeout
 from ottla.client.metadata import Node, PartitionMetadata, TopicMetadata
 from ottla.client.types import TopicPartition
 from ottla.errors import ErrorCode, KafkaError
+from ottla.messages.delete_groups import DeletableGroupResult, DeleteGroupsResponse
 from ottla.messages.delete_records import (
     DeleteRecordsPartitionResult,
     DeleteRecordsResponse,
     DeleteRecordsTopicResult,
 )
+from ottla.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
 from ottla.messages.list_groups import ListedGroup, ListGroupsResponse
 from ottla.topic_ids import ZERO_ID
 
@@ -116,5 +118,37 @@ def test_topic_is_not_said_to_be_unknown_where_nobody_could_be_asked() -> None:
         (found,) = (await scene.admin.delete_records({("t", 1): 2})).values()
         assert isinstance(found, KafkaError)
         assert found.code is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+    play(scenario)
+
+
+class ToyChannel:
+    """To a broker that coordinates every group."""
+
+    def version_for(self, key: int) -> int:
+        """One in which a single group is looked up."""
+        return 3
+
+    async def send(self, request: Any, **options: Any) -> Any:
+        """The answer."""
+        if isinstance(request, FindCoordinatorRequest):
+            return FindCoordinatorResponse(node_id=1, host="host1", port=1)
+        return DeleteGroupsResponse(
+            results=[DeletableGroupResult(group_id=name) for name in request.groups_names]
+        )
+
+
+def test_many_groups_take_no_more_connections_than_there_are_brokers() -> None:
+    async def scenario(scene: Scene) -> None:
+        connections: set[tuple[str, int, str]] = set()
+
+        async def connect(host: str, port: int, purpose: str) -> Any:
+            connections.add((host, port, purpose))
+            return ToyChannel()
+
+        scene.admin.cluster.connections.channel = connect  # type: ignore[method-assign]
+        groups = [f"g{number}" for number in range(100)]
+        assert set((await scene.admin.delete_groups(*groups)).values()) == {None}
+        assert connections == {("host1", 1, "main")}
 
     play(scenario)

@@ -62,7 +62,7 @@ class GroupAdmin:
         from ottla.messages.describe_groups import DescribeGroupsRequest
 
         await self._start()
-        link = GroupLink(self.cluster, group)
+        link = self._link(group)
         answer = await link.call(
             DescribeGroupsRequest(groups=[group]),
             lambda a: int(a.groups[0].error_code),
@@ -103,7 +103,7 @@ class GroupAdmin:
         from ottla.messages.delete_groups import DeleteGroupsRequest
 
         await self._start()
-        link = GroupLink(self.cluster, group)
+        link = self._link(group)
         answer = await link.call(
             DeleteGroupsRequest(groups_names=[group]),
             lambda a: int(a.results[0].error_code),
@@ -122,7 +122,7 @@ class GroupAdmin:
         """What a group has committed, for all partitions or for some; those without are left out."""
         await self._start()
         wanted = None if partitions is None else [TopicPartition(*p) for p in partitions]
-        committed = CommittedOffsets(self.cluster, GroupLink(self.cluster, group))
+        committed = CommittedOffsets(self.cluster, self._link(group))
         return await committed.fetch(wanted, timeout_ms=self.timeout_ms)
 
     async def alter_group_offsets(
@@ -143,7 +143,7 @@ class GroupAdmin:
         for topic, partition in wanted:
             if self.cluster.metadata.partition(topic, partition) is None:
                 raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"{topic}-{partition}")
-        committed = CommittedOffsets(self.cluster, GroupLink(self.cluster, group))
+        committed = CommittedOffsets(self.cluster, self._link(group))
         try:
             await committed.commit(wanted, Identity(), timeout_ms=self.timeout_ms)
         except CommitFailed as error:
@@ -170,7 +170,7 @@ class GroupAdmin:
         for name, partition in dict.fromkeys(partitions):
             topic = topics.setdefault(name, OffsetDeleteRequestTopic(name=name))
             topic.partitions.append(OffsetDeleteRequestPartition(partition_index=partition))
-        link = GroupLink(self.cluster, group)
+        link = self._link(group)
         answer = await link.call(
             OffsetDeleteRequest(group_id=group, topics=list(topics.values())),
             lambda a: int(a.error_code),
@@ -187,6 +187,10 @@ class GroupAdmin:
         }
 
     # Requests
+
+    def _link(self, group: str) -> GroupLink:
+        """No connection of its own: there may be thousands of groups."""
+        return GroupLink(self.cluster, group, "main")
 
     async def ask_any(self, request: Message, node_id: int | None = None) -> Any:
         """The answer of one broker, or of any."""

@@ -26,11 +26,13 @@ _AGAIN = frozenset({*MOVED, ErrorCode.COORDINATOR_LOAD_IN_PROGRESS})
 
 
 class GroupLink:
-    """The way to one group's coordinator. Its connection is its own: a JoinGroup may wait there."""
+    """The way to one group's coordinator. A member's connection is its own: a JoinGroup may wait there."""
 
-    def __init__(self, cluster: Cluster, group: str) -> None:
+    def __init__(self, cluster: Cluster, group: str, purpose: str | None = None) -> None:
+        """``purpose`` of the connection, where it need not be the group's own."""
         self._cluster = cluster
         self.group = group
+        self._purpose = f"group {group}" if purpose is None else purpose
         self.node: Node | None = None
         self._told_by: int | None = None
         """Who was asked last for the coordinator; another one, if its answer was of no use."""
@@ -62,7 +64,7 @@ class GroupLink:
                     try:
                         node = self.node or await self._find()
                         channel = await self._cluster.connections.channel(
-                            node.host, node.port, f"group {self.group}"
+                            node.host, node.port, self._purpose
                         )
                         message, version = (
                             request(channel) if callable(request) else (request, None)
