@@ -190,6 +190,28 @@ def test_who_has_no_place_in_the_group_commits_nothing() -> None:
     asyncio.run(play())
 
 
+def test_a_commit_during_a_rebalance_fails_at_once() -> None:
+    """It would wait behind the join on its connection, until it is one of a generation that has gone."""
+
+    async def play() -> None:
+        core, held = core_of_generation(1)
+        held.goes_on.set()
+        membership = core.membership
+        assert membership is not None
+        answered = asyncio.Event()
+        join = asyncio.ensure_future(answered.wait())
+        membership._task = cast("asyncio.Task[Joined]", join)
+        with pytest.raises(CommitFailed, match="REBALANCE_IN_PROGRESS"):
+            await core.commit({T0: OffsetAndMetadata(1)}, 1000)
+        assert held.generations == []
+        answered.set()
+        await join
+        await core.commit({T0: OffsetAndMetadata(1)}, 1000)
+        assert held.generations == [1]
+
+    asyncio.run(play())
+
+
 @pytest.mark.parametrize(("generation", "told"), [(1, "revoked"), (-1, "lost")])
 def test_who_unsubscribes_hears_whether_the_partitions_were_still_its_own(
     generation: int, told: str

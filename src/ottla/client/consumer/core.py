@@ -383,10 +383,21 @@ class ConsumerCore:
         await self._commit_as(self.identity, offsets, timeout_ms)
 
     def _refusal(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> CommitFailed | None:
-        """Why they cannot be ours to commit: an empty group would take them of nobody in particular."""
-        if not offsets or not self.subscription.shared or self.identity.generation_id >= 0:
+        """Why they cannot be ours to commit.
+
+        An empty group would take them of nobody in particular; behind a join they would wait for its answer, and be of
+        a generation that has gone then (``ConsumerCoordinator.sendOffsetCommitRequest``).
+        """
+        membership = self.membership
+        if not offsets or membership is None or not self.subscription.shared:
             return None
-        return CommitFailed(ErrorCode.UNKNOWN_MEMBER_ID, "no place in the group: poll to join it")
+        if membership.generation_id < 0:
+            what = "no place in the group: poll to join it"
+            return CommitFailed(ErrorCode.UNKNOWN_MEMBER_ID, what)
+        if membership.is_asking:
+            what = "the group rebalances: poll to take part"
+            return CommitFailed(ErrorCode.REBALANCE_IN_PROGRESS, what)
+        return None
 
     async def _commit_as(
         self,

@@ -110,8 +110,8 @@ class Membership:
         return self._task is not None
 
     @property
-    def _joins(self) -> bool:
-        """Whether the coordinator has still to answer: until then it waits for no heartbeats."""
+    def is_asking(self) -> bool:
+        """Whether a join or a sync is unanswered: until then the coordinator waits for no heartbeats."""
         return self._task is not None and not self._task.done()
 
     def needs_attention(self) -> bool:
@@ -307,7 +307,7 @@ class Membership:
         settings = self._settings
         while True:
             await asyncio.sleep(settings.heartbeat_interval_ms / 1000)
-            if self._joins or self._generation_id < 0:
+            if self.is_asking or self._generation_id < 0:
                 continue
             self.note_life()
             if time.monotonic() - self.last_poll > settings.max_poll_interval_ms / 1000:
@@ -338,10 +338,10 @@ class Membership:
         if code is ErrorCode.NONE or generation_id != self._generation_id:
             return
         if code is ErrorCode.REBALANCE_IN_PROGRESS:
-            if not self._joins:
+            if not self.is_asking:
                 self.request_rejoin("the group rebalances")
         elif code in _NO_MEMBER:
-            if not self._joins:
+            if not self.is_asking:
                 if code is ErrorCode.UNKNOWN_MEMBER_ID:
                     self._member_id = ""
                 self._lose(code.name)
