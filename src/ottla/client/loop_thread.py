@@ -100,6 +100,8 @@ class LoopThread:
         """Whether a visit was interrupted by a signal's handler that had the loop do something."""
         self.suspended = False
         """Whether one is being interrupted so: it will go on."""
+        self._inboxes: set[queue.SimpleQueue[_Message]] = set()
+        """Of all who wait in ``run``."""
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
@@ -169,9 +171,11 @@ class LoopThread:
             task = self.loop.create_task(coroutine)
             task.add_done_callback(lambda _: inbox.put((None, None)))
 
+        self._inboxes.add(inbox)
         try:
             self.loop.call_soon_threadsafe(begin, context=contextvars.copy_context())
         except RuntimeError:  # it has been closed this moment
+            self._inboxes.discard(inbox)
             coroutine.close()
             raise RuntimeError(_STOPPED) from None
         try:
@@ -183,7 +187,11 @@ class LoopThread:
         except BaseException:
             self.loop.call_soon_threadsafe(lambda: task is not None and task.cancel())
             raise
-        if task is None or task.cancelled():
+        finally:
+            self._inboxes.discard(inbox)
+        if task is None:
+            coroutine.close()
+        if task is None or not task.done() or task.cancelled():
             raise RuntimeError(_STOPPED)
         return task.result()
 
@@ -218,6 +226,9 @@ class LoopThread:
             finally:
                 self._let_go()
                 self.loop.close()
+                # Who has asked behind the loop's last turn is told here: nothing comes of it.
+                for inbox in list(self._inboxes):
+                    inbox.put((None, None))
 
     def _let_go(self) -> None:
         """Nobody waits for ever: what still runs is cancelled, and who waits in ``run`` hears of it."""
