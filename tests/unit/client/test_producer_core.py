@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from ottla.client.metadata import PartitionMetadata, TopicMetadata
-from ottla.client.producer.core import ProducerCore
+from ottla.client.producer import core as core_module
+from ottla.client.producer.core import TOPIC_IDLE_MS, ProducerCore
 from ottla.client.producer.settings import producer_settings
 from ottla.client.settings import ConnectionSettings
 from ottla.errors import ErrorCode, KafkaError
@@ -120,5 +121,31 @@ def test_records_without_a_key_leave_a_partition_that_is_there_no_more() -> None
         scene.core._metadata_changed()
         scene.take()
         assert [batch.partition for batch in scene.core.accumulator.incomplete] == [1, 0]
+
+    play(scenario)
+
+
+def test_topic_that_nobody_writes_to_is_not_asked_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Asking for it would make it anew after its deletion (auto.create.topics.enable)."""
+    now_ms = 0
+    monkeypatch.setattr(core_module, "now_ms", lambda: now_ms)
+
+    async def scenario(scene: Scene) -> None:
+        nonlocal now_ms
+        core = scene.core
+        scene.topic(1)
+        await core.partitions_of("t")
+        now_ms = TOPIC_IDLE_MS
+        scene.take()
+        core._metadata_changed()
+        assert set(core.cluster._topics) == {"t"}
+        now_ms += TOPIC_IDLE_MS + 1
+        core._metadata_changed()
+        assert set(core.cluster._topics) == {"t"}  # there is a record for it
+        core.accumulator.abandon(KafkaError(ErrorCode.REQUEST_TIMED_OUT))
+        core._metadata_changed()
+        assert not core.cluster._topics
 
     play(scenario)

@@ -34,6 +34,11 @@ class ToyCluster:
             ready=lambda node, purpose: None, connect=lambda node, purpose, then: None
         )
         self.questions: list[asyncio.Future[Any]] = []
+        self.wanted: set[str] = set()
+
+    def add_topics(self, *names: str) -> None:
+        """They are asked for from now on."""
+        self.wanted.update(names)
 
     def request_refresh(self) -> None:
         """Nothing new."""
@@ -117,5 +122,16 @@ def test_new_producer_id_is_asked_for_as_soon_as_epochs_are_used_up() -> None:
         await settled()
         assert scene.accumulator.producer_id == -1
         assert len(scene.cluster.questions) == 1
+
+    play(scenario)
+
+
+def test_topic_that_was_forgotten_is_asked_for_again_when_it_is_written_to() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.accumulator.producer_id = 7
+        scene.cluster.metadata.topics.clear()
+        scene.send()
+        await settled()
+        assert scene.cluster.wanted == {"t"}
 
     play(scenario)

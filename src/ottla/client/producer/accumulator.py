@@ -86,6 +86,8 @@ class Accumulator:
         self.buffer = Buffer(limits.batch_size, limits.buffer_memory, self._next_batch)
         self.topics = self.buffer.topics
         self._topic_ids: dict[str, bytes] = {}
+        self.used_at_ms: dict[str, int] = {}
+        """When each topic got its last batch, or was asked for."""
         self.incomplete: dict[Batch, None] = {}
         self.when_settled: Callable[[], object] | None = None
         """Called after each batch that is settled: who waits for room looks again."""
@@ -132,7 +134,7 @@ class Accumulator:
         topic.available = available or range(topic.partition_count)
 
     def _next_batch(self, topic: Topic, partition: int | None) -> Batch:
-        now_ms = self._now_ms()
+        now_ms = self.used_at_ms[topic.name] = self._now_ms()
         sticky = partition is None
         if partition is None:
             before = topic.sticky_batch

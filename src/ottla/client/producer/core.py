@@ -31,6 +31,9 @@ _FORBIDDEN = frozenset(
 )
 _PERMANENT = frozenset({ErrorCode.INVALID_TOPIC_EXCEPTION, *_FORBIDDEN})
 
+TOPIC_IDLE_MS = 300_000
+"""For how long a topic that nobody writes to is asked for (KIP-526, metadata.max.idle.ms)."""
+
 ROOM_BATCHES = 4
 """Who has waited for room gets so much of it: waking a thread for each batch costs more than the batch."""
 
@@ -183,6 +186,8 @@ class ProducerCore:
             return len(found.partitions) if at_least < len(found.partitions) else None
 
         self.cluster.add_topics(topic)
+        with self.lock:
+            self.accumulator.used_at_ms[topic] = now_ms()
         errors = self.cluster.metadata.errors
         if errors.get(topic) in _FORBIDDEN:
             # It may be allowed by now: the next answer says (``KafkaProducer.waitOnMetadata``).
@@ -228,7 +233,22 @@ class ProducerCore:
                         [p.partition for p in found.partitions.values() if p.leader >= 0],
                         found.topic_id,
                     )
+        self._forget_idle_topics()
         self.wake()
+
+    def _forget_idle_topics(self) -> None:
+        """Ask no more for what nobody writes to: a topic that has been deleted would be made anew because of us."""
+        used_at_ms = self.accumulator.used_at_ms
+        since_ms = now_ms() - max(TOPIC_IDLE_MS, self.settings.max_block_ms)
+        with self.lock:
+            idle = {name for name, at_ms in used_at_ms.items() if at_ms < since_ms}
+            if idle:
+                idle -= {batch.topic for batch in self.accumulator.incomplete}
+            for name in idle:
+                del used_at_ms[name]
+            used = set(used_at_ms)
+        if idle:
+            self.cluster.set_topics(used)
 
     def wake(self) -> None:
         """Let the sender look again. Called on the loop."""

@@ -97,6 +97,7 @@ class Sender:
             run_calls(calls)
             self._see_to_identity()  # behind the drain, which may have found the epochs used up
             if drained.leaderless:
+                self._cluster.add_topics(*drained.leaderless)  # perhaps idle until now
                 self._cluster.request_refresh()
             for node_id, batches in drained.by_node.items():
                 self._send(node_id, batches)
