@@ -71,9 +71,12 @@ class Connections:
         """Let the node have the channel of the bootstrap address, if that is its own too."""
         if (host, port) != (node.host, node.port):
             return
+        own = self._channels.get((host, port, "main"))
+        if own is not None and not own.closed:
+            return
         found = self._channels.pop((host, port, "bootstrap"), None)
         if found is not None:
-            self._channels.setdefault((host, port, "main"), found)
+            self._channels[host, port, "main"] = found
 
     def connected(self) -> list[Channel]:
         """The channels for plain requests, the least busy first; no one among several that are idle.
