@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from ottla.client.connections import Connections
@@ -53,6 +54,7 @@ class Cluster:
         """Whether the metadata of every topic are wanted (a subscription by pattern)."""
         self.on_update: list[Callable[[], None]] = []
         self._topics: dict[str, None] = {}
+        self._transient: Counter[str] = Counter()
         self._wanted = asyncio.Event()
         self._waiters: list[asyncio.Future[bool]] = []
         self._task: asyncio.Task[None] | None = None
@@ -92,6 +94,16 @@ class Cluster:
     def set_topics(self, names: set[str]) -> None:
         """Take an interest in just these topics."""
         self._topics = dict.fromkeys(sorted(names))
+
+    @contextlib.contextmanager
+    def interest(self, names: Iterable[str]) -> Iterator[None]:
+        """Take an interest in topics for as long as the block lasts (``ConsumerMetadata.addTransientTopics``)."""
+        topics = list(names)
+        self._transient.update(topics)
+        try:
+            yield
+        finally:
+            self._transient -= Counter(topics)
 
     def request_refresh(self) -> None:
         """Something is wrong with what we know: ask again soon."""
@@ -165,7 +177,7 @@ class Cluster:
 
     def _misses_a_topic(self) -> bool:
         errors = self.metadata.errors
-        return any(name in errors and errors[name].retriable for name in self._topics)
+        return any(name in errors and errors[name].retriable for name in self._asked())
 
     def _max_age_ms(self, without: int) -> float:
         """For how long to go by what is known, which may have lacked a topic for some rounds.
@@ -203,10 +215,13 @@ class Cluster:
             return
         raise NoBrokerAvailable("; ".join(dict.fromkeys(failures)))
 
+    def _asked(self) -> dict[str, None]:
+        return self._topics | dict.fromkeys(self._transient)
+
     def _metadata_request(self, channel: Channel) -> MetadataRequest:
         topics: list[MetadataRequestTopic] | None = None
         if not self.all_topics:
-            topics = [MetadataRequestTopic(topic_id=ZERO_ID, name=name) for name in self._topics]
+            topics = [MetadataRequestTopic(topic_id=ZERO_ID, name=name) for name in self._asked()]
         elif channel.version_for(3) == 0:
             topics = []  # version 0 has no null: an empty list is all
         return MetadataRequest(
@@ -217,7 +232,7 @@ class Cluster:
         )
 
     def _take_over(self, channel: Channel, response: Any) -> None:
-        asked = set(self._topics)
+        asked = set(self._asked())
         self.metadata.update(response)
         if self.all_topics:
             self.metadata.keep_only({t.name for t in response.topics if t.name} | asked)

@@ -304,13 +304,13 @@ class AsyncConsumer:
         """The topic's number of partitions."""
         core = self._core
         core.start()
-        core.cluster.add_topics(topic)
 
         def known() -> int | None:
             found = core.cluster.metadata.topics.get(topic)
             return None if found is None else len(found.partitions)
 
-        return await core.cluster.wait_for(known, timeout * 1000, f"topic {topic}")
+        with core.cluster.interest([topic]):
+            return await core.cluster.wait_for(known, timeout * 1000, f"topic {topic}")
 
     async def close(self, timeout: float = CLOSE_TIMEOUT_S) -> None:
         """Commit what was handed out (with auto-commit), leave the group, stop.

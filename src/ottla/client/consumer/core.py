@@ -181,10 +181,9 @@ class ConsumerCore:
             raise RuntimeError("topics are subscribed: unsubscribe first")
         wanted = [TopicPartition(*partition) for partition in partitions]
         self.subscription.set_manual(wanted)
-        self.cluster.set_topics(self.subscription.topics)
+        self._set_assignment(wanted)
         self.start()
         self.cluster.request_refresh()
-        self._set_assignment(wanted)
 
     async def unsubscribe(self) -> None:
         """Read nothing; leaves the group."""
@@ -198,9 +197,7 @@ class ConsumerCore:
         self._set_assignment([])
 
     def _topics_changed(self, reason: str) -> None:
-        self.cluster.set_topics(
-            self.subscription.topics | {topic for topic, _ in self.positions.partitions}
-        )
+        self._take_interest()
         if self.membership is not None:
             self.membership.request_rejoin(reason)
             self._call_for_attention()  # a poll may wait with a join that is due until there is a topic
@@ -212,9 +209,16 @@ class ConsumerCore:
         owned = self.positions.partitions
         for partition in self._last_committed.keys() - owned:
             del self._last_committed[partition]  # others commit it now
-        self.cluster.add_topics(*{topic for topic, _ in owned})
+        self._take_interest()
         self._keeper.leaders_changed()
         self.fetcher.maintain()
+
+    def _take_interest(self) -> None:
+        """Ask for no topic that nobody here reads any more: the question has the broker make a deleted one anew."""
+        topics = self.subscription.topics | {topic for topic, _ in self.positions.partitions}
+        if self.membership is not None:
+            topics |= self.membership.group_topics
+        self.cluster.set_topics(topics)
 
     def _metadata_changed(self) -> None:
         if self.subscription.match(self.cluster.metadata):

@@ -260,12 +260,18 @@ class Membership:
     async def _partition_counts(self, topics: set[str]) -> dict[str, int]:
         """0 for topics that do not exist; those that nobody here had heard of are asked for first."""
         metadata = self._cluster.metadata
+        self._group_topics = dict.fromkeys(topics, 0)  # asked for from now on
         if self._cluster.add_topics(*topics):
             await self._cluster.refresh()
         return {
             name: len(metadata.topics[name].partitions) if name in metadata.topics else 0
             for name in sorted(topics)
         }
+
+    @property
+    def group_topics(self) -> set[str]:
+        """What all members together have subscribed to, for the leader; nothing for the others."""
+        return set(self._group_topics or ())
 
     def metadata_changed(self) -> None:
         """The leader looks whether the group's topics have come or grown since the assignment."""
@@ -373,6 +379,7 @@ class Membership:
         A static member says nothing: it may come back until its session ends.
         """
         self._generation_id = -1
+        self._group_topics = None
         self.rejoin_reason = self.rejoin_reason or reason
         member_id = self._member_id
         if self._settings.group_instance_id is None:

@@ -156,36 +156,43 @@ async def ask_leaders(
     left = dict(questions)
     answers: dict[TopicPartition, A] = {}
     reason = "no leader is known"
-    cluster.add_topics(*{topic for topic, _ in left})
     try:
-        async with asyncio.timeout(None if once else timeout_ms / 1000):
-            while left:
-                by_node: dict[int, dict[TopicPartition, Q]] = {}
-                for partition, question in left.items():
-                    node_id = cluster.metadata.leader_of(*partition)
-                    if node_id is not None:
-                        by_node.setdefault(node_id, {})[partition] = question
-                outcomes: list[Any] = await asyncio.gather(
-                    *(ask(node_id, asked) for node_id, asked in by_node.items()),
-                    return_exceptions=True,
-                )
-                for outcome in outcomes:
-                    if isinstance(outcome, BaseException):
-                        outcome = {TopicPartition("", -1): outcome}
-                    for partition, answer in outcome.items():
-                        if not isinstance(answer, BaseException):
-                            answers[partition] = answer
-                            left.pop(partition, None)
-                        elif isinstance(answer, KafkaError) and answer.retriable:
-                            reason = str(answer)
-                        else:
-                            raise answer
-                if left and once:
-                    cluster.request_refresh()
-                    return answers
-                if left:
-                    await cluster.refresh()
+        with cluster.interest({topic for topic, _ in left}):
+            async with asyncio.timeout(None if once else timeout_ms / 1000):
+                while left:
+                    by_node: dict[int, dict[TopicPartition, Q]] = {}
+                    for partition, question in left.items():
+                        node_id = cluster.metadata.leader_of(*partition)
+                        if node_id is not None:
+                            by_node.setdefault(node_id, {})[partition] = question
+                    outcomes: list[Any] = await asyncio.gather(
+                        *(ask(node_id, asked) for node_id, asked in by_node.items()),
+                        return_exceptions=True,
+                    )
+                    reason = _take_answers(outcomes, answers) or reason
+                    left = {p: question for p, question in left.items() if p not in answers}
+                    if left and once:
+                        cluster.request_refresh()
+                        return answers
+                    if left:
+                        await cluster.refresh()
     except TimeoutError:
         names = ", ".join(map(str, left))
         raise RequestTimeout(f"{names}: {reason} within {timeout_ms:.0f} ms") from None
     return answers
+
+
+def _take_answers(outcomes: list[Any], answers: dict[TopicPartition, A]) -> str:
+    """Put into ``answers`` what has come; why others have not. Raises what will not pass."""
+    reason = ""
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            outcome = {TopicPartition("", -1): outcome}
+        for partition, answer in outcome.items():
+            if not isinstance(answer, BaseException):
+                answers[partition] = answer
+            elif isinstance(answer, KafkaError) and answer.retriable:
+                reason = str(answer)
+            else:
+                raise answer
+    return reason
