@@ -111,6 +111,7 @@ def test_an_outcome_that_was_not_taken_before_an_unsubscribe_is_never_taken() ->
         core.subscription.set_topics(["t"], Listeners(on_revoked=fail_once))
         core.positions.assign([T0, T1])
         membership.rejoin_reason = None
+        membership._generation_id = 1
         outcomes = [Joined(1, cast("Any", None), [T1, T2])]
         membership.take_joined = (  # type: ignore[method-assign]
             lambda: outcomes.pop() if outcomes else None
