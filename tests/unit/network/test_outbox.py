@@ -317,7 +317,9 @@ def test_nothing_is_read_for_a_peer_that_has_hung_up(
             await kit.until(lambda: region.closed)
 
     kit.run(main())
-    assert [record for record in caplog.records if record.name == "asyncio"] == []
+    said = [record.getMessage() for record in caplog.records if record.name == "asyncio"]
+    # The loop's debug mode also says which callback took long: on a busy machine, any.
+    assert [line for line in said if not line.startswith("Executing ")] == []
 
 
 @pytest.mark.parametrize("size", [100, 100_000, 3_000_000])
